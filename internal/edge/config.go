@@ -1,0 +1,84 @@
+// Package edge is the data plane: load balancer, CDN and host routing of one
+// machine, driven by one configuration document that is swapped whole. It runs
+// as a process of its own, so that it goes on serving while makeitso is away.
+// It knows hosts, arms and instances; it must not know releases or pipelines.
+package edge
+
+import "time"
+
+// Config is everything the edge does. Documents are swapped whole; Version
+// rises with each, and an older one is refused.
+type Config struct {
+	Version  int64     `json:"version"`
+	Services []Service `json:"services"`
+	Sites    []Site    `json:"sites"`
+}
+
+// Service is instances behind host names.
+type Service struct {
+	Name  string   `json:"name"`  // unique in the document, e.g. local/api
+	Hosts []string `json:"hosts"` // host names without port, e.g. api.shop.localhost
+	Arms  []Arm    `json:"arms"`
+	// Health is the path asked of every instance, "" for none.
+	Health         string        `json:"health,omitempty"`
+	HealthInterval time.Duration `json:"healthInterval,omitempty"` // default 500 ms
+	// RequestTimeout is the time until an answer's header; it is also the
+	// deadline L at which an outcome is fixed as bad. Default 10 s.
+	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
+}
+
+// Arm is the instances of one version. Each request draws its arm by an
+// independent coin with probability Weight / sum of weights.
+type Arm struct {
+	Name      string     `json:"name"`   // the version, e.g. a release id
+	Weight    float64    `json:"weight"` // not negative; the sum over arms is positive unless there are no arms
+	Instances []Instance `json:"instances"`
+}
+
+// Instance is one upstream.
+type Instance struct {
+	ID      string `json:"id"`
+	Address string `json:"address"` // host:port
+	// Draining instances finish what they have and get nothing new.
+	Draining bool `json:"draining,omitempty"`
+}
+
+// Site is static files of a bucket behind host names, cached.
+type Site struct {
+	Name  string   `json:"name"` // e.g. local/site/Distribution
+	Hosts []string `json:"hosts"`
+	// Origin is the bucket's URL in path style, e.g. http://127.0.0.1:9000/bucket.
+	Origin string `json:"origin"`
+	// AccessKey and SecretKey sign requests to the origin (SigV4, region
+	// Region, service s3); empty keys ask without a signature.
+	AccessKey string        `json:"accessKey,omitempty"`
+	SecretKey string        `json:"secretKey,omitempty"`
+	Region    string        `json:"region,omitempty"`
+	Index     string        `json:"index,omitempty"`  // default root object, e.g. index.html
+	Errors    map[int]Error `json:"errors,omitempty"` // custom error answers by status
+	TTL       time.Duration `json:"ttl,omitempty"`    // how long an object without Cache-Control is kept; default 1 s
+}
+
+// Error is what a site answers in place of an origin's error.
+type Error struct {
+	Path   string `json:"path"`   // the object served, e.g. /index.html
+	Status int    `json:"status"` // the status it is served with
+}
+
+// Counts is what the edge has seen of one arm since it first heard of it.
+type Counts struct {
+	Requests int64 `json:"requests"`
+	Bad      int64 `json:"bad"` // 5xx, no answer by the deadline, connection refused or reset
+}
+
+// Stats is the edge's own report.
+type Stats struct {
+	PID      int                          `json:"pid"`
+	Version  int64                        `json:"version"`  // of the configuration in force
+	Listen   string                       `json:"listen"`   // address served, host:port
+	Services map[string]map[string]Counts `json:"services"` // by service name and arm name
+	// InFlight counts the requests under way at each instance, by instance id.
+	InFlight map[string]int64 `json:"inFlight"`
+	// Unhealthy lists the instances that fail their health check, with the reason.
+	Unhealthy map[string]string `json:"unhealthy"`
+}

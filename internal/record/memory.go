@@ -1,0 +1,109 @@
+package record
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"makeitso/internal/fault"
+)
+
+// Memory is a Store that forgets everything with the process.
+type Memory struct {
+	mu      sync.Mutex
+	records map[string]map[string]Entry // kind, key
+	streams map[string][]Item
+	grown   chan struct{} // closed and replaced whenever a stream grows
+}
+
+// NewMemory makes an empty store.
+func NewMemory() *Memory {
+	return &Memory{records: map[string]map[string]Entry{}, streams: map[string][]Item{}, grown: make(chan struct{})}
+}
+
+func (m *Memory) Get(_ context.Context, kind, key string) (Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.records[kind][key]
+	if !ok {
+		return Entry{}, fault.New(fault.NotFound, "%s %q does not exist", kind, key)
+	}
+	return e, nil
+}
+
+func (m *Memory) List(_ context.Context, kind, prefix string) ([]Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []Entry
+	for key, e := range m.records[kind] {
+		if strings.HasPrefix(key, prefix) {
+			found = append(found, e)
+		}
+	}
+	slices.SortFunc(found, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
+	return found, nil
+}
+
+func (m *Memory) Write(_ context.Context, ops ...Op) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range ops {
+		has := m.records[op.Kind][op.Key].Version
+		if op.If == Absent && has != 0 || op.If > 0 && has != op.If {
+			return fault.New(fault.Conflict, "%s %q was changed by somebody else", op.Kind, op.Key)
+		}
+	}
+	for _, op := range ops {
+		kind := m.records[op.Kind]
+		if kind == nil {
+			kind = map[string]Entry{}
+			m.records[op.Kind] = kind
+		}
+		if op.Value == nil {
+			delete(kind, op.Key)
+			continue
+		}
+		kind[op.Key] = Entry{Key: op.Key, Value: slices.Clone(op.Value), Version: kind[op.Key].Version + 1}
+	}
+	return nil
+}
+
+func (m *Memory) Append(_ context.Context, stream string, values ...[]byte) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, v := range values {
+		items := m.streams[stream]
+		m.streams[stream] = append(items, Item{Number: int64(len(items)) + 1, Value: slices.Clone(v)})
+	}
+	close(m.grown)
+	m.grown = make(chan struct{})
+	return int64(len(m.streams[stream])), nil
+}
+
+func (m *Memory) Read(_ context.Context, stream string, after int64, limit int) ([]Item, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	items := m.streams[stream]
+	if after >= int64(len(items)) {
+		return nil, nil
+	}
+	items = items[after:]
+	return slices.Clone(items[:min(limit, len(items))]), nil
+}
+
+func (m *Memory) Wait(ctx context.Context, stream string, after int64) error {
+	for {
+		m.mu.Lock()
+		n, grown := int64(len(m.streams[stream])), m.grown
+		m.mu.Unlock()
+		if n > after {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

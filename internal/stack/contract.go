@@ -1,0 +1,72 @@
+package stack
+
+import "context"
+
+// Platform is what a stack stands on: it knows the types of resources and how
+// each becomes real there. Platforms implement it and pass the suite in
+// stack/stacktest.
+type Platform interface {
+	// Support says what the platform does with a type.
+	Support(typ string) Support
+	// Handler gives what makes resources of a type, fault.Unsupported for a
+	// type whose Support is Refused.
+	Handler(typ string) (Handler, error)
+}
+
+// Support is what a platform does with a resource type.
+type Support struct {
+	Level Level
+	// Note says what stands for it (Real), or why it is refused and what to do.
+	Note string
+}
+
+// Level is how honest a type is on a platform.
+type Level string
+
+const (
+	Real     Level = "real"     // software runs
+	Modelled Level = "modelled" // checked, stored, referable; nothing runs
+	Refused  Level = "refused"  // refused at plan time
+)
+
+// Handler makes resources of one type. All methods may be called again after a
+// crash with the same request, and stop early when ctx is cancelled.
+type Handler interface {
+	// Check judges a desired resource before anything is done: wrong
+	// properties (fault.Invalid) or a missing program (fault.Unavailable,
+	// with a hint how to install it). It changes nothing.
+	Check(ctx context.Context, r Request) error
+	// Create makes the resource and returns when it is ready. It is
+	// idempotent by r.Token: what an earlier call with that token began is
+	// found and finished, never begun again.
+	Create(ctx context.Context, r Request) (Result, error)
+	// Read gives what exists, fault.NotFound if it does not.
+	Read(ctx context.Context, r Request) (Result, error)
+	// Update brings the resource from r.Previous to r.Properties in place.
+	Update(ctx context.Context, r Request) (Result, error)
+	// Delete removes the resource and its data; removing what is gone is fine.
+	Delete(ctx context.Context, r Request) error
+}
+
+// Request is one resource in the hands of a Handler.
+type Request struct {
+	Environment string
+	Stack       string
+	LogicalID   string
+	Type        string
+	// Token names this physical resource: the same for every call about it,
+	// another for its replacement. Safe as a file name, at most 80 letters.
+	Token string
+	// PhysicalID is what Create returned; empty before.
+	PhysicalID string
+	Properties map[string]any
+	Previous   map[string]any // Update only: the properties it has now
+	Attributes map[string]any // what Create or Update returned last
+}
+
+// Result is what a resource is after a call.
+type Result struct {
+	PhysicalID string         // what Ref gives
+	Attributes map[string]any // what Fn::GetAtt gives; nested names as "Endpoint.Address"
+	Properties map[string]any // Read only: the properties as they are
+}
