@@ -1,0 +1,10 @@
+package record_test
+
+import (
+	"testing"
+
+	"makeitso/internal/record"
+	"makeitso/internal/record/recordtest"
+)
+
+func TestMemory(t *testing.T) { recordtest.Run(t, record.NewMemory()) }

@@ -1,0 +1,189 @@
+// Package recordtest is the suite that every record.Store passes.
+package recordtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+)
+
+type thing struct{ Name string }
+
+// Run checks the store that open gives; it is empty at first.
+func Run(t *testing.T, store record.Store) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	t.Run("records", func(t *testing.T) { records(ctx, t, store) })
+	t.Run("conditions", func(t *testing.T) { conditions(ctx, t, store) })
+	t.Run("all or none", func(t *testing.T) { allOrNone(ctx, t, store) })
+	t.Run("concurrent counter", func(t *testing.T) { counter(ctx, t, store) })
+	t.Run("streams", func(t *testing.T) { streams(ctx, t, store) })
+	t.Run("wait", func(t *testing.T) { wait(ctx, t, store) })
+}
+
+func records(ctx context.Context, t *testing.T, store record.Store) {
+	things := record.Of[thing](store, "thing")
+	if _, err := things.Get(ctx, "a"); !fault.Is(err, fault.NotFound) {
+		t.Fatalf("get of nothing: %v, want not_found", err)
+	}
+	for _, key := range []string{"a/2", "b/1", "a/1", "a/10", "a"} {
+		if err := things.Put(ctx, key, thing{key}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := record.Of[thing](store, "other").Put(ctx, "a/3", thing{"other"}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := things.List(ctx, "a/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "[{a/1} {a/10} {a/2}]"; fmt.Sprint(got) != want {
+		t.Errorf("list a/: %v, want %s", got, want)
+	}
+	all, err := things.List(ctx, "")
+	if err != nil || len(all) != 5 {
+		t.Errorf("list all: %v, %v, want 5 things", all, err)
+	}
+	for range 2 { // the second finds nothing, which is fine
+		if err := things.Delete(ctx, "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := things.Get(ctx, "a"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("get after delete: %v, want not_found", err)
+	}
+}
+
+func conditions(ctx context.Context, t *testing.T, store record.Store) {
+	things := record.Of[thing](store, "conditional")
+	if err := things.PutIf(ctx, "k", thing{"1"}, record.Absent); err != nil {
+		t.Fatal(err)
+	}
+	if err := things.PutIf(ctx, "k", thing{"2"}, record.Absent); !fault.Is(err, fault.Conflict) {
+		t.Errorf("put if absent over something: %v, want conflict", err)
+	}
+	if err := things.PutIf(ctx, "k", thing{"2"}, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := things.PutIf(ctx, "k", thing{"3"}, 1); !fault.Is(err, fault.Conflict) {
+		t.Errorf("put with an old version: %v, want conflict", err)
+	}
+	value, version, err := things.GetVersion(ctx, "k")
+	if err != nil || value.Name != "2" || version != 2 {
+		t.Errorf("got %v version %d, %v; want 2 version 2", value, version, err)
+	}
+	stale := things.DeleteOp("k")
+	stale.If = 1
+	if err := store.Write(ctx, stale); !fault.Is(err, fault.Conflict) {
+		t.Errorf("delete with an old version: %v, want conflict", err)
+	}
+}
+
+func allOrNone(ctx context.Context, t *testing.T, store record.Store) {
+	things := record.Of[thing](store, "batch")
+	good, err := things.PutOp("new", thing{"new"}, record.Absent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := things.PutOp("missing", thing{"x"}, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Write(ctx, good, bad); !fault.Is(err, fault.Conflict) {
+		t.Fatalf("write with a failing condition: %v, want conflict", err)
+	}
+	if _, err := things.Get(ctx, "new"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("the first op of a refused write is there: %v", err)
+	}
+}
+
+func counter(ctx context.Context, t *testing.T, store record.Store) {
+	counts := record.Of[int](store, "counter")
+	if err := counts.Put(ctx, "n", 0); err != nil {
+		t.Fatal(err)
+	}
+	const workers, each = 4, 25
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for done := 0; done < each; {
+				n, version, err := counts.GetVersion(ctx, "n")
+				if err == nil {
+					err = counts.PutIf(ctx, "n", n+1, version)
+				}
+				switch {
+				case err == nil:
+					done++
+				case !fault.Is(err, fault.Conflict):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n, err := counts.Get(ctx, "n"); err != nil || n != workers*each {
+		t.Errorf("counted to %d, %v; want %d", n, err, workers*each)
+	}
+}
+
+func streams(ctx context.Context, t *testing.T, store record.Store) {
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 10 {
+				if _, err := store.Append(ctx, "s", []byte("x"), []byte("y")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	items, err := store.Read(ctx, "s", 0, 1000)
+	if err != nil || len(items) != 80 {
+		t.Fatalf("%d items, %v; want 80", len(items), err)
+	}
+	for i, item := range items {
+		if item.Number != int64(i+1) || string(item.Value) != []string{"x", "y"}[i%2] {
+			t.Fatalf("item %d is %d %q", i, item.Number, item.Value)
+		}
+	}
+	if items, err := store.Read(ctx, "s", 78, 1); err != nil || len(items) != 1 || items[0].Number != 79 {
+		t.Errorf("read after 78, one: %v, %v", items, err)
+	}
+	if n, err := store.Append(ctx, "other", []byte("z")); err != nil || n != 1 {
+		t.Errorf("a second stream begins at %d, %v; want 1", n, err)
+	}
+}
+
+func wait(ctx context.Context, t *testing.T, store record.Store) {
+	woken := make(chan error, 1)
+	go func() { woken <- store.Wait(ctx, "w", 1) }()
+	if _, err := store.Append(ctx, "w", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-woken:
+		t.Fatalf("woken too early: %v", err)
+	case <-time.After(30 * time.Millisecond): // nothing must happen: only time can show that
+	}
+	if _, err := store.Append(ctx, "w", []byte("2")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-woken; err != nil {
+		t.Error(err)
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	go func() { woken <- store.Wait(canceled, "w", 99) }()
+	cancel()
+	if err := <-woken; !errors.Is(err, context.Canceled) {
+		t.Errorf("wait ended with %v, want canceled", err)
+	}
+}

@@ -1,0 +1,66 @@
+package store_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+	"makeitso/internal/record/recordtest"
+	"makeitso/internal/store"
+)
+
+func open(t *testing.T, path string) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestSQLite(t *testing.T) {
+	recordtest.Run(t, open(t, filepath.Join(t.TempDir(), "with space?#", "state.db")))
+}
+
+func TestReopenKeepsEverything(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "state.db"), context.Background()
+	first := open(t, path)
+	if err := record.Of[string](first, "k").Put(ctx, "a", "kept"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Append(ctx, "s", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, path)
+	if v, err := record.Of[string](second, "k").Get(ctx, "a"); err != nil || v != "kept" {
+		t.Errorf("got %q, %v", v, err)
+	}
+	if n, err := second.Append(ctx, "s", []byte("2")); err != nil || n != 2 {
+		t.Errorf("the stream goes on at %d, %v; want 2", n, err)
+	}
+}
+
+func TestBadFolders(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("not a folder, not a database, but long enough to be looked at"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"a file where the folder should be": filepath.Join(file, "state.db"),
+		"not a database":                    file,
+	} {
+		_, err := store.Open(context.Background(), path)
+		if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.HintOf(err), "state") {
+			t.Errorf("%s: %v (hint %q)", name, err, fault.HintOf(err))
+		}
+	}
+}
