@@ -92,6 +92,12 @@ func (m *Memory) Read(_ context.Context, stream string, after int64, limit int) 
 	return slices.Clone(items[:min(limit, len(items))]), nil
 }
 
+func (m *Memory) Last(_ context.Context, stream string) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int64(len(m.streams[stream])), nil
+}
+
 func (m *Memory) Wait(ctx context.Context, stream string, after int64) error {
 	for {
 		m.mu.Lock()

@@ -26,6 +26,8 @@ type Store interface {
 	Append(ctx context.Context, stream string, values ...[]byte) (int64, error)
 	// Read gives up to limit items of a stream with numbers above after, in order.
 	Read(ctx context.Context, stream string, after int64, limit int) ([]Item, error)
+	// Last gives the number of a stream's last item, 0 for an empty stream.
+	Last(ctx context.Context, stream string) (int64, error)
 	// Wait returns nil when the stream has an item above after, or ctx's error.
 	Wait(ctx context.Context, stream string, after int64) error
 }

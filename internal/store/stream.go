@@ -11,6 +11,8 @@ import (
 	"makeitso/internal/record"
 )
 
+const lastNumber = `SELECT COALESCE(MAX(number), 0) FROM streams WHERE stream = ?`
+
 // Append implements record.Store.
 func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
 	var last int64
@@ -20,7 +22,7 @@ func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (in
 				return err
 			}
 		}
-		if err := tx.QueryRowContext(ctx, s.sql(`SELECT COALESCE(MAX(number), 0) FROM streams WHERE stream = ?`), stream).Scan(&last); err != nil {
+		if err := tx.QueryRowContext(ctx, s.sql(lastNumber), stream).Scan(&last); err != nil {
 			return err
 		}
 		for _, v := range values {
@@ -59,6 +61,12 @@ func (s *Store) Read(ctx context.Context, stream string, after int64, limit int)
 		items = append(items, item)
 	}
 	return items, s.fault(rows.Err())
+}
+
+// Last implements record.Store.
+func (s *Store) Last(ctx context.Context, stream string) (last int64, err error) {
+	err = s.db.QueryRowContext(ctx, s.sql(lastNumber), stream).Scan(&last)
+	return last, s.fault(err)
 }
 
 // Wait implements record.Store.

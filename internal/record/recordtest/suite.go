@@ -158,6 +158,12 @@ func streams(ctx context.Context, t *testing.T, store record.Store) {
 	if items, err := store.Read(ctx, "s", 78, 1); err != nil || len(items) != 1 || items[0].Number != 79 {
 		t.Errorf("read after 78, one: %v, %v", items, err)
 	}
+	if n, err := store.Last(ctx, "s"); err != nil || n != 80 {
+		t.Errorf("the last is %d, %v; want 80", n, err)
+	}
+	if n, err := store.Last(ctx, "empty"); err != nil || n != 0 {
+		t.Errorf("the last of nothing is %d, %v; want 0", n, err)
+	}
 	if n, err := store.Append(ctx, "other", []byte("z")); err != nil || n != 1 {
 		t.Errorf("a second stream begins at %d, %v; want 1", n, err)
 	}
