@@ -436,13 +436,13 @@ func TestBaseFromRegistry(t *testing.T) {
 		[]tar.Header{
 			folder("etc/"), regular("etc/keep", "keep"), regular("etc/gone", "gone"), regular("etc/over", "one"),
 			folder("opaque/"), regular("opaque/old", "old"), folder("opaque/sub/"), regular("opaque/sub/old", "old"),
-			folder("usr/"), folder("usr/lib/"), link("lib", "/usr/lib"), link("up", "../../../../usr"), link("dangling", "/nowhere"),
+			folder("usr/"), folder("usr/lib/"), link("lib", "/usr/lib"), link("up", "../../../../usr"), link("dangling", "/nowhere"), link("usr/abs", "/etc"),
 			{Typeflag: tar.TypeDir, Name: "readonly/", Mode: 0o555},
 		},
 		[]tar.Header{
 			regular("etc/.wh.gone", ""), regular("etc/over", "two"),
 			regular("opaque/new", "new"), regular("opaque/sub/new", "new"), regular("opaque/.wh..wh..opq", ""),
-			regular("lib/through", "through the link"), regular("up/through", "through the other"),
+			regular("lib/through", "through the link"), regular("up/through", "through the other"), regular("usr/abs/abs", "from the root"),
 			{Typeflag: tar.TypeLink, Name: "hard", Linkname: "lib/through"},
 			regular("readonly/file", "x"), {Typeflag: tar.TypeReg, Name: "setuid", Mode: 0o4755},
 		},
@@ -470,7 +470,7 @@ func TestBaseFromRegistry(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"etc/keep": "keep", "etc/over": "two", "opaque/new": "new", "opaque/sub/new": "new",
-		"usr/lib/through": "through the link", "usr/through": "through the other", "hard": "through the link", "readonly/file": "x",
+		"usr/lib/through": "through the link", "usr/through": "through the other", "hard": "through the link", "etc/abs": "from the root", "readonly/file": "x",
 	} {
 		if got, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(got) != want {
 			t.Errorf("%s holds %q (%v), want %q", name, got, err, want)
