@@ -1,0 +1,266 @@
+package project
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"makeitso/internal/diag"
+)
+
+// complete fills in what the file leaves to be understood.
+func complete(p *Project) {
+	if p.Environments == nil {
+		p.Environments = map[string]*Environment{"local": {Platform: "local"}}
+	}
+	for _, s := range p.Services {
+		if len(s.Rollout.Canary) > 0 && s.Rollout.Watch == 0 {
+			s.Rollout.Watch = DefaultWatch
+		}
+	}
+	for _, pipe := range p.Pipelines {
+		if pipe.Environments == nil && len(p.Environments) == 1 {
+			pipe.Environments = sortedKeys(p.Environments)
+		}
+		for _, s := range pipe.Stages {
+			s.NeedsSet = s.Needs != nil
+		}
+		nameStages(pipe.Stages)
+	}
+}
+
+// nameStages gives a name to each stage that has none, made from its kind and
+// what it is about, and a number where that is taken.
+func nameStages(stages []*Stage) {
+	taken := map[string]bool{approvalName: true}
+	for _, s := range stages {
+		taken[s.Name] = true
+	}
+	for _, s := range stages {
+		if s.Name != "" {
+			continue
+		}
+		base := defaultName(s)
+		name := base
+		for i := 2; taken[name]; i++ {
+			name = fmt.Sprintf("%s-%d", base, i)
+		}
+		s.Name, taken[name] = name, true
+	}
+}
+
+func defaultName(s *Stage) string {
+	kind, subject := s.Kind(), ""
+	switch kind {
+	case RunStage:
+		if words := strings.Fields(s.Run); len(words) > 0 {
+			base := path.Base(words[0])
+			subject = strings.TrimSuffix(base, path.Ext(base))
+		}
+	case ImageStage:
+		subject = s.Image
+	case ApplyStage:
+		subject = strings.Join(s.Apply, "-")
+		if len(subject) > 30 {
+			subject = fmt.Sprintf("%s-and-%d", s.Apply[0], len(s.Apply)-1)
+		}
+	case ReleaseStage:
+		subject = s.Release
+	case PublishStage:
+		subject = s.Publish
+	case "":
+		kind = "stage"
+	}
+	return nameLike(string(kind) + "-" + subject)
+}
+
+// checker looks for what single keys' rules cannot say: names that must exist,
+// cycles, keys that exclude one another.
+type checker struct {
+	*decoder
+	p *Project
+}
+
+// check notes the mistakes of p that join several of its keys.
+func check(d *decoder, p *Project) {
+	c := checker{d, p}
+	c.environments()
+	c.files()
+	c.services()
+	c.references()
+	c.stackCycles()
+	for _, name := range sortedKeys(p.Pipelines) {
+		c.pipeline("pipelines."+name, p.Pipelines[name])
+	}
+}
+
+// errorf notes a mistake at the value of path at, whose name begins the line.
+func (c checker) errorf(at, format string, args ...any) *diag.Diagnostic {
+	return c.list.Errorf(c.valuePos(at), "%s: %s", at, fmt.Sprintf(format, args...))
+}
+
+// keyErrorf is errorf at the key.
+func (c checker) keyErrorf(at, format string, args ...any) *diag.Diagnostic {
+	return c.list.Errorf(c.keyPos(at), "%s: %s", at, fmt.Sprintf(format, args...))
+}
+
+// exists notes a mistake unless name is one of names, which are those declared
+// under section.
+func (c checker) exists(at, name, section string, names []string) {
+	if name == "" || slices.Contains(names, name) {
+		return // an empty name has been told by the decoder
+	}
+	m := c.errorf(at, "found %q, which is not under %s", name, section)
+	m.Allowed, m.Hint = orList(names), suggest(name, names)
+	if len(names) == 0 {
+		m.Hint = fmt.Sprintf("add %q under %s", name, section)
+	}
+}
+
+func (c checker) environments() {
+	for _, name := range sortedKeys(c.p.Environments) {
+		e, at := c.p.Environments[name], "environments."+name
+		if name == EachEnvironment {
+			c.keyErrorf(at, "%q is no name for an environment, it means all of them", name).Allowed = "another name"
+		}
+		for _, only := range []struct{ key, platform string }{{"account", "aws"}, {"region", "aws"}, {"embedded", "local"}} {
+			key := at + "." + only.key
+			if c.has(key) && e.Platform != "" && e.Platform != only.platform {
+				c.keyErrorf(key, "found on platform %s", e.Platform).Allowed = only.key + " only on platform " + only.platform
+			}
+		}
+	}
+}
+
+// files checks that the paths in the file stay in the repository.
+func (c checker) files() {
+	local := func(at, name string) {
+		clean := path.Clean(name)
+		if name == "" || !path.IsAbs(name) && clean != ".." && !strings.HasPrefix(clean, "../") {
+			return
+		}
+		c.errorf(at, "found %q", name).Allowed = "a path inside the repository, relative to " + File
+	}
+	for _, name := range sortedKeys(c.p.Stacks) {
+		local("stacks."+name+".template", c.p.Stacks[name].Template)
+	}
+	for _, name := range sortedKeys(c.p.Artifacts) {
+		if image := c.p.Artifacts[name].Image; image != nil {
+			local("artifacts."+name+".image.binary", image.Binary)
+		}
+	}
+	for _, name := range sortedKeys(c.p.Sites) {
+		local("sites."+name+".from", c.p.Sites[name].From)
+	}
+}
+
+func (c checker) services() {
+	for _, name := range sortedKeys(c.p.Services) {
+		s, at := c.p.Services[name], "services."+name
+		c.exists(at+".artifact", s.Artifact, "artifacts", sortedKeys(c.p.Artifacts))
+		if s.Health != "" && !strings.HasPrefix(s.Health, "/") {
+			m := c.errorf(at+".health", "found %q", s.Health)
+			m.Allowed, m.Hint = "a path that begins with /", fmt.Sprintf("did you mean %q?", "/"+s.Health)
+		}
+		if c.has(at + ".env.PORT") {
+			c.keyErrorf(at+".env.PORT", "PORT is given to the service by makeitso").Hint = "set " + at + ".port"
+		}
+		for i := 1; i < len(s.Rollout.Canary); i++ {
+			if before, share := s.Rollout.Canary[i-1], s.Rollout.Canary[i]; share != 0 && share <= before {
+				c.errorf(itemPath(at+".rollout.canary", i), "found %v%% after %v%%", share, before).Allowed = "rising shares"
+			}
+		}
+	}
+}
+
+// references checks the ${…} in all texts that may hold them.
+func (c checker) references() {
+	for _, text := range c.refs {
+		_ = eachReference(text.node.Value, func(string) {}, func(r Reference, bad *badReference) error {
+			pos := c.pos(text.node)
+			if column, ok := columnIn(text.node, r.Offset); ok {
+				pos.Column = column
+			}
+			if bad != nil {
+				m := c.list.Errorf(pos, "%s: %s", text.path, bad.summary)
+				m.Allowed, m.Hint = bad.allowed, bad.hint
+				return nil
+			}
+			if stacks := sortedKeys(c.p.Stacks); r.Kind == StackOutput && !slices.Contains(stacks, r.Name) {
+				m := c.list.Errorf(pos, "%s: found %s, but %q is not under stacks", text.path, r, r.Name)
+				m.Allowed, m.Hint = orList(stacks), suggest(r.Name, stacks)
+				if len(stacks) == 0 {
+					m.Hint = fmt.Sprintf("add %q under stacks", r.Name)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// columnIn gives the column of a byte of n's text, where the text stands in
+// the file as it is.
+func columnIn(n *yaml.Node, offset int) (int, bool) {
+	before := n.Column + len([]rune(n.Value[:offset]))
+	switch {
+	case strings.ContainsAny(n.Value, "\n\"'\\"):
+		return 0, false
+	case n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0:
+		return before + 1, true
+	}
+	return before, n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
+}
+
+// stackCycles finds stacks whose parameters need one another.
+func (c checker) stackCycles() {
+	needs := map[string][]string{}
+	for name, s := range c.p.Stacks {
+		for _, key := range sortedKeys(s.Parameters) {
+			refs, err := References(s.Parameters[key])
+			if err != nil {
+				continue // told by references
+			}
+			for _, r := range refs {
+				if r.Kind == StackOutput {
+					needs[name] = append(needs[name], r.Name)
+				}
+			}
+		}
+	}
+	for _, cycle := range cycles(sortedKeys(c.p.Stacks), needs) {
+		at := "stacks." + cycle[0] + ".parameters"
+		c.keyErrorf(at, "the stacks need one another: %s", strings.Join(append(cycle, cycle[0]), " → ")).
+			Hint = "take the reference out of one of them"
+	}
+}
+
+// cycles gives each cycle that a walk along needs finds, begun from nodes in
+// their order.
+func cycles(nodes []string, needs map[string][]string) [][]string {
+	var all [][]string
+	var trail []string
+	done := map[string]bool{}
+	var walk func(string)
+	walk = func(node string) {
+		if i := slices.Index(trail, node); i >= 0 {
+			all = append(all, slices.Clone(trail[i:]))
+			return
+		}
+		if done[node] {
+			return
+		}
+		trail = append(trail, node)
+		for _, need := range needs[node] {
+			walk(need)
+		}
+		trail = trail[:len(trail)-1]
+		done[node] = true
+	}
+	for _, node := range nodes {
+		walk(node)
+	}
+	return all
+}
