@@ -81,4 +81,8 @@ type Stats struct {
 	InFlight map[string]int64 `json:"inFlight"`
 	// Unhealthy lists the instances that fail their health check, with the reason.
 	Unhealthy map[string]string `json:"unhealthy"`
+	// LogDropped counts access log lines that were not written, because the
+	// disk was too slow or failed; LogError is its last failure, "" for none.
+	LogDropped int64  `json:"logDropped,omitempty"`
+	LogError   string `json:"logError,omitempty"`
 }

@@ -1,0 +1,147 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"makeitso/internal/fault"
+)
+
+// Options of an edge process.
+type Options struct {
+	Listen string // address to serve, e.g. 127.0.0.1:8080; port 0 takes a free one
+	Socket string // path of the control socket
+	Config string // file that keeps the accepted configuration, "" for none
+	Log    string // access log, "" for none
+
+	LogBytes int64         // size at which the log is rotated; default 64 MiB
+	Drain    time.Duration // how long requests may finish at the end; default 10 s
+}
+
+// maxSocketPath is what the kernel allows, without the final zero.
+const maxSocketPath = 107
+
+func (o Options) normalize() (Options, error) {
+	if o.LogBytes == 0 {
+		o.LogBytes = 64 << 20
+	}
+	if o.Drain == 0 {
+		o.Drain = 10 * time.Second
+	}
+	if o.Listen == "" || o.Socket == "" {
+		return o, fault.New(fault.Invalid, "the edge needs an address to listen on and the path of its socket")
+	}
+	if len(o.Socket) > maxSocketPath {
+		return o, fault.New(fault.Invalid, "the path of the edge's socket has %d bytes, at most %d are possible: %s", len(o.Socket), maxSocketPath, o.Socket).
+			WithHint("use a shorter state folder: --state DIR")
+	}
+	return o, nil
+}
+
+// Main is the edge process: it serves until ctx ends, then lets the requests
+// under way finish and returns. With a saved configuration it serves as
+// before from the start; else it waits for one on the socket. The socket
+// appears when the edge is ready to be asked.
+func Main(ctx context.Context, o Options) (err error) {
+	o, err = o.normalize()
+	if err != nil {
+		return err
+	}
+	public, err := listen(o.Listen)
+	if err != nil {
+		return err
+	}
+	defer public.Close() // again, where a server has closed it already
+	log, err := openAccessLog(o.Log, o.LogBytes)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the edge cannot write its log")
+	}
+	p, err := newPlane(public.Addr().String(), o.Config, log)
+	if err != nil {
+		return errors.Join(err, log.close())
+	}
+	private, err := listenSocket(ctx, o.Socket)
+	if err != nil {
+		return errors.Join(err, p.close())
+	}
+	return errors.Join(p.serve(ctx, public, private, o.Drain), p.close())
+}
+
+// serve runs both servers until ctx ends or one of them fails.
+func (p *plane) serve(ctx context.Context, public, private net.Listener, drain time.Duration) error {
+	requests, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	front := &http.Server{
+		Handler:           p,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ErrorLog:          p.quiet,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+	}
+	control := &http.Server{Handler: p.control(), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 2)
+	var servers sync.WaitGroup
+	for server, l := range map[*http.Server]net.Listener{front: public, control: private} {
+		servers.Go(func() {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	err = errors.Join(err, p.shutdown(draining, front, stop), control.Close())
+	servers.Wait()
+	return err
+}
+
+// listen takes the address that the edge serves.
+func listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fault.New(fault.Conflict, "the edge cannot listen on %s: another program has that port", address).
+			WithHint("end that program, or choose another port with --listen, e.g. --listen 127.0.0.1:8081")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fault.Wrap(fault.Denied, err, "the edge may not listen on %s", address).
+			WithHint("ports below 1024 need root; choose another with --listen, e.g. --listen 127.0.0.1:8080")
+	}
+	return nil, fault.Wrap(fault.Invalid, err, "the edge cannot listen on %s", address).
+		WithHint("give an address of this machine with --listen, e.g. --listen 127.0.0.1:8080")
+}
+
+// listenSocket makes the control socket. One that nobody serves is left over
+// from an edge that was killed, and is replaced.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err == nil {
+		return nil, errors.Join(fault.New(fault.Conflict, "another edge serves the socket %s already", path), conn.Close())
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Wrap(fault.Unavailable, err, "the edge cannot replace its socket")
+	}
+	l, err := net.Listen("unix", path)
+	if err == nil {
+		if err = os.Chmod(path, 0o600); err == nil {
+			return l, nil
+		}
+		err = errors.Join(err, l.Close())
+	}
+	return nil, fault.Wrap(fault.Unavailable, err, "the edge cannot make its socket")
+}

@@ -1,0 +1,314 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"makeitso/internal/fault"
+)
+
+// plane is the data plane: it serves the table in force and lets it be
+// swapped while it does.
+type plane struct {
+	listen    string // address served
+	saved     string // where the accepted configuration is kept, "" for nowhere
+	transport *http.Transport
+	buffers   *bufferPool
+	quiet     *log.Logger
+	log       *accessLog
+	cache     *cache
+	pages     *template.Template
+	running   sync.WaitGroup // requests under way, upgraded connections too
+
+	// mu is held for reading only while an attempt picks its instance and is
+	// counted there. So once apply has held it for writing, every request
+	// that chose by the old table shows in inFlight: an instance that drains
+	// and shows none can be stopped.
+	mu    sync.RWMutex
+	table *table
+
+	applying sync.Mutex // one configuration at a time
+	checker  *checker
+}
+
+// newPlane makes a plane that serves nothing yet; or, if saved names a file,
+// what was accepted last.
+func newPlane(listen, saved string, log *accessLog) (*plane, error) {
+	p := &plane{
+		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
+		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(),
+		pages: parsePages(), table: &table{},
+	}
+	if saved == "" {
+		return p, nil
+	}
+	raw, err := os.ReadFile(saved)
+	if errors.Is(err, os.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the edge cannot read its saved configuration")
+	}
+	var c Config
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "the edge's saved configuration %s is damaged", saved).
+			WithHint("remove the file; makeitso gives the edge its configuration again")
+	}
+	if err := p.enforce(c); err != nil {
+		return nil, fmt.Errorf("load %s: %w", saved, err)
+	}
+	return p, nil
+}
+
+// newTransport is how instances and origins are asked.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		MaxIdleConnsPerHost: 512,
+		// An upstream that closes idle connections must not do so while a
+		// request that cannot be repeated is on its way to it, so the edge
+		// closes them first. Servers wait 2 s or longer.
+		IdleConnTimeout:        time.Second,
+		MaxResponseHeaderBytes: 256 << 10,
+		DisableCompression:     true,
+		WriteBufferSize:        16 << 10,
+		ReadBufferSize:         16 << 10,
+	}
+}
+
+// apply checks a configuration, keeps it, and puts it in force. On failure the
+// one before stays in force. The same document again is fine.
+func (p *plane) apply(c Config) error {
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	now := p.current().config
+	if c.Version < now.Version || c.Version == now.Version && !reflect.DeepEqual(c, now) {
+		return fault.New(fault.Conflict, "the edge has configuration version %d already and was given another one with version %d", now.Version, c.Version).
+			WithHint("read its version with Stats and give a higher one")
+	}
+	if err := p.save(c); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the edge cannot keep its configuration")
+	}
+	return p.enforceLocked(c)
+}
+
+// enforce puts a document in force that was accepted before.
+func (p *plane) enforce(c Config) error {
+	p.applying.Lock()
+	defer p.applying.Unlock()
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return p.enforceLocked(c)
+}
+
+func (p *plane) enforceLocked(c Config) error {
+	before := p.current()
+	next, err := newTable(c, before)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.table = next
+	p.mu.Unlock()
+	p.checker.run(next.probes())
+	p.cache.retain(c.Sites, before.config.Sites)
+	return nil
+}
+
+func (p *plane) current() *table {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.table
+}
+
+// save writes the document so that a crash leaves the old or the new one.
+func (p *plane) save(c Config) error {
+	if p.saved == "" {
+		return nil
+	}
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(p.saved), filepath.Base(p.saved)+".*") // mode 0600: it holds keys
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, bytes.NewReader(raw))
+	err = errors.Join(err, file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(file.Name(), p.saved)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return nil
+}
+
+// stats makes the edge's report.
+func (p *plane) stats() Stats {
+	t := p.current()
+	s := Stats{
+		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
+		Services: map[string]map[string]Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{},
+		LogDropped: p.log.dropped.Load(),
+	}
+	if err := p.log.failure(); err != nil {
+		s.LogError = err.Error()
+	}
+	for name, c := range t.counts {
+		s.Services[name] = map[string]Counts{}
+		for arm, n := range c.byArm {
+			bad := n.bad.Load()
+			s.Services[name][arm] = Counts{Requests: n.requests.Load(), Bad: bad}
+		}
+	}
+	for id, in := range t.instances {
+		s.InFlight[id] = in.inFlight.Load()
+		if reason := in.health.reason.Load(); reason != nil {
+			s.Unhealthy[id] = *reason
+		}
+	}
+	for _, in := range t.leaving {
+		if n := in.inFlight.Load(); n > 0 {
+			s.InFlight[in.ID] += n
+		}
+	}
+	return s
+}
+
+// invalidate forgets cached objects of a site; see Client.Invalidate.
+func (p *plane) invalidate(site string, paths []string) error {
+	for _, s := range p.current().config.Sites {
+		if s.Name == site {
+			return p.cache.invalidate(site, paths)
+		}
+	}
+	return fault.New(fault.NotFound, "the edge has no site %q", site)
+}
+
+// close ends what the plane runs. No request may be under way.
+func (p *plane) close() error {
+	p.checker.run(nil)
+	p.transport.CloseIdleConnections()
+	return p.log.close()
+}
+
+// ServeHTTP serves one request by its host name and logs it.
+func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.running.Add(1)
+	defer p.running.Done()
+	x := &exchange{plane: p, w: &recorder{ResponseWriter: w}, client: r.Context(), host: canonicalHost(r.Host)}
+	x.entry = entry{
+		Time: time.Now(), ID: requestID(r), Remote: r.RemoteAddr,
+		Host: x.host, Method: r.Method, Path: r.URL.Path,
+	}
+	defer x.finish() // also when the answer is broken off by a panic
+	t := p.current()
+	if t.services[x.host] != nil {
+		x.serveService(r)
+	} else if s := t.sites[x.host]; s != nil {
+		x.serveSite(r, s)
+	} else {
+		x.unknownHost(t)
+	}
+}
+
+// requestID gives the request's own id if it has a usable one, else a new one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get("X-Request-Id")
+	usable := id != "" && len(id) <= 128
+	for i := 0; usable && i < len(id); i++ {
+		usable = id[i] > ' ' && id[i] < 0x7f
+	}
+	if usable {
+		return id
+	}
+	var random [12]byte
+	rand.Read(random[:]) // never fails
+	return hex.EncodeToString(random[:])
+}
+
+// recorder notes what is answered.
+type recorder struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if status >= 200 && w.status == 0 { // a 1xx is followed by another
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController flush and hijack.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// bufferPool lends the buffers that bodies are copied through.
+type bufferPool struct{ pool sync.Pool }
+
+func newBufferPool() *bufferPool {
+	return &bufferPool{pool: sync.Pool{New: func() any { return new([32 << 10]byte) }}}
+}
+
+func (b *bufferPool) Get() []byte { return b.pool.Get().(*[32 << 10]byte)[:] }
+
+func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
+
+// quietLogger drops what net/http prints about single connections: the access
+// log has it, with the request.
+func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
+
+// shutdown drains: no new connection, and requests under way may finish until
+// ctx ends; then they are broken off by stop, which cancels their contexts.
+func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.CancelFunc) error {
+	err := server.Shutdown(ctx)
+	finished := make(chan struct{})
+	go func() {
+		p.running.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil // what did not finish by the deadline is broken off now
+	}
+	stop()
+	if closing := server.Close(); err == nil {
+		err = closing
+	}
+	<-finished
+	return err
+}

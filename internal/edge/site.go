@@ -1,0 +1,311 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// originTimeout is how long an origin may take to give an object.
+const originTimeout = 30 * time.Second
+
+var errLarge = errors.New("the object is too large to keep")
+
+// serveSite answers from the cache or the site's bucket.
+func (x *exchange) serveSite(r *http.Request, s *site) {
+	x.entry.Service = s.Name
+	x.w.Header().Set("X-Request-Id", x.entry.ID)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		x.w.Header().Set("Allow", "GET, HEAD")
+		x.page(http.StatusMethodNotAllowed, "method not allowed", "A site is only read: GET and HEAD.")
+		return
+	}
+	name := r.URL.Path
+	if name == "/" {
+		name += s.Index
+	}
+	if !isObjectPath(name) {
+		x.page(http.StatusBadRequest, "bad request", "The path has a part that names no object.")
+		return
+	}
+	if name == "/" { // the bucket itself would answer with the list of what it has
+		x.siteError(r, s, http.StatusNotFound)
+		return
+	}
+	o, err := x.object(r.Context(), s, name)
+	switch {
+	case errors.Is(err, errLarge):
+		x.passThrough(r, s, name)
+	case x.client.Err() != nil:
+		x.w.status = statusClientGone
+	case err != nil:
+		x.entry.Error = err.Error()
+		x.siteError(r, s, http.StatusBadGateway)
+	case o.status != http.StatusOK:
+		x.siteError(r, s, o.status)
+	default:
+		h := x.w.Header()
+		maps.Copy(h, o.header)
+		h.Set("Age", strconv.Itoa(int(time.Since(o.stored).Seconds())))
+		modified, _ := http.ParseTime(o.header.Get("Last-Modified")) // the zero time is "not known"
+		http.ServeContent(x.w, r, name, modified, bytes.NewReader(o.body))
+	}
+}
+
+// isObjectPath says whether an origin could have an object of that path. A
+// part "..", however it was written, would lead out of the bucket.
+func isObjectPath(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "." || part == ".." {
+			return false
+		}
+	}
+	return strings.HasPrefix(name, "/") && !strings.ContainsRune(name, 0)
+}
+
+// object gives an object from the cache or the origin and notes which. One
+// that has expired is served if the origin fails to answer for it.
+func (x *exchange) object(ctx context.Context, s *site, name string) (*object, error) {
+	k := key{s.Name, name}
+	old := x.plane.cache.get(k)
+	if old != nil && time.Now().Before(old.expires) {
+		x.cacheIs("Hit")
+		return old, nil
+	}
+	x.cacheIs("Miss")
+	o, err := x.plane.cache.fetch(ctx, k, func() (*object, error) {
+		ctx, cancel := context.WithTimeout(ctx, originTimeout)
+		defer cancel()
+		return x.plane.askOrigin(ctx, s, name, old)
+	})
+	switch {
+	case old == nil || ctx.Err() != nil || errors.Is(err, errLarge):
+	case err != nil || o.status >= 500:
+		x.cacheIs("StaleHit")
+		return old, nil
+	case o.renewed:
+		x.cacheIs("RefreshHit")
+	}
+	return o, err
+}
+
+func (x *exchange) cacheIs(how string) {
+	x.entry.Cache = how
+	x.w.Header().Set("X-Cache", how)
+}
+
+// siteError answers with the site's own page for that status, else a small one.
+func (x *exchange) siteError(r *http.Request, s *site, status int) {
+	custom, ok := s.Errors[status]
+	if ok {
+		how := x.entry.Cache
+		o, err := x.object(r.Context(), s, custom.Path)
+		if err == nil && o.status == http.StatusOK {
+			h := x.w.Header()
+			maps.Copy(h, o.header)
+			for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges"} {
+				h.Del(name) // they are of the page, not of what was asked for
+			}
+			h.Set("Content-Length", strconv.Itoa(len(o.body)))
+			x.w.WriteHeader(custom.Status)
+			if r.Method != http.MethodHead {
+				if _, err := x.w.Write(o.body); err != nil {
+					x.entry.Error = err.Error()
+				}
+			}
+			return
+		}
+		x.cacheIs(how)
+		x.entry.Error = fmt.Sprintf("the page %s for status %d cannot be served", custom.Path, status)
+	}
+	switch status {
+	case http.StatusNotFound, http.StatusForbidden:
+		x.page(status, "not found", "There is nothing at "+r.URL.Path+".")
+	default:
+		x.page(http.StatusBadGateway, "the origin failed", "The bucket of this site does not answer as it should.")
+	}
+}
+
+// askOrigin gets an object; with an old one it asks only whether that is still
+// good, and then gives it with a new term.
+func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object) (*object, error) {
+	header := http.Header{}
+	if old != nil && old.header.Get("Etag") != "" {
+		header.Set("If-None-Match", old.header.Get("Etag"))
+	}
+	res, err := p.originRequest(ctx, s, name, header)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	now := time.Now()
+	if res.StatusCode == http.StatusNotModified && old != nil {
+		renewed := *old
+		if res.Header.Get("Cache-Control") != "" {
+			renewed.header = old.header.Clone()
+			renewed.header.Set("Cache-Control", res.Header.Get("Cache-Control"))
+		}
+		renewed.renewed = true
+		renewed.stored, renewed.expires = now, expiry(renewed.header, s.TTL, now)
+		return &renewed, nil
+	}
+	if res.StatusCode != http.StatusOK {
+		return &object{status: res.StatusCode}, nil
+	}
+	if res.ContentLength > objectBytes {
+		return nil, errLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, objectBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s from the origin: %w", name, err)
+	}
+	if len(body) > objectBytes {
+		return nil, errLarge
+	}
+	o := &object{status: http.StatusOK, header: siteHeader(res.Header, name), body: body, stored: now}
+	o.expires = expiry(o.header, s.TTL, now)
+	return o, nil
+}
+
+// passThrough streams an object that is too large to keep; ranges and
+// conditions are the origin's to judge.
+func (x *exchange) passThrough(r *http.Request, s *site, name string) {
+	header := http.Header{}
+	for _, h := range []string{"Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since"} {
+		if v := r.Header.Get(h); v != "" {
+			header.Set(h, v)
+		}
+	}
+	res, err := x.plane.originRequest(r.Context(), s, name, header)
+	if err != nil {
+		x.entry.Error = err.Error()
+		x.siteError(r, s, http.StatusBadGateway)
+		return
+	}
+	defer res.Body.Close()
+	if res.StatusCode >= 400 && res.StatusCode != http.StatusPreconditionFailed && res.StatusCode != http.StatusRequestedRangeNotSatisfiable {
+		x.siteError(r, s, res.StatusCode)
+		return
+	}
+	h := x.w.Header()
+	maps.Copy(h, siteHeader(res.Header, name))
+	for _, name := range []string{"Content-Length", "Content-Range", "Accept-Ranges"} {
+		if v := res.Header.Get(name); v != "" {
+			h.Set(name, v)
+		}
+	}
+	x.w.WriteHeader(res.StatusCode)
+	if r.Method == http.MethodHead {
+		return
+	}
+	buffer := x.plane.buffers.Get()
+	defer x.plane.buffers.Put(buffer)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{x.w}, res.Body, buffer); err != nil {
+		x.entry.Error = err.Error()
+		panic(http.ErrAbortHandler) // the client must see that this is not the whole
+	}
+}
+
+// originRequest asks the bucket for an object, signed if the site has keys.
+func (p *plane) originRequest(ctx context.Context, s *site, name string, header http.Header) (*http.Response, error) {
+	target := *s.origin
+	target.Path = strings.TrimSuffix(s.origin.Path, "/") + name
+	target.RawPath = escapeKey(target.Path)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the origin for %s: %w", name, err)
+	}
+	req.Header = header
+	if s.AccessKey != "" {
+		empty := sha256.Sum256(nil)
+		hash := hex.EncodeToString(empty[:])
+		req.Header.Set("X-Amz-Content-Sha256", hash)
+		region := s.Region
+		if region == "" {
+			region = "us-east-1"
+		}
+		keys := aws.Credentials{AccessKeyID: s.AccessKey, SecretAccessKey: s.SecretKey}
+		err := v4.NewSigner().SignHTTP(ctx, keys, req, hash, "s3", region, time.Now(), func(o *v4.SignerOptions) {
+			o.DisableURIPathEscaping = true // S3 signs the path as it is sent
+		})
+		if err != nil {
+			return nil, fmt.Errorf("sign the request for %s: %w", name, err)
+		}
+	}
+	res, err := p.transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the origin for %s: %w", name, err)
+	}
+	return res, nil
+}
+
+// escapeKey writes a path as S3's signature wants it: everything but letters,
+// digits, - . _ ~ and / is escaped, which is more than url.URL does.
+func escapeKey(path string) string {
+	return strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(path))
+}
+
+// siteHeader gives what of an origin's header is the client's.
+func siteHeader(from http.Header, name string) http.Header {
+	h := http.Header{}
+	for _, field := range []string{"Content-Type", "Cache-Control", "Expires", "Etag", "Last-Modified",
+		"Content-Encoding", "Content-Language", "Content-Disposition"} {
+		if v := from.Get(field); v != "" {
+			h.Set(field, v)
+		}
+	}
+	switch h.Get("Content-Type") {
+	case "", "application/octet-stream", "binary/octet-stream": // nobody said what it is
+		if t := mime.TypeByExtension(path.Ext(name)); t != "" {
+			h.Set("Content-Type", t)
+		} else {
+			h.Set("Content-Type", "application/octet-stream")
+		}
+	}
+	return h
+}
+
+// expiry gives until when an object is fresh: the zero time if it must not be
+// kept at all, now if it may be kept but is asked for each time.
+func expiry(h http.Header, ttl time.Duration, now time.Time) time.Time {
+	control := h.Get("Cache-Control")
+	if control == "" {
+		if t, err := http.ParseTime(h.Get("Expires")); err == nil {
+			return t
+		}
+		return now.Add(ttl)
+	}
+	directives := map[string]string{}
+	for directive := range strings.SplitSeq(strings.ToLower(control), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		directives[name] = strings.Trim(value, `"`)
+	}
+	has := func(name string) bool { _, ok := directives[name]; return ok }
+	if has("no-store") || has("private") {
+		return time.Time{}
+	}
+	if has("no-cache") {
+		return now
+	}
+	for _, name := range []string{"s-maxage", "max-age"} { // the first is for caches that many share
+		if seconds, err := strconv.ParseInt(directives[name], 10, 32); err == nil {
+			return now.Add(time.Duration(seconds) * time.Second)
+		}
+	}
+	return now.Add(ttl)
+}

@@ -1,0 +1,252 @@
+package edge
+
+import (
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of a configuration document.
+const (
+	defaultHealthInterval = 500 * time.Millisecond
+	defaultRequestTimeout = 10 * time.Second
+	defaultTTL            = time.Second
+)
+
+// keptArms is how many arms that left a service are still counted, the latest
+// ones: a rollback brings one back, and its counts go on.
+const keptArms = 16
+
+// table is one configuration made ready to serve. It never changes once it is
+// in force; what lives longer than a document (requests under way, health,
+// counts) hangs on pointers that the next table takes over.
+type table struct {
+	config    Config
+	services  map[string]*service // by host
+	sites     map[string]*site    // by host
+	instances map[string]*instance
+	leaving   []*instance // no longer in the document, with requests under way
+	counts    map[string]*armCounts
+}
+
+// service is a Service ready to serve.
+type service struct {
+	Service
+	arms []*arm // those that may get requests
+}
+
+// arm is an Arm with the instances that may get new requests.
+type arm struct {
+	Arm
+	counts    *counts
+	instances []*instance
+}
+
+// site is a Site ready to serve.
+type site struct {
+	Site
+	origin *url.URL
+}
+
+// instance is what the edge knows of one upstream, across documents.
+type instance struct {
+	Instance
+	inFlight atomic.Int64
+	health   health
+}
+
+// counts is what was seen of one arm. Requests is raised before bad and read
+// after it, so that a report never shows more bad ones than requests.
+type counts struct{ requests, bad atomic.Int64 }
+
+// armCounts is the counts of a service's arms; gone are the names of those no
+// longer in the document, the oldest first.
+type armCounts struct {
+	byArm map[string]*counts
+	gone  []string
+}
+
+// newTable builds the table of a valid document; it takes over what lives on
+// from the table before.
+func newTable(c Config, before *table) (*table, error) {
+	t := &table{
+		config: c, services: map[string]*service{}, sites: map[string]*site{},
+		instances: map[string]*instance{}, counts: map[string]*armCounts{},
+	}
+	for _, s := range c.Services {
+		t.addService(s, before)
+	}
+	for _, s := range c.Sites {
+		origin, err := url.Parse(s.Origin)
+		if err != nil {
+			return nil, err
+		}
+		if s.TTL == 0 {
+			s.TTL = defaultTTL
+		}
+		ready := &site{Site: s, origin: origin}
+		for _, h := range s.Hosts {
+			t.sites[canonicalHost(h)] = ready
+		}
+	}
+	for _, in := range before.leaving {
+		if in.inFlight.Load() > 0 {
+			t.leaving = append(t.leaving, in)
+		}
+	}
+	for id, in := range before.instances {
+		if t.instances[id] != in {
+			t.leaving = append(t.leaving, in)
+		}
+	}
+	return t, nil
+}
+
+func (t *table) addService(s Service, before *table) {
+	if s.HealthInterval == 0 {
+		s.HealthInterval = defaultHealthInterval
+	}
+	if s.RequestTimeout == 0 {
+		s.RequestTimeout = defaultRequestTimeout
+	}
+	ready := &service{Service: s}
+	t.counts[s.Name] = before.counts[s.Name].next(s.Arms)
+	for _, a := range s.Arms {
+		to := &arm{Arm: a, counts: t.counts[s.Name].byArm[a.Name]}
+		for _, in := range a.Instances {
+			known := before.instances[in.ID]
+			if known == nil || known.Address != in.Address {
+				known = &instance{Instance: in}
+			}
+			t.instances[in.ID] = known
+			if !in.Draining {
+				to.instances = append(to.instances, known)
+			}
+		}
+		if a.Weight > 0 && len(to.instances) > 0 {
+			ready.arms = append(ready.arms, to)
+		}
+	}
+	for _, h := range s.Hosts {
+		t.services[canonicalHost(h)] = ready
+	}
+}
+
+// next gives the counts under a new list of arms.
+func (c *armCounts) next(arms []Arm) *armCounts {
+	n := &armCounts{byArm: map[string]*counts{}}
+	if c == nil {
+		c = n
+	}
+	for _, a := range arms {
+		n.byArm[a.Name] = c.byArm[a.Name]
+		if n.byArm[a.Name] == nil {
+			n.byArm[a.Name] = &counts{}
+		}
+	}
+	gone := slices.Clone(c.gone)
+	for name := range c.byArm {
+		if !slices.Contains(gone, name) {
+			gone = append(gone, name)
+		}
+	}
+	gone = slices.DeleteFunc(gone, func(name string) bool { return n.byArm[name] != nil })
+	n.gone = gone[max(0, len(gone)-keptArms):]
+	for _, name := range n.gone {
+		n.byArm[name] = c.byArm[name]
+	}
+	return n
+}
+
+// choice is where one attempt of a request goes.
+type choice struct {
+	arm      *arm
+	instance *instance
+	// fair says that the arm was drawn by a coin with the configured weights.
+	// Only such attempts are counted: the analysis of a canary stands on it.
+	fair bool
+}
+
+// choose draws an arm by its weight and takes the less loaded of two random
+// instances of it, none of those tried before; nil if there is none left.
+func (s *service) choose(tried []*instance) *choice {
+	fair := len(tried) == 0 || !slices.ContainsFunc(s.arms, func(a *arm) bool { return a.spent(tried) })
+	a := s.draw(func(*arm) bool { return true })
+	if a != nil && a.spent(tried) {
+		a = s.draw(func(a *arm) bool { return !a.spent(tried) })
+	}
+	if a == nil {
+		return nil
+	}
+	return &choice{arm: a, instance: a.pick(tried), fair: fair}
+}
+
+// draw throws the coin among the arms that may.
+func (s *service) draw(may func(*arm) bool) *arm {
+	sum := 0.0
+	for _, a := range s.arms {
+		if may(a) {
+			sum += a.Weight
+		}
+	}
+	var drawn *arm
+	at := rand.Float64() * sum
+	for _, a := range s.arms {
+		if !may(a) {
+			continue
+		}
+		drawn = a
+		if at -= a.Weight; at < 0 {
+			break
+		}
+	}
+	return drawn
+}
+
+// spent says that every instance of the arm was tried.
+func (a *arm) spent(tried []*instance) bool {
+	for _, in := range a.instances {
+		if !slices.Contains(tried, in) {
+			return false
+		}
+	}
+	return true
+}
+
+// pick gives the less loaded of two random healthy instances that were not
+// tried; where none is healthy, of all that were not tried.
+func (a *arm) pick(tried []*instance) *instance {
+	untried := func(in *instance) bool { return !slices.Contains(tried, in) }
+	if in := twoChoices(a.instances, func(in *instance) bool { return !in.health.out() && untried(in) }); in != nil {
+		return in
+	}
+	return twoChoices(a.instances, untried)
+}
+
+// twoChoices samples two of those that may in one pass and gives the one with
+// fewer requests under way; nil if none may.
+func twoChoices(all []*instance, may func(*instance) bool) *instance {
+	var two [2]*instance
+	n := 0
+	for _, in := range all {
+		if !may(in) {
+			continue
+		}
+		if n < 2 {
+			two[n] = in
+		} else if slot := rand.IntN(n + 1); slot < 2 {
+			two[slot] = in
+		}
+		n++
+	}
+	if n < 2 {
+		return two[0]
+	}
+	one, other := two[0].inFlight.Load(), two[1].inFlight.Load()
+	if other < one || other == one && rand.IntN(2) == 0 {
+		return two[1]
+	}
+	return two[0]
+}
