@@ -96,7 +96,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule) {
 		return
 	}
 	if n.Tag == "!!null" {
-		d.mistake(n, path, "found no value", describe(v.Type(), r)).Hint = "write one or leave the key out"
+		d.mistake(n, path, "found no value", describe(v.Type(), r)).Hint = writeOne(r)
 		return
 	}
 	if words, ok := v.Addr().Interface().(interface{ words() []string }); ok && n.Kind == yaml.ScalarNode {
@@ -118,7 +118,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule) {
 func (d *decoder) byKind(n *yaml.Node, v reflect.Value, path string, r rule) {
 	switch v.Kind() {
 	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
 		d.value(n, v.Elem(), path, r)
 	case reflect.Struct:
 		d.structure(n, v, path, r)
@@ -203,10 +205,11 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, r rule) 
 	}
 	rules, later := rulesOf(v.Type())
 	soon := false // a kind of a later version stands here, and is told
+	var misspelt []string
 	for _, e := range d.entries(n, path) {
 		i := slices.IndexFunc(rules, func(r rule) bool { return r.key == e.key.Value })
 		if i < 0 {
-			d.unknownKey(e.key, path, rules, later)
+			misspelt = append(misspelt, d.unknownKey(e.key, path, rules, later))
 			soon = soon || slices.Contains(later, e.key.Value)
 			continue
 		}
@@ -214,7 +217,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, r rule) 
 		d.places[at] = place{e.key, resolve(e.value)}
 		d.value(e.value, v.Field(rules[i].index), at, rules[i])
 	}
-	d.together(n, path, rules)
+	d.together(n, path, rules, misspelt)
 	if !soon {
 		d.oneKind(n, path, keysOf(rules, func(r rule) bool { return r.kind }))
 	}
@@ -225,22 +228,26 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, r rule) 
 	}
 }
 
-func (d *decoder) unknownKey(key *yaml.Node, path string, rules []rule, later []string) {
+// unknownKey notes a key that no rule has, and gives the one that was probably
+// meant.
+func (d *decoder) unknownKey(key *yaml.Node, path string, rules []rule, later []string) string {
 	keys := keysOf(rules, func(rule) bool { return true })
 	if slices.Contains(later, key.Value) {
 		kinds := keysOf(rules, func(r rule) bool { return r.kind })
 		d.mistake(key, path, fmt.Sprintf("found the kind %q, which this version of makeitso cannot do yet", key.Value), orList(kinds))
-		return
+		return ""
 	}
 	d.mistake(key, path, fmt.Sprintf("found the unknown key %q", key.Value), orList(keys)).Hint = suggest(key.Value, keys)
+	return nearest(key.Value, keys)
 }
 
-// together checks which keys of one map must and must not stand together.
-func (d *decoder) together(n *yaml.Node, path string, rules []rule) {
+// together checks which keys of one map must and must not stand together; one
+// that is there misspelt has been told.
+func (d *decoder) together(n *yaml.Node, path string, rules []rule, misspelt []string) {
 	for _, r := range rules {
 		at := pathJoin(path, r.key)
 		switch {
-		case r.required && !d.has(at):
+		case r.required && !d.has(at) && !slices.Contains(misspelt, r.key):
 			d.mistake(n, path, fmt.Sprintf("the key %q is missing", r.key), describe(r.typ, r))
 		case r.with != "" && d.has(at) && !d.has(pathJoin(path, r.with)):
 			d.mistake(d.places[at].key, at, "found without "+r.with, r.key+" only beside "+r.with)
@@ -253,6 +260,8 @@ func (d *decoder) oneKind(n *yaml.Node, path string, kinds []string) {
 	set := slices.DeleteFunc(slices.Clone(kinds), func(k string) bool { return !d.has(pathJoin(path, k)) })
 	switch {
 	case len(kinds) == 0 || len(set) == 1:
+	case len(set) == 0 && len(kinds) == 1:
+		d.mistake(n, path, "found no kind", kinds[0])
 	case len(set) == 0:
 		d.mistake(n, path, "found no kind", "exactly one of "+orList(kinds))
 	default:
@@ -271,11 +280,9 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, r rule) {
 		at := pathJoin(path, e.key.Value)
 		d.places[at] = place{e.key, resolve(e.value)}
 		d.matches(e.key, at, r)
-		item := reflect.New(v.Type().Elem()).Elem()
+		item := newItem(v.Type().Elem())
 		d.value(e.value, item, at, rule{refs: r.refs, typ: item.Type()})
-		if item.Kind() != reflect.Pointer || !item.IsNil() {
-			v.SetMapIndex(reflect.ValueOf(e.key.Value), item)
-		}
+		v.SetMapIndex(reflect.ValueOf(e.key.Value), item)
 	}
 }
 
@@ -312,12 +319,20 @@ func (d *decoder) sequence(n *yaml.Node, v reflect.Value, path string, r rule) {
 	for i, item := range items {
 		at := itemPath(path, i)
 		d.places[at] = place{resolve(item), resolve(item)}
-		value := reflect.New(elem).Elem()
+		value := newItem(elem)
 		d.value(item, value, at, rule{refs: r.refs, typ: elem})
-		if value.Kind() != reflect.Pointer || !value.IsNil() {
-			v.Set(reflect.Append(v, value))
-		}
+		v.Set(reflect.Append(v, value))
 	}
+}
+
+// newItem makes a value for a map or a list. A pointer is never nil, so that
+// an item with a mistake keeps its place and the checks need not look.
+func newItem(t reflect.Type) reflect.Value {
+	v := reflect.New(t).Elem()
+	if t.Kind() == reflect.Pointer {
+		v.Set(reflect.New(t.Elem()))
+	}
+	return v
 }
 
 // text decodes any scalar as it is written: "run: true" is a command.
@@ -329,7 +344,7 @@ func (d *decoder) text(n *yaml.Node, v reflect.Value, path string, r rule) {
 	inMap := r.key == "" // a value of env or parameters may be empty
 	switch {
 	case n.Value == "" && !inMap:
-		d.wrong(n, path, v.Type(), r).Hint = "write one or leave the key out"
+		d.wrong(n, path, v.Type(), r).Hint = writeOne(r)
 		return
 	case r.enum != nil && !slices.Contains(r.enum, n.Value):
 		d.wrong(n, path, v.Type(), r).Hint = suggest(n.Value, r.enum)
@@ -482,10 +497,36 @@ func describeNumber(r rule) string {
 	return "a whole number"
 }
 
+// writeOne is the hint for a key without a value.
+func writeOne(r rule) string {
+	if r.required {
+		return "write one"
+	}
+	return "write one or leave the key out"
+}
+
 // suggest proposes the candidate nearest to word, "" if none is near.
 func suggest(word string, candidates []string) string {
-	if near := diag.Nearest(word, candidates); near != "" {
+	if near := nearest(word, candidates); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return ""
+}
+
+// nearest is diag.Nearest, and else the one candidate that word begins or that
+// begins word: "params" is far from "parameters" by its letters.
+func nearest(word string, candidates []string) string {
+	if near := diag.Nearest(word, candidates); near != "" || len(word) < 3 {
+		return near
+	}
+	near := ""
+	for _, c := range candidates {
+		if strings.HasPrefix(c, strings.TrimSuffix(word, "s")) || len(c) > 2 && strings.HasPrefix(word, c) {
+			if near != "" {
+				return ""
+			}
+			near = c
+		}
+	}
+	return near
 }

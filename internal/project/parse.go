@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -107,7 +108,7 @@ func (d *decoder) syntax(src []byte, err error) {
 		m.Hint = "indent with spaces, a tab is not allowed there"
 	case strings.Contains(line, "${") && strings.ContainsAny(line, "[{"):
 		m.Hint = `put a ${…} inside {…} or […] between quotes`
-	case strings.HasPrefix(line, "<<<<<<<"), strings.HasPrefix(line, "======="), strings.HasPrefix(line, ">>>>>>>"):
+	case slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, "<<<<<<< ") }):
 		m.Hint = "resolve the merge conflict first"
 	case strings.Contains(load.Message, "mapping values are not allowed"):
 		m.Hint = `put a text that holds ": " between quotes, and check the indentation`

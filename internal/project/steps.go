@@ -3,7 +3,6 @@ package project
 import (
 	"slices"
 
-	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 )
 
@@ -117,8 +116,8 @@ func (p *Project) Steps(pipeline string, environments []string) ([]Step, error) 
 }
 
 func nearestOf(name string, names []string) string {
-	if near := diag.Nearest(name, names); near != "" {
-		return "did you mean " + near + "?"
+	if hint := suggest(name, names); hint != "" {
+		return hint
 	}
 	if len(names) == 0 {
 		return "write one into " + File
