@@ -1,0 +1,93 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+)
+
+// describe sets the deadline and the reason of a state that is not final.
+func (m *machine) describe() {
+	if m.s.Phase.Final() {
+		return
+	}
+	m.s.Deadline = m.s.due()
+	m.s.Reason = m.s.waiting()
+	if !m.s.Phase.Forward() {
+		m.s.Reason = fmt.Sprintf("going back to %s: %s", orNothing(m.s.Plan.Old.Release), m.s.Reason)
+	}
+}
+
+// due is when the phase ends at the latest.
+func (s State) due() time.Time {
+	limits := s.Plan.Limits
+	switch s.Phase {
+	case Starting:
+		return s.Since.Add(limits.Start)
+	case Shifting:
+		return s.Since.Add(limits.Route)
+	case Watching:
+		return s.Since.Add(s.Plan.Steps[s.Step].Watch)
+	case Draining:
+		// Leaving and then stopping: both at their longest.
+		return s.Since.Add(limits.Drain + limits.Stop)
+	default:
+		return s.Since.Add(limits.Rollback)
+	}
+}
+
+// Due is the next time at which the state changes by itself, zero if none.
+func (s State) Due() time.Time {
+	var due time.Time
+	sooner := func(t time.Time) {
+		if due.IsZero() || t.Before(due) {
+			due = t
+		}
+	}
+	// Draining waits for its members, unless it cannot tell the edge of them.
+	if !s.Phase.Final() && s.Phase != "" && (s.Phase != Draining || s.Route != s.InForce) {
+		sooner(s.due())
+	}
+	for _, p := range s.Places {
+		switch {
+		case p.Status == Stopping:
+			sooner(p.Since.Add(s.Plan.Limits.Stop))
+		case p.Status == Leaving && s.Route == s.InForce:
+			sooner(p.Since.Add(s.Plan.Limits.Drain))
+		}
+	}
+	return due
+}
+
+// waiting says what is waited for.
+func (s State) waiting() string {
+	limits := s.Plan.Limits
+	switch {
+	case s.Phase == Watching && s.Plan.Steps[s.Step].Watch > 0:
+		return fmt.Sprintf("watching %s at %s for %s", s.Plan.New.Release, Percent(s.Share), s.Plan.Steps[s.Step].Watch)
+	case s.Phase == Verifying:
+		return fmt.Sprintf("waiting for %s to answer, at most %s", s.Plan.Old.Release, limits.Rollback)
+	case s.Route != s.InForce && s.Phase != Starting:
+		return fmt.Sprintf("waiting for the traffic to change, at most %s", limits.Route)
+	}
+	for _, p := range s.Places {
+		switch {
+		case p.Status == Begun && (!s.Phase.Forward() || p.Release == s.Plan.New.Release):
+			return fmt.Sprintf("waiting for instance %s to become healthy, at most %s%s", p.Member, limits.Start, after(p.Note))
+		case p.Status == Leaving:
+			return fmt.Sprintf("waiting for instance %s to finish its requests, at most %s", p.Member, limits.Drain)
+		case p.Status == Stopping:
+			return fmt.Sprintf("waiting for instance %s to end, at most %s", p.Member, limits.Stop)
+		}
+	}
+	return "waiting for the next step"
+}
+
+func orNothing(release string) string {
+	if release == "" {
+		return "nothing"
+	}
+	return release
+}
+
+// Percent is a share as people write it, e.g. 10 %.
+func Percent(share float64) string { return fmt.Sprintf("%.3g %%", 100*share) }

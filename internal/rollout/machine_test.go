@@ -1,0 +1,457 @@
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func version(release string, n int) Version { return Version{Release: release, Instances: n} }
+
+// live is the state of a service with a version that was promoted.
+func live(t *testing.T, v Version) State {
+	t.Helper()
+	if v.Instances == 0 {
+		return State{}
+	}
+	s, err := Begin(State{}, AllAtOnce(Version{}, v), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ = run(t, s, nil)
+	if s.Phase != Promoted {
+		t.Fatalf("first release ended %s: %s", s.Phase, s.Reason)
+	}
+	return s
+}
+
+// run plays a driver for which everything goes well, until nothing is
+// outstanding; edit may change or drop (Kind "") each event it sends. It gives
+// the phases and traffic passed through.
+func run(t *testing.T, s State, edit func(State, Event) Event) (State, []string) {
+	t.Helper()
+	var trail []string
+	now := s.Since
+	for range 1000 {
+		line := fmt.Sprintf("%s %d %s", s.Phase, s.Step, weights(s))
+		if len(trail) == 0 || trail[len(trail)-1] != line {
+			trail = append(trail, line)
+		}
+		e, ok := answer(s)
+		if !ok {
+			if s.Due().IsZero() {
+				return s, trail
+			}
+			now = s.Due()
+			e = Event{Kind: Tick}
+		}
+		e.At = now
+		if edit != nil {
+			e = edit(s, e)
+		}
+		if e.Kind == "" {
+			now = s.Due()
+			e = Event{Kind: Tick, At: now}
+		}
+		s = Next(s, e)
+	}
+	t.Fatalf("no end: %s, %s", s.Phase, s.Reason)
+	return s, nil
+}
+
+// answer is the good answer to the first outstanding command that has one.
+func answer(s State) (Event, bool) {
+	for _, c := range Commands(s) {
+		if all := answers(c); all[0].Kind != RollBack {
+			return all[0], true
+		}
+	}
+	return Event{}, false
+}
+
+func answers(c Command) []Event {
+	switch c.Kind {
+	case Start:
+		return []Event{{Kind: Healthy, Member: c.Member}, {Kind: Unwell, Member: c.Member, Reason: "status 503"}, {Kind: Lost, Member: c.Member, Reason: "exited"}}
+	case Drain:
+		return []Event{{Kind: Drained, Member: c.Member}}
+	case Stop:
+		return []Event{{Kind: Stopped, Member: c.Member}}
+	case Shift:
+		return []Event{{Kind: InForce, Route: c.Route}}
+	case Verify:
+		return []Event{{Kind: Verified}}
+	default:
+		return []Event{{Kind: RollBack, Reason: "5xx"}}
+	}
+}
+
+func weights(s State) string {
+	var parts []string
+	for _, a := range s.Arms() {
+		if a.Weight > 0 {
+			parts = append(parts, fmt.Sprintf("%s×%d=%.2f", a.Release, len(a.Members), a.Weight))
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, " ")
+}
+
+func expectTrail(t *testing.T, got []string, want string) {
+	t.Helper()
+	if g := strings.Join(got, "\n"); g != strings.TrimSpace(want) {
+		t.Errorf("got\n%s\nwant\n%s", g, strings.TrimSpace(want))
+	}
+}
+
+func TestRolling(t *testing.T) {
+	s, err := Begin(live(t, version("a", 2)), Rolling(version("a", 2), version("b", 2)), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, trail := run(t, s, nil)
+	expectTrail(t, trail, `
+starting 0 a×2=1.00
+shifting 0 a×1=0.50 b×1=0.50
+draining 0 a×1=0.50 b×1=0.50
+starting 1 a×1=0.50 b×1=0.50
+shifting 1 b×2=1.00
+draining 1 b×2=1.00
+promoted 1 b×2=1.00`)
+}
+
+func TestCanary(t *testing.T) {
+	plan := Canary(version("a", 2), version("b", 2), []float64{0.1, 0.6}, time.Minute)
+	s, err := Begin(live(t, version("a", 2)), plan, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, trail := run(t, s, nil)
+	expectTrail(t, trail, `
+starting 0 a×2=1.00
+shifting 0 a×2=0.90 b×1=0.10
+watching 0 a×2=0.90 b×1=0.10
+starting 1 a×2=0.90 b×1=0.10
+shifting 1 a×2=0.40 b×2=0.60
+watching 1 a×2=0.40 b×2=0.60
+shifting 2 b×2=1.00
+draining 2 b×2=1.00
+promoted 2 b×2=1.00`)
+	if took := end.Since.Sub(start); took != 2*time.Minute {
+		t.Errorf("took %s, want two watches of a minute", took)
+	}
+}
+
+func TestVerdictTakesTrafficFirst(t *testing.T) {
+	s, err := Begin(live(t, version("a", 2)), Canary(version("a", 2), version("b", 1), []float64{0.1}, time.Minute), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, trail := run(t, s, func(s State, e Event) Event {
+		if s.Phase == Watching {
+			next := Next(s, Event{Kind: RollBack, At: e.At, Reason: "5xx"})
+			commands := Commands(next)
+			if len(commands) != 1 || commands[0].Kind != Shift || weights(next) != "a×2=1.00" {
+				t.Errorf("after the verdict: %v with %s, want the traffic alone to be changed", commands, weights(next))
+			}
+			return Event{Kind: RollBack, At: e.At, Reason: "5xx"}
+		}
+		return e
+	})
+	expectTrail(t, trail, `
+starting 0 a×2=1.00
+shifting 0 a×2=0.90 b×1=0.10
+watching 0 a×2=0.90 b×1=0.10
+restoring 0 a×2=1.00
+verifying 0 a×2=1.00
+rolled back 0 a×2=1.00`)
+	if end.Reason != "5xx" || end.Live() != version("a", 2) {
+		t.Errorf("ended with reason %q, live %v", end.Reason, end.Live())
+	}
+}
+
+// A rolling rollout that turns round late begins the old instances again
+// before it gives up the new ones.
+func TestRollingTurnsRoundAtTheEnd(t *testing.T) {
+	s, err := Begin(live(t, version("a", 2)), Rolling(version("a", 2), version("b", 2)), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := false
+	end, trail := run(t, s, func(s State, e Event) Event {
+		if p, ok := s.Place(Member{"a", 0}); s.Phase == Draining && s.Step == 1 && !lost && ok && p.Status == Stopping {
+			lost = true
+			return Event{Kind: Lost, At: e.At, Member: Member{"b", 1}, Reason: "exited"}
+		}
+		return e
+	})
+	expectTrail(t, trail, `
+starting 0 a×2=1.00
+shifting 0 a×1=0.50 b×1=0.50
+draining 0 a×1=0.50 b×1=0.50
+starting 1 a×1=0.50 b×1=0.50
+shifting 1 b×2=1.00
+draining 1 b×2=1.00
+restoring 1 b×1=1.00
+restoring 1 a×1=1.00
+restoring 1 a×2=1.00
+verifying 1 a×2=1.00
+rolled back 1 a×2=1.00`)
+	if want := "instance b/1 failed while it was draining: exited"; end.Reason != want {
+		t.Errorf("reason %q", end.Reason)
+	}
+}
+
+func TestNeverHealthy(t *testing.T) {
+	for _, old := range []int{0, 2} {
+		s, err := Begin(live(t, version("a", old)), Rolling(version("a", old), version("b", 2)), start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = Next(s, Event{Kind: Unwell, At: start, Member: Member{"b", 0}, Reason: "connection refused"})
+		if want := "waiting for instance b/0 to become healthy, at most 1m0s: connection refused"; s.Reason != want {
+			t.Errorf("reason %q", s.Reason)
+		}
+		end, _ := run(t, s, func(s State, e Event) Event {
+			if e.Kind == Healthy && e.Member.Release == "b" {
+				return Event{}
+			}
+			return e
+		})
+		want := map[int]Phase{0: Failed, 2: RolledBack}[old]
+		if end.Phase != want || end.Reason != "instance b/0 did not become healthy within 1m0s: connection refused" {
+			t.Errorf("with %d old instances: ended %s: %s", old, end.Phase, end.Reason)
+		}
+	}
+}
+
+func TestRollbackThatFailsSaysSo(t *testing.T) {
+	s, err := Begin(live(t, version("a", 1)), Rolling(version("a", 1), version("b", 1)), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s = Next(s, Event{Kind: RollBack, At: start, Reason: "by hand"})
+	end, _ := run(t, s, func(s State, e Event) Event {
+		if e.Kind == Verified {
+			return Event{}
+		}
+		return e
+	})
+	if end.Phase != RollbackFailed || !strings.Contains(end.Reason, "by hand; going back did not end within 2m0s") {
+		t.Errorf("ended %s: %s", end.Phase, end.Reason)
+	}
+}
+
+func TestLostInstanceIsReplaced(t *testing.T) {
+	s := Next(live(t, version("a", 2)), Event{Kind: Lost, At: start, Member: Member{"a", 0}, Reason: "exited"})
+	if got := weights(s); got != "a×1=1.00" {
+		t.Errorf("traffic after the loss: %s", got)
+	}
+	s, _ = run(t, s, nil)
+	if got := weights(s); got != "a×2=1.00" || s.Phase != Promoted {
+		t.Errorf("traffic after healing: %s, %s", got, s.Phase)
+	}
+}
+
+func TestRemoval(t *testing.T) {
+	s, err := Begin(live(t, version("a", 2)), AllAtOnce(version("a", 2), Version{}), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, _ := run(t, s, nil)
+	if end.Phase != Promoted || len(end.Places) != 0 || end.Arms() != nil || end.Live() != (Version{}) {
+		t.Errorf("after removal: %+v", end)
+	}
+}
+
+func TestBeginRefusesASecondRollout(t *testing.T) {
+	s, err := Begin(State{}, AllAtOnce(Version{}, version("a", 1)), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Begin(s, AllAtOnce(Version{}, version("b", 1)), start); err == nil {
+		t.Error("a second rollout began while the first was under way")
+	}
+}
+
+// explorer visits every state that some order of events leads to.
+type explorer struct {
+	t      *testing.T
+	seen   map[string]bool
+	finals map[Phase]int
+	losses int
+}
+
+// node is a state on a path: what the edge has in force and which instances
+// were lost, which the machine cannot prevent.
+type node struct {
+	s      State
+	now    time.Time
+	edge   []Arm
+	lost   []Member
+	losses int
+}
+
+func (n node) key() string {
+	s := n.s
+	s.Since, s.Deadline, s.Reason, s.Cause = time.Time{}, time.Time{}, "", ""
+	s.Places = slices.Clone(s.Places)
+	for i := range s.Places {
+		s.Places[i].Since, s.Places[i].Note = time.Time{}, ""
+	}
+	s.Route -= s.InForce
+	s.InForce = 0
+	if s.Route > 1 {
+		s.Route = 1
+	}
+	raw, err := json.Marshal([]any{s, n.edge, n.lost, n.losses})
+	if err != nil {
+		panic(err)
+	}
+	return string(raw)
+}
+
+func (x *explorer) explore(first node) {
+	queue := []node{first}
+	for len(queue) > 0 {
+		n := queue[0]
+		queue = queue[1:]
+		if k := n.key(); x.seen[k] {
+			continue
+		} else {
+			x.seen[k] = true
+		}
+		x.check(n)
+		for _, e := range x.events(n) {
+			queue = append(queue, x.follow(n, e))
+		}
+	}
+}
+
+func (x *explorer) events(n node) []Event {
+	var out []Event
+	for _, c := range Commands(n.s) {
+		for _, e := range answers(c) {
+			if e.Kind != Lost || n.losses < x.losses {
+				out = append(out, e)
+			}
+		}
+	}
+	for _, p := range n.s.Places {
+		if p.Status != Begun && n.losses < x.losses {
+			out = append(out, Event{Kind: Lost, Member: p.Member, Reason: "killed"})
+		}
+	}
+	out = append(out, Event{Kind: RollBack, Reason: "stopped by hand"}, Event{Kind: Tick})
+	for i := range out {
+		out[i].At = n.now
+	}
+	if due := n.s.Due(); !due.IsZero() {
+		out = append(out, Event{Kind: Tick, At: due})
+	}
+	return out
+}
+
+func (x *explorer) follow(n node, e Event) node {
+	next := node{s: Next(n.s, e), now: e.At, edge: n.edge, lost: slices.Clone(n.lost), losses: n.losses}
+	switch e.Kind {
+	case Lost:
+		next.losses++
+		next.lost = append(next.lost, e.Member)
+	case Healthy:
+		next.lost = slices.DeleteFunc(next.lost, func(m Member) bool { return m == e.Member })
+	case InForce:
+		next.edge = n.s.Arms()
+	}
+	if rank(next.s) < rank(n.s) {
+		x.t.Fatalf("%s step %d goes back to %s step %d on %+v", n.s.Phase, n.s.Step, next.s.Phase, next.s.Step, e)
+	}
+	return next
+}
+
+func rank(s State) int {
+	switch {
+	case s.Phase.Final():
+		return 1000000
+	case !s.Phase.Forward():
+		return 100000
+	}
+	return s.Step*10 + slices.Index([]Phase{Starting, Shifting, Draining, Watching}, s.Phase)
+}
+
+func (x *explorer) check(n node) {
+	s, t := n.s, x.t
+	sum := 0.0
+	for _, a := range s.Arms() {
+		if a.Weight < 0 || a.Weight > 0 && len(a.Members) == 0 {
+			t.Fatalf("arm %+v in %s", a, s.Phase)
+		}
+		sum += a.Weight
+	}
+	if s.Arms() != nil && math.Abs(sum-1) > 1e-12 {
+		t.Fatalf("weights sum to %v in %s", sum, s.Phase)
+	}
+	both := s.Plan.Old.Instances > 0 && s.Plan.New.Instances > 0
+	if both && n.losses == 0 && s.Arms() == nil {
+		t.Fatalf("nothing takes traffic in %s, though nothing was lost: %+v", s.Phase, s.Places)
+	}
+	for _, a := range n.edge {
+		for _, m := range a.Members {
+			p, ok := s.Place(m)
+			if (!ok || p.Status == Stopping) && !slices.Contains(n.lost, m) {
+				t.Fatalf("%s is ended in %s while the edge sends it requests", m, s.Phase)
+			}
+		}
+	}
+	if s.Phase.Final() {
+		x.finals[s.Phase]++
+		return
+	}
+	if s.Deadline.IsZero() || s.Reason == "" || s.Due().IsZero() {
+		t.Fatalf("%s waits silently: deadline %v, reason %q", s.Phase, s.Deadline, s.Reason)
+	}
+	for i := 0; !s.Phase.Final(); i++ { // nobody answers any more
+		if i > 100 {
+			t.Fatalf("no end from %s: %s", n.s.Phase, s.Reason)
+		}
+		s = Next(s, Event{Kind: Tick, At: s.Due()})
+	}
+}
+
+func TestEveryOrderOfEvents(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		plan   Plan
+		losses int
+		ends   []Phase
+	}{
+		{"first", AllAtOnce(Version{}, version("b", 2)), 2, []Phase{Promoted, Failed, RollbackFailed}},
+		{"rolling", Rolling(version("a", 2), version("b", 2)), 2, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"rolling up", Rolling(version("a", 1), version("b", 3)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"rolling down", Rolling(version("a", 3), version("b", 1)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"canary", Canary(version("a", 1), version("b", 2), []float64{0.1, 0.5}, time.Minute), 2, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"removal", AllAtOnce(version("a", 1), Version{}), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := live(t, c.plan.Old)
+			s, err := Begin(before, c.plan, start)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := &explorer{t: t, seen: map[string]bool{}, finals: map[Phase]int{}, losses: c.losses}
+			x.explore(node{s: s, now: start, edge: before.Arms()})
+			for _, p := range c.ends {
+				if x.finals[p] == 0 {
+					t.Errorf("no order of events ends %s", p)
+				}
+			}
+			t.Logf("%d states, ends %v", len(x.seen), x.finals)
+		})
+	}
+}
