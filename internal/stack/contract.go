@@ -42,7 +42,9 @@ type Handler interface {
 	Create(ctx context.Context, r Request) (Result, error)
 	// Read gives what exists, fault.NotFound if it does not.
 	Read(ctx context.Context, r Request) (Result, error)
-	// Update brings the resource from r.Previous to r.Properties in place.
+	// Update brings the resource from r.Previous to r.Properties in place. A
+	// change that only a replacement can make is fault.Unsupported: the engine
+	// then replaces, if the change set said that this might happen.
 	Update(ctx context.Context, r Request) (Result, error)
 	// Delete removes the resource and its data; removing what is gone is fine.
 	Delete(ctx context.Context, r Request) error
@@ -59,6 +61,9 @@ type Request struct {
 	Token string
 	// PhysicalID is what Create returned; empty before.
 	PhysicalID string
+	// Properties are resolved: maps, lists and strings. Every scalar is a
+	// string ("6379", "true"), whatever the template's author wrote, since a
+	// parameter is a string too; a type's handler reads it as what it needs.
 	Properties map[string]any
 	Previous   map[string]any // Update only: the properties it has now
 	Attributes map[string]any // what Create or Update returned last

@@ -1,0 +1,223 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+)
+
+// Apply does what the change set says. It refuses with fault.Conflict if the
+// stack, or anything the set was made from, has moved since the plan. When a
+// resource fails, or ctx is cancelled, everything that was changed is put back
+// and the error says why. Applying a set again that was applied last gives the
+// same answer again and does nothing.
+func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (err error) {
+	if cs.Action == Delete {
+		return e.delete(ctx, cs.Stack, cs.Digest, listen)
+	}
+	if cs.Empty() {
+		return nil
+	}
+	release, err := e.acquire(ctx, cs.Stack, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := e.find(ctx, cs.Stack)
+	if err != nil {
+		return err
+	}
+	if s.Digest == cs.Digest && s.Revision == cs.Base+1 {
+		if done, err := alreadyApplied(s); done {
+			return err
+		}
+	}
+	o, err := e.start(ctx, s, cs, listen)
+	if err != nil {
+		return errors.Join(err, e.keepPresentImports(ctx, cs.Stack))
+	}
+	return o.run(ctx)
+}
+
+// alreadyApplied gives the outcome of a change set that was applied before.
+func alreadyApplied(s Stack) (bool, error) {
+	switch s.Status {
+	case CreateComplete, UpdateComplete:
+		return true, nil
+	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed:
+		return true, rolledBack(s, errors.New(s.Reason))
+	}
+	return false, nil
+}
+
+// start checks that the change set still holds and makes the stack's first
+// record of the operation.
+func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(Event)) (*operation, error) {
+	if err := updatable(s); err != nil {
+		return nil, err
+	}
+	for name := range cs.Imports {
+		if err := e.setImporter(ctx, name, cs.Stack, true); err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err // one that is gone is found by the comparison
+		}
+	}
+	again, err := e.compare(ctx, s, cs.Change)
+	if err != nil {
+		return nil, fmt.Errorf("compare the change set with what exists: %w", err)
+	}
+	if again.Digest != cs.Digest {
+		return nil, fault.New(fault.Conflict, "stack %s or something it depends on has changed since the change set was made", cs.Stack).
+			WithHint("plan again, and look at the new change set: makeitso plan %s", cs.Stack)
+	}
+	if !s.exists() {
+		s = Stack{Environment: e.environment, Name: cs.Stack, ID: cs.StackID, Revision: s.Revision, Created: now()}
+	}
+	s.Revision++
+	s.Digest, s.Tags = cs.Digest, cs.Change.Tags
+	o, err := e.operation(ctx, s, *cs, listen)
+	if err != nil {
+		return nil, err
+	}
+	change, err := e.changes.PutOp(e.key(s.Name), *cs, record.Any)
+	if err != nil {
+		return nil, err
+	}
+	status := UpdateInProgress
+	if cs.Action == Create {
+		status = CreateInProgress
+	}
+	return o, o.enter(ctx, status, "User Initiated", change)
+}
+
+// working makes the working copy of a stack.
+func (e *Engine) working(ctx context.Context, s Stack, listen func(Event)) (*operation, error) {
+	resources, err := e.resourcesOf(ctx, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &operation{e: e, stack: s, listen: listen, resources: resources, foreseen: map[string]string{}}, nil
+}
+
+// operation makes the working copy of a change under way.
+func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen func(Event)) (*operation, error) {
+	o, err := e.working(ctx, s, listen)
+	if err != nil {
+		return nil, err
+	}
+	o.set = cs
+	for _, c := range cs.Changes {
+		o.foreseen[c.LogicalID] = c.Replacement
+	}
+	if cs.Action == Delete {
+		return o, nil
+	}
+	after, diags := newProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports))
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	o.after = after
+	if cs.Action == Create {
+		return o, nil
+	}
+	src, err := e.sources.Get(ctx, e.key(s.Name))
+	if err != nil {
+		return nil, fmt.Errorf("read the template of stack %s: %w", s.Name, err)
+	}
+	o.before, diags = newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports))
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	return o, nil
+}
+
+// run goes through the operation from the status that the stack is in, so that
+// it serves a beginning and a continuation alike.
+func (o *operation) run(ctx context.Context) error {
+	switch o.stack.Status {
+	case CreateInProgress, UpdateInProgress:
+		err := walk(ctx, o.after.graph, o.e.o.Parallel, o.forward)
+		if err == nil {
+			err = o.commit(ctx)
+		}
+		if err != nil {
+			return o.abandon(ctx, err)
+		}
+		return o.cleanUp(ctx)
+	case UpdateCompleteCleanupInProgress:
+		return o.cleanUp(ctx)
+	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress:
+		return o.rollBack(ctx, errors.New(o.stack.Reason))
+	case DeleteInProgress:
+		return o.remove(ctx)
+	}
+	return fault.New(fault.Internal, "stack %s is in status %s, from which nothing goes on", o.stack.Name, o.stack.Status)
+}
+
+// commit is the moment from which there is no way back: outputs, exports and
+// the new source become the stack's own in one write.
+func (o *operation) commit(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	outputs, diags := o.after.outputs(o, true)
+	if err := diags.Err(); err != nil {
+		return err
+	}
+	src, err := o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: o.set.Change, Imports: o.set.Imports}, record.Any)
+	if err != nil {
+		return err
+	}
+	s := o.stack
+	s.Status, s.Reason, s.Updated = UpdateCompleteCleanupInProgress, "", now()
+	s.Outputs, s.Description = outputs, o.after.t.Description
+	ops := []record.Op{src}
+	if o.set.Action == Create {
+		s.Status = CreateComplete
+		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
+	}
+	for range exportAttempts {
+		exports, err := o.e.exportOps(context.WithoutCancel(ctx), s.Name, outputs)
+		if err != nil {
+			return err
+		}
+		if err = o.putStack(ctx, s, append(exports, ops...)...); !fault.Is(err, fault.Conflict) {
+			return err
+		}
+	}
+	return fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", s.Name).WithHint("try again")
+}
+
+// abandon begins the roll back after err, unless the operation cannot go on at
+// all.
+func (o *operation) abandon(ctx context.Context, err error) error {
+	if context.Cause(ctx) == ErrSuspend {
+		err = halt{ErrSuspend}
+	}
+	if halted(err) {
+		return err
+	}
+	status := UpdateRollbackInProgress
+	if o.set.Action == Create {
+		status = RollbackInProgress
+	}
+	if err := o.enter(ctx, status, strings.ReplaceAll(err.Error(), "\n", "; ")); err != nil {
+		return err
+	}
+	return o.rollBack(ctx, err)
+}
+
+// stubborn gives a context for work that a cancelled ctx must not stop; being
+// suspended stops it all the same.
+func stubborn(ctx context.Context) (context.Context, func()) {
+	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if context.Cause(ctx) == ErrSuspend {
+			cancel(ErrSuspend)
+		}
+	})
+	return on, func() { stop(); cancel(nil) }
+}

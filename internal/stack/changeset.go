@@ -1,0 +1,326 @@
+package stack
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"makeitso/internal/diag"
+	"makeitso/internal/template"
+)
+
+// KnownAfterApply stands in a change set, and in the properties that
+// Handler.Check is given, for a value that only the apply will know.
+const KnownAfterApply = template.KnownAfterApply
+
+// Masked stands for every value that comes from a NoEcho parameter.
+const Masked = "****"
+
+// Change is what somebody wants of a stack.
+type Change struct {
+	Stack      string            `json:"stack"`
+	File       string            `json:"file"` // the template's name, for messages
+	Template   []byte            `json:"template,omitempty"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+	Tags       map[string]string `json:"tags,omitempty"`
+}
+
+// Action is what a change set does to a stack.
+type Action string
+
+// The actions of a change set.
+const (
+	Create Action = "CREATE"
+	Update Action = "UPDATE"
+	Delete Action = "DELETE"
+)
+
+// ChangeSet is the difference between a template and what exists: what a
+// person reads before saying yes, and what Apply then follows. It is a whole
+// value: it can be stored as JSON and applied later.
+type ChangeSet struct {
+	Environment string `json:"environment"`
+	Stack       string `json:"stack"`
+	StackID     string `json:"stackId"`
+	Action      Action `json:"action"`
+	// Base is the stack's revision that the set starts from, 0 for a stack
+	// that never existed.
+	Base    int64            `json:"base"`
+	Change  Change           `json:"change"` // holds secrets: see Public
+	Changes []ResourceChange `json:"changes"`
+	Outputs []OutputChange   `json:"outputs,omitempty"`
+	// Imports is the exports that the template uses, with their values.
+	Imports map[string]string `json:"imports,omitempty"`
+	// Other is what changes besides resources and outputs: Tags, Parameters, Template.
+	Other    []string  `json:"other,omitempty"`
+	Warnings diag.List `json:"warnings,omitempty"`
+	// Digest names exactly what will be done; an approval is for a digest.
+	Digest string `json:"digest"`
+}
+
+// Empty says that applying the set would change nothing at all.
+func (cs *ChangeSet) Empty() bool {
+	return cs.Action == Update && len(cs.Changes)+len(cs.Outputs)+len(cs.Other) == 0
+}
+
+// Public gives the set without template and parameter values, for showing to
+// people who may read the change but not its secrets. It cannot be applied.
+func (cs *ChangeSet) Public() *ChangeSet {
+	public := *cs
+	public.Change.Template, public.Change.Parameters = nil, nil
+	return &public
+}
+
+// seal computes the digest. Where the template came from is no part of it.
+func (cs *ChangeSet) seal() error {
+	whole := *cs
+	whole.Digest, whole.Change.File, whole.Warnings = "", "", nil
+	raw, err := json.Marshal(whole)
+	if err != nil {
+		return fmt.Errorf("encode change set: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	cs.Digest = "sha256:" + hex.EncodeToString(sum[:])
+	return nil
+}
+
+// Words of the service in a ResourceChange.
+const (
+	Add    = "Add"
+	Modify = "Modify"
+	Remove = "Remove"
+
+	ReplaceTrue        = "True"
+	ReplaceFalse       = "False"
+	ReplaceConditional = "Conditional"
+)
+
+// Recreation says whether changing a property asks for a new resource.
+type Recreation string
+
+// The values of Recreation, weakest first.
+const (
+	Never         Recreation = "Never"
+	Conditionally Recreation = "Conditionally"
+	Always        Recreation = "Always"
+)
+
+// ResourceChange is what happens to one resource, with the service's names.
+type ResourceChange struct {
+	Action        string         `json:"Action"` // Add, Modify, Remove
+	LogicalID     string         `json:"LogicalResourceId"`
+	PhysicalID    string         `json:"PhysicalResourceId,omitempty"`
+	Type          string         `json:"ResourceType"`
+	Replacement   string         `json:"Replacement,omitempty"`  // Modify: True, False, Conditional
+	PolicyAction  string         `json:"PolicyAction,omitempty"` // Delete, Retain, ReplaceAndDelete, …
+	Scope         []string       `json:"Scope,omitempty"`
+	Details       []Detail       `json:"Details,omitempty"`
+	BeforeContext map[string]any `json:"BeforeContext,omitempty"` // {"Properties": …}, secrets masked
+	AfterContext  map[string]any `json:"AfterContext,omitempty"`
+	Level         Level          `json:"level"` // how honest the type is on the platform
+
+	check map[string]any // the true properties, KnownAfterApply where unknown, for Handler.Check
+}
+
+// Detail is one cause of a Modify.
+type Detail struct {
+	Target        Target `json:"Target"`
+	Evaluation    string `json:"Evaluation"`   // Static, Dynamic
+	ChangeSource  string `json:"ChangeSource"` // DirectModification, ParameterReference, ResourceReference, ResourceAttribute
+	CausingEntity string `json:"CausingEntity,omitempty"`
+}
+
+// Target is the part of a resource that a Detail speaks of.
+type Target struct {
+	Attribute           string     `json:"Attribute"` // Properties, DeletionPolicy, UpdateReplacePolicy
+	Name                string     `json:"Name,omitempty"`
+	RequiresRecreation  Recreation `json:"RequiresRecreation"`
+	Path                string     `json:"Path,omitempty"`
+	BeforeValue         any        `json:"BeforeValue,omitempty"`
+	AfterValue          any        `json:"AfterValue,omitempty"`
+	AttributeChangeType string     `json:"AttributeChangeType,omitempty"` // Add, Remove, Modify
+}
+
+// OutputChange is what happens to one output. Values are masked as in Details.
+type OutputChange struct {
+	Action string `json:"action"` // Add, Modify, Remove
+	Name   string `json:"name"`
+	Export string `json:"export,omitempty"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+// WriteText writes what a person reads before saying yes.
+func (cs *ChangeSet) WriteText(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "stack %s in %s: %s\n", cs.Stack, cs.Environment, cs.summary())
+	width := 0
+	for _, c := range cs.Changes {
+		width = max(width, utf8.RuneCountInString(c.LogicalID))
+	}
+	for _, c := range cs.Changes {
+		c.write(&b, width)
+	}
+	if len(cs.Outputs) > 0 {
+		b.WriteString("  outputs\n")
+	}
+	for _, o := range cs.Outputs {
+		o.write(&b)
+	}
+	if len(cs.Other) > 0 {
+		fmt.Fprintf(&b, "  also changed: %s\n", strings.Join(cs.Other, ", "))
+	}
+	for _, warning := range cs.Warnings {
+		fmt.Fprintf(&b, "  %s\n", warning)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (cs *ChangeSet) summary() string {
+	if cs.Empty() {
+		return "nothing to change"
+	}
+	var add, change, replace, remove int
+	for _, c := range cs.Changes {
+		switch {
+		case c.Action == Add:
+			add++
+		case c.Action == Remove:
+			remove++
+		case c.Replacement == ReplaceFalse:
+			change++
+		default:
+			replace++
+		}
+	}
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{add, "add"}, {change, "change"}, {replace, "replace"}, {remove, "remove"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d to %s", p.n, p.what))
+		}
+	}
+	if len(parts) == 0 {
+		return "no resource changes"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c ResourceChange) write(b *strings.Builder, width int) {
+	fmt.Fprintf(b, "  %-3s %-*s  %s%s\n", c.mark(), width, c.LogicalID, c.Type, c.note())
+	if c.Action == Add {
+		properties, _ := c.AfterContext["Properties"].(map[string]any)
+		for _, name := range slices.Sorted(maps.Keys(properties)) {
+			fmt.Fprintf(b, "        %s: %s\n", name, show(properties[name]))
+		}
+	}
+	for _, d := range c.Details {
+		name := d.Target.Name
+		if name == "" {
+			name = d.Target.Attribute
+		}
+		fmt.Fprintf(b, "        %s: %s → %s%s\n", name, show(d.Target.BeforeValue), show(d.Target.AfterValue), d.note())
+	}
+}
+
+func (c ResourceChange) mark() string {
+	switch {
+	case c.Action == Add:
+		return "+"
+	case c.Action == Remove:
+		return "-"
+	case c.Replacement == ReplaceFalse:
+		return "~"
+	}
+	return "-/+"
+}
+
+// note says what will be lost or kept.
+func (c ResourceChange) note() string {
+	lost := " with its data"
+	if c.Level != Real {
+		lost = ""
+	}
+	switch {
+	case c.Action == Remove && strings.HasPrefix(c.PolicyAction, "Retain"):
+		return "  (kept outside the stack: DeletionPolicy Retain)"
+	case c.Action == Remove:
+		return "  (deleted" + lost + ")"
+	case c.Action == Modify && c.Replacement == ReplaceConditional:
+		return "  (may have to be replaced; then the old one is " + fateOf(c.PolicyAction, lost) + ")"
+	case c.Action == Modify && c.Replacement == ReplaceTrue:
+		return "  (replaced; the old one is " + fateOf(c.PolicyAction, lost) + ")"
+	}
+	return ""
+}
+
+func fateOf(policyAction, lost string) string {
+	if policyAction == "ReplaceAndRetain" {
+		return "kept outside the stack"
+	}
+	return "deleted" + lost
+}
+
+func (d Detail) note() string {
+	var notes []string
+	switch d.Target.RequiresRecreation {
+	case Always:
+		notes = append(notes, "needs a new resource")
+	case Conditionally:
+		notes = append(notes, "may need a new resource")
+	}
+	if d.CausingEntity != "" {
+		notes = append(notes, "because of "+d.CausingEntity)
+	}
+	if len(notes) == 0 {
+		return ""
+	}
+	return "  (" + strings.Join(notes, ", ") + ")"
+}
+
+func (o OutputChange) write(b *strings.Builder) {
+	exported := ""
+	if o.Export != "" {
+		exported = "  (export " + o.Export + ")"
+	}
+	switch o.Action {
+	case Add:
+		fmt.Fprintf(b, "  +   %s: %s%s\n", o.Name, show(o.After), exported)
+	case Remove:
+		fmt.Fprintf(b, "  -   %s%s\n", o.Name, exported)
+	default:
+		fmt.Fprintf(b, "  ~   %s: %s → %s%s\n", o.Name, show(o.Before), show(o.After), exported)
+	}
+}
+
+// show writes a value on one line.
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "(none)"
+	case template.Unknown:
+		return "(known after apply)"
+	case string:
+		if v == KnownAfterApply {
+			return "(known after apply)"
+		}
+		if v == "" || strings.ContainsAny(v, "\n\t") || strings.TrimSpace(v) != v {
+			return fmt.Sprintf("%q", v)
+		}
+		return v
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return strings.ReplaceAll(string(raw), `"`+KnownAfterApply+`"`, "(known after apply)")
+}

@@ -1,0 +1,236 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+)
+
+// doom is what is deleted for one logical id, and what then stays of its record.
+type doom struct {
+	things   []Physical
+	retained []Physical    // left alone because of their policy
+	keep     resourceState // the record afterwards; nothing is kept if it has no Current
+}
+
+// add puts a thing among those to delete, or to leave alone if its policy is
+// one of retain.
+func (d *doom) add(p Physical, policy string, retain ...string) {
+	if slices.Contains(retain, policy) {
+		d.retained = append(slices.Clone(d.retained), p)
+	} else {
+		d.things = append(slices.Clone(d.things), p)
+	}
+}
+
+// deleteAttempts is how often a delete in a clean-up is tried.
+const deleteAttempts = 3
+
+// deleteAll deletes things, dependents first. It gives the logical ids of
+// which something could not be deleted; that stays in their records.
+func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (failed []string, err error) {
+	graph := map[string][]string{} // from what goes later to what goes first
+	for id, d := range dooms {
+		graph[id] = append(graph[id], nil...)
+		for _, p := range slices.Concat(d.things, d.retained) {
+			for _, on := range p.DependsOn {
+				if _, goes := dooms[on]; goes && on != id && !slices.Contains(graph[on], id) {
+					graph[on] = append(graph[on], id)
+				}
+			}
+		}
+	}
+	results := make(chan string, len(dooms))
+	err = walk(ctx, acyclic(graph), o.e.o.Parallel, func(ctx context.Context, id string) error {
+		ok, err := o.deleteOne(ctx, id, dooms[id])
+		if err == nil && !ok {
+			results <- id
+		}
+		return err
+	})
+	close(results)
+	for id := range results {
+		failed = append(failed, id)
+	}
+	slices.Sort(failed)
+	if err != nil && context.Cause(ctx) == ErrSuspend {
+		err = halt{ErrSuspend}
+	}
+	return failed, err
+}
+
+// acyclic drops edges that close a circle: the old and the new thing of two
+// resources may depend on one another crosswise.
+func acyclic(graph map[string][]string) map[string][]string {
+	result := map[string][]string{}
+	state := map[string]int{} // 1 is on the path, 2 is done
+	var visit func(id string)
+	visit = func(id string) {
+		state[id] = 1
+		result[id] = nil
+		for _, on := range graph[id] {
+			if state[on] == 1 {
+				continue
+			}
+			result[id] = append(result[id], on)
+			if state[on] == 0 {
+				visit(on)
+			}
+		}
+		state[id] = 2
+	}
+	for _, id := range slices.Sorted(maps.Keys(graph)) {
+		if state[id] == 0 {
+			visit(id)
+		}
+	}
+	return result
+}
+
+// deleteOne deletes what is doomed of one logical id.
+func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, err error) {
+	for _, p := range d.retained {
+		if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped}); err != nil {
+			return false, err
+		}
+	}
+	var left []Physical
+	var reason error
+	for _, p := range d.things {
+		if err := o.deleteThing(ctx, id, p); halted(err) {
+			return false, err
+		} else if err != nil {
+			left, reason = append(left, p), err
+		}
+	}
+	s := d.keep
+	s.Doomed = left
+	if s.Current == nil && len(left) == 0 {
+		return true, o.forget(ctx, id)
+	}
+	if len(left) > 0 && s.Current == nil {
+		s.Status, s.Reason = DeleteFailed, reason.Error()
+	}
+	return len(left) == 0, o.keep(ctx, s)
+}
+
+// deleteThing deletes one physical thing, trying more than once.
+func (o *operation) deleteThing(ctx context.Context, id string, p Physical) error {
+	event := Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteInProgress}
+	if err := o.tell(ctx, event); err != nil {
+		return err
+	}
+	h, err := o.e.platform.Handler(p.Type)
+	if err == nil {
+		for range deleteAttempts {
+			if err = h.Delete(ctx, o.request(id, p)); err == nil || ctx.Err() != nil {
+				break
+			}
+		}
+	}
+	if context.Cause(ctx) == ErrSuspend && err != nil {
+		return halt{ErrSuspend}
+	}
+	event.Status = DeleteComplete
+	if err != nil {
+		event.Status, event.Reason = DeleteFailed, err.Error()
+	}
+	return errors.Join(err, o.tell(ctx, event))
+}
+
+func deleteFailure(ids []string) error {
+	return fault.New(fault.Failed, "The following resource(s) failed to delete: [%s].", strings.Join(ids, ", "))
+}
+
+// Delete removes a stack and all its resources but those with a DeletionPolicy
+// of Retain. It works from every status, so that nothing is ever stuck.
+func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) error {
+	return e.delete(ctx, stack, "", listen)
+}
+
+// delete is Delete, if the stack is still as the digest says; "" is any.
+func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
+	release, err := e.acquire(ctx, stack, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := e.find(ctx, stack)
+	if err != nil {
+		return err
+	}
+	if digest != "" && s.Digest == digest && s.Status == DeleteComplete {
+		return nil // applied before
+	}
+	if s, err = e.Stack(ctx, stack); err != nil {
+		return err
+	}
+	cs, err := e.compareDelete(ctx, s)
+	if err != nil {
+		return err
+	}
+	if digest != "" && cs.Digest != digest {
+		return fault.New(fault.Conflict, "stack %s has changed since the change set was made", stack).
+			WithHint("look again at what would be removed: makeitso destroy %s", stack)
+	}
+	s.Revision, s.Digest = s.Revision+1, cs.Digest
+	o, err := e.operation(ctx, s, *cs, listen)
+	if err != nil {
+		return err
+	}
+	change, err := e.changes.PutOp(e.key(stack), *cs, record.Any)
+	if err != nil {
+		return err
+	}
+	if err := o.enter(ctx, DeleteInProgress, "User Initiated", change); err != nil {
+		return err
+	}
+	return o.remove(ctx)
+}
+
+// remove deletes every thing that the stack's records name, then the stack.
+func (o *operation) remove(ctx context.Context) error {
+	dooms := map[string]doom{}
+	o.mu.Lock()
+	for id, s := range o.resources {
+		d := doom{keep: resourceState{LogicalID: id}}
+		for _, p := range s.all() {
+			policy := p.DeletionPolicy
+			if slices.ContainsFunc(s.Doomed, func(x Physical) bool { return x.Token == p.Token }) {
+				policy = "" // its policy was judged when it was doomed
+			}
+			d.add(p, policy, "Retain", "RetainExceptOnCreate")
+		}
+		dooms[id] = d
+	}
+	o.mu.Unlock()
+	failed, err := o.deleteAll(ctx, dooms)
+	if halted(err) {
+		return err
+	}
+	if err != nil || len(failed) > 0 {
+		if err == nil {
+			err = deleteFailure(failed)
+		}
+		if e := o.enter(ctx, DeleteFailed, err.Error()); e != nil {
+			return e
+		}
+		return fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name).
+			WithHint("see what happened: makeitso events %s; then delete it again", o.stack.Name)
+	}
+	if err := o.e.keepImports(ctx, o.stack.Name, nil); err != nil {
+		return halt{err}
+	}
+	exports, err := o.e.exportOps(ctx, o.stack.Name, nil)
+	if err != nil {
+		return err
+	}
+	o.stack.Outputs = nil
+	ops := append(exports, o.e.changes.DeleteOp(o.e.key(o.stack.Name)), o.e.sources.DeleteOp(o.e.key(o.stack.Name)))
+	return o.enter(ctx, DeleteComplete, "", ops...)
+}

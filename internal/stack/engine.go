@@ -1,0 +1,222 @@
+// Package stack is a CloudFormation engine for platforms that have none: it
+// plans change sets, applies them as a graph in parallel with every transition
+// journaled, rolls back what fails, guards exports and goes on after a crash.
+// It declares the contract of a platform and must not know where resources
+// live.
+package stack
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+)
+
+// ErrSuspend is the cause to cancel a context with when an operation shall
+// stop where it stands, to be gone on with by Resume. Cancelling with any
+// other cause rolls back.
+var ErrSuspend = errors.New("suspended")
+
+// Options are what an Engine may be told.
+type Options struct {
+	Account string // AWS::AccountId, default 000000000000
+	Region  string // AWS::Region, default us-east-1
+	// Holder names this process in leases; it must differ from that of every
+	// other process, earlier ones included.
+	Holder string
+	// Alive says whether another holder still runs. The default takes every
+	// other holder for dead, which is right where only one process at a time
+	// may use the store.
+	Alive    func(holder string) bool
+	Parallel int // calls of handlers at one time, default 10
+}
+
+const exportKind = "stack-export"
+
+// Engine plans and applies the stacks of one environment.
+type Engine struct {
+	environment string
+	platform    Platform
+	store       record.Store
+	o           Options
+
+	stacks    record.Collection[Stack]
+	sources   record.Collection[source]
+	changes   record.Collection[ChangeSet] // under way
+	resources record.Collection[resourceState]
+	exports   record.Collection[Export]
+	leases    record.Collection[lease]
+
+	mu   sync.Mutex
+	held map[string]bool // leases that operations of this engine hold now
+}
+
+// New makes the engine of an environment.
+func New(environment string, platform Platform, store record.Store, o Options) *Engine {
+	if o.Account == "" {
+		o.Account = "000000000000"
+	}
+	if o.Region == "" {
+		o.Region = "us-east-1"
+	}
+	if o.Alive == nil {
+		o.Alive = func(string) bool { return false }
+	}
+	if o.Parallel == 0 {
+		o.Parallel = 10
+	}
+	return &Engine{
+		environment: environment, platform: platform, store: store, o: o,
+		stacks:    record.Of[Stack](store, "stack"),
+		sources:   record.Of[source](store, "stack-source"),
+		changes:   record.Of[ChangeSet](store, "stack-change"),
+		resources: record.Of[resourceState](store, "stack-resource"),
+		exports:   record.Of[Export](store, exportKind),
+		leases:    record.Of[lease](store, "stack-lease"),
+		held:      map[string]bool{},
+	}
+}
+
+// key is the record key of a stack or an export.
+func (e *Engine) key(name string) string { return e.environment + "/" + name }
+
+func (e *Engine) resourceKey(stack, id string) string { return e.key(stack) + "/" + id }
+
+func (e *Engine) stream(stack string) string { return "stack/" + e.key(stack) }
+
+// find gives a stack's record, the zero Stack if there never was one.
+func (e *Engine) find(ctx context.Context, name string) (Stack, error) {
+	s, err := e.stacks.Get(ctx, e.key(name))
+	if fault.Is(err, fault.NotFound) {
+		return Stack{Environment: e.environment, Name: name}, nil
+	}
+	if err != nil {
+		return Stack{}, fmt.Errorf("read stack %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// Stack gives a stack, fault.NotFound if it does not exist.
+func (e *Engine) Stack(ctx context.Context, name string) (Stack, error) {
+	s, err := e.find(ctx, name)
+	if err == nil && (s.Status == "" || s.Status == DeleteComplete) {
+		err = fault.New(fault.NotFound, "Stack with id %s does not exist", name).
+			WithHint("apply it first: makeitso apply %s", name)
+	}
+	return s, err
+}
+
+// Stacks gives all stacks of the environment that exist, by name.
+func (e *Engine) Stacks(ctx context.Context) ([]Stack, error) {
+	all, err := e.stacks.List(ctx, e.key(""))
+	if err != nil {
+		return nil, fmt.Errorf("list stacks: %w", err)
+	}
+	return slices.DeleteFunc(all, func(s Stack) bool { return s.Status == DeleteComplete }), nil
+}
+
+// Outputs gives the outputs of a stack by name, fault.NotFound if it does not
+// exist.
+func (e *Engine) Outputs(ctx context.Context, name string) (map[string]string, error) {
+	s, err := e.Stack(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	outputs := map[string]string{}
+	for _, o := range s.Outputs {
+		outputs[o.Name] = o.Value
+	}
+	return outputs, nil
+}
+
+// Resources gives the resources of a stack by logical id, fault.NotFound if
+// the stack does not exist.
+func (e *Engine) Resources(ctx context.Context, name string) ([]Resource, error) {
+	if _, err := e.Stack(ctx, name); err != nil {
+		return nil, err
+	}
+	states, err := e.resources.List(ctx, e.resourceKey(name, ""))
+	if err != nil {
+		return nil, fmt.Errorf("list resources of %s: %w", name, err)
+	}
+	resources := make([]Resource, len(states))
+	for i, s := range states {
+		r := Resource{LogicalID: s.LogicalID, Type: s.typ(), Status: s.Status, Reason: s.Reason, Time: s.Time}
+		r.Level = e.platform.Support(r.Type).Level
+		if s.Current != nil {
+			r.PhysicalID, r.Token, r.Attributes = s.Current.PhysicalID, s.Current.Token, s.Current.Attributes
+		}
+		resources[i] = r
+	}
+	return resources, nil
+}
+
+// Exports gives all exports of the environment, by name.
+func (e *Engine) Exports(ctx context.Context) ([]Export, error) {
+	exports, err := e.exports.List(ctx, e.key(""))
+	if err != nil {
+		return nil, fmt.Errorf("list exports: %w", err)
+	}
+	return exports, nil
+}
+
+// eventsAtOnce bounds what one Read of the store brings into memory.
+const eventsAtOnce = 1000
+
+// Events gives the events of a stack with numbers above after, oldest first.
+// They outlive the stack.
+func (e *Engine) Events(ctx context.Context, name string, after int64) ([]Event, error) {
+	var events []Event
+	for {
+		items, err := e.store.Read(ctx, e.stream(name), after, eventsAtOnce)
+		if err != nil {
+			return nil, fmt.Errorf("read events of %s: %w", name, err)
+		}
+		for _, item := range items {
+			var event Event
+			if err := json.Unmarshal(item.Value, &event); err != nil {
+				return nil, fmt.Errorf("decode event %d of %s: %w", item.Number, name, err)
+			}
+			event.Number, after = item.Number, item.Number
+			events = append(events, event)
+		}
+		if len(items) < eventsAtOnce {
+			return events, nil
+		}
+	}
+}
+
+// WaitEvents returns nil when the stack has an event above after, or ctx's error.
+func (e *Engine) WaitEvents(ctx context.Context, name string, after int64) error {
+	return e.store.Wait(ctx, e.stream(name), after)
+}
+
+var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]*$`)
+
+// pseudo gives the pseudo parameters of a stack.
+func (e *Engine) pseudo(name, id string) map[string]string {
+	return map[string]string{
+		"AWS::AccountId": e.o.Account, "AWS::Region": e.o.Region, "AWS::StackName": name, "AWS::StackId": id,
+		"AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com",
+	}
+}
+
+// stackID names a new stack: the same for the same plan, another for each
+// stack of that name.
+func (e *Engine) stackID(name string, base int64) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s/%d", e.o.Account, e.o.Region, e.environment, name, base))
+	uuid := fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+	return strings.Join([]string{"arn:aws:cloudformation", e.o.Region, e.o.Account, "stack/" + name + "/" + uuid}, ":")
+}
+
+// now is the time written in records, in a form that a record gives back unchanged.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,363 @@
+package stack
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+	"makeitso/internal/template"
+)
+
+// operation is one change of one stack under way. Its state is in the store at
+// every moment; what it holds is a copy.
+type operation struct {
+	e      *Engine
+	set    ChangeSet
+	before *program // nil for a create
+	after  *program // nil for a delete
+	listen func(Event)
+	// foreseen is the replacement in the change set of each resource modified.
+	foreseen map[string]string
+
+	mu        sync.Mutex // guards what follows, and the order of events
+	stack     Stack
+	resources map[string]resourceState
+}
+
+// halt is an error after which an operation can do no more, not even roll
+// back: its store fails, or it was suspended. Resume goes on later.
+type halt struct{ err error }
+
+func (h halt) Error() string { return h.err.Error() }
+func (h halt) Unwrap() error { return h.err }
+
+func halted(err error) bool {
+	var h halt
+	return errors.As(err, &h)
+}
+
+// state gives the record of a logical id; what an earlier operation did is
+// left out.
+func (o *operation) state(id string) resourceState {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s, ok := o.resources[id]
+	if !ok {
+		return resourceState{LogicalID: id}
+	}
+	if s.Step != nil && s.Step.Revision != o.stack.Revision {
+		s.Step = nil
+	}
+	return s
+}
+
+// states gives all records as state does.
+func (o *operation) states() map[string]resourceState {
+	o.mu.Lock()
+	ids := make([]string, 0, len(o.resources))
+	for id := range o.resources {
+		ids = append(ids, id)
+	}
+	o.mu.Unlock()
+	all := make(map[string]resourceState, len(ids))
+	for _, id := range ids {
+		all[id] = o.state(id)
+	}
+	return all
+}
+
+// Ref gives the physical id of what stands for a resource now.
+func (o *operation) Ref(id string) any {
+	if c := o.state(id).Current; c != nil {
+		return c.PhysicalID
+	}
+	return template.Unknown{Because: id}
+}
+
+// GetAtt gives an attribute of what stands for a resource now.
+func (o *operation) GetAtt(id, attribute string) (any, error) {
+	c := o.state(id).Current
+	if c == nil {
+		return template.Unknown{Because: id + "." + attribute}, nil
+	}
+	value, ok := c.Attributes[attribute]
+	if !ok {
+		return nil, fmt.Errorf("Resource type %s does not support attribute {%s}.", c.Type, attribute)
+	}
+	return value, nil
+}
+
+// save stores a resource's record and tells its new status. It works after ctx
+// was cancelled, since what was done must be known.
+func (o *operation) save(ctx context.Context, s resourceState, physicalID string) error {
+	s.Time = now()
+	if err := o.keep(ctx, s); err != nil {
+		return err
+	}
+	return o.tell(ctx, Event{LogicalID: s.LogicalID, PhysicalID: physicalID, Type: s.typ(), Status: s.Status, Reason: s.Reason})
+}
+
+// keep stores a resource's record without telling anybody.
+func (o *operation) keep(ctx context.Context, s resourceState) error {
+	if err := o.e.resources.Put(context.WithoutCancel(ctx), o.e.resourceKey(o.stack.Name, s.LogicalID), s); err != nil {
+		return halt{fmt.Errorf("store resource %s: %w", s.LogicalID, err)}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.resources[s.LogicalID] = s
+	return nil
+}
+
+// forget removes the record of a resource of which nothing is left.
+func (o *operation) forget(ctx context.Context, id string) error {
+	if err := o.e.resources.Delete(context.WithoutCancel(ctx), o.e.resourceKey(o.stack.Name, id)); err != nil {
+		return halt{fmt.Errorf("remove the record of resource %s: %w", id, err)}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.resources, id)
+	return nil
+}
+
+// tell appends an event to the stack's stream and hands it to the listener,
+// one at a time and in the stream's order.
+func (o *operation) tell(ctx context.Context, event Event) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	event.Stack, event.Time = o.stack.Name, now()
+	raw, err := json.Marshal(event)
+	if err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	event.Number, err = o.e.store.Append(context.WithoutCancel(ctx), o.e.stream(o.stack.Name), raw)
+	if err != nil {
+		return halt{fmt.Errorf("store event: %w", err)}
+	}
+	if o.listen != nil {
+		o.listen(event)
+	}
+	return nil
+}
+
+// stackType is the type in a stack's own events.
+const stackType = "AWS::CloudFormation::Stack"
+
+// enter brings the stack into a status, together with other writes.
+func (o *operation) enter(ctx context.Context, status, reason string, ops ...record.Op) error {
+	s := o.stack
+	s.Status, s.Reason, s.Updated = status, reason, now()
+	return o.putStack(ctx, s, ops...)
+}
+
+func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) error {
+	op, err := o.e.stacks.PutOp(o.e.key(s.Name), s, record.Any)
+	if err != nil {
+		return err
+	}
+	if err := o.e.store.Write(context.WithoutCancel(ctx), append(ops, op)...); err != nil {
+		return halt{fmt.Errorf("store stack %s: %w", s.Name, err)}
+	}
+	o.mu.Lock()
+	o.stack = s
+	o.mu.Unlock()
+	return o.tell(ctx, Event{LogicalID: s.Name, PhysicalID: s.ID, Type: stackType, Status: s.Status, Reason: s.Reason})
+}
+
+// request is what a handler is told of a physical thing.
+func (o *operation) request(id string, p Physical) Request {
+	return Request{Environment: o.e.environment, Stack: o.stack.Name, LogicalID: id, Type: p.Type, Token: p.Token,
+		PhysicalID: p.PhysicalID, Properties: p.Properties, Attributes: p.Attributes}
+}
+
+// tokenLetters keeps tokens short enough for file names.
+const tokenLetters = 60
+
+// newToken names a new physical thing.
+func (o *operation) newToken(id string) string {
+	name := o.stack.Name + "-" + id
+	if len(name) > tokenLetters {
+		name = name[:tokenLetters]
+	}
+	return name + "-" + strings.ToLower(rand.Text()[:13])
+}
+
+// forward brings one resource to what the template says. It is safe to call
+// again after a crash at any point.
+func (o *operation) forward(ctx context.Context, id string) error {
+	s := o.state(id)
+	switch {
+	case s.Step != nil && s.Step.Next == nil:
+		return nil // done before a crash
+	case s.Step != nil && (s.Status == CreateFailed || s.Status == UpdateFailed):
+		return fault.New(fault.Failed, "resource %s (%s): %s", id, s.typ(), s.Reason)
+	case s.Step != nil:
+		return o.perform(ctx, s)
+	}
+	properties, diags := o.after.properties(id, o, true)
+	next := Physical{Properties: properties}
+	o.after.describe(id, &next)
+	if err := diags.Err(); err != nil {
+		s.Step = &step{Revision: o.stack.Revision, Kind: stepUpdate, Before: s.Current, Next: s.Current}
+		if s.Current == nil {
+			next.Token = o.newToken(id)
+			s.Step = &step{Revision: o.stack.Revision, Kind: stepCreate, Next: &next}
+		}
+		return o.failed(ctx, s, err)
+	}
+	begun, err := o.begin(s, next)
+	if err != nil || begun == nil {
+		return err
+	}
+	s.Step = begun
+	if begun.Before != nil && begun.Kind == stepUpdate && sameProperties(begun.Before.Properties, properties) {
+		s.Current, begun.Next = begun.Next, nil // policies and dependencies alone: nothing to call
+		return o.keep(ctx, s)
+	}
+	return o.perform(ctx, s)
+}
+
+// begin decides what to do to a resource: nil if it is as it shall be.
+func (o *operation) begin(s resourceState, next Physical) (*step, error) {
+	b := &step{Revision: o.stack.Revision, Kind: stepCreate, Next: &next}
+	if s.Current == nil {
+		next.Token = o.newToken(s.LogicalID)
+		return b, nil
+	}
+	b.Kind, b.Before = stepUpdate, s.Current
+	recreate := Never
+	if s.Current.Type != next.Type {
+		recreate = Always
+	} else if !sameProperties(s.Current.Properties, next.Properties) {
+		facts, _ := Registry().Type(next.Type)
+		recreate = strongest(facts, nil, orEmpty(s.Current.Properties), orEmpty(next.Properties))
+		if o.planned(s.LogicalID) == "" {
+			return nil, fault.New(fault.Conflict, "resource %s would change, which the change set did not say", s.LogicalID).
+				WithHint("plan again: something the stack depends on has changed meanwhile")
+		}
+	} else if unchanged(*s.Current, next) {
+		return nil, nil
+	}
+	if recreate == Always {
+		if o.planned(s.LogicalID) == ReplaceFalse {
+			return nil, fault.New(fault.Conflict, "resource %s would have to be replaced, which the change set did not say", s.LogicalID).
+				WithHint("plan again: something the stack depends on has changed meanwhile")
+		}
+		b.Kind, next.Token = stepReplace, o.newToken(s.LogicalID)
+		return b, nil
+	}
+	next.Token, next.PhysicalID, next.Attributes = s.Current.Token, s.Current.PhysicalID, s.Current.Attributes
+	return b, nil
+}
+
+// planned gives the replacement that the change set foresaw for a resource that
+// exists, "" if it foresaw no change.
+func (o *operation) planned(id string) string { return o.foreseen[id] }
+
+func orEmpty(m map[string]any) map[string]any {
+	if m == nil {
+		return map[string]any{}
+	}
+	return m
+}
+
+// perform stores the intent of a step, calls the handler and stores the result.
+func (o *operation) perform(ctx context.Context, s resourceState) error {
+	s.Status, s.Reason = CreateInProgress, ""
+	if s.Step.Kind != stepCreate {
+		s.Status = UpdateInProgress
+	}
+	if s.Step.Kind == stepReplace {
+		s.Reason = "Requested update requires the creation of a new physical resource; hence creating one."
+	}
+	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {
+		return err
+	}
+	result, err := o.call(ctx, s)
+	if s.Step.Kind == stepUpdate && fault.Is(err, fault.Unsupported) && o.planned(s.LogicalID) == ReplaceConditional {
+		replace := *s.Step.Next
+		replace.Token, replace.PhysicalID, replace.Attributes = o.newToken(s.LogicalID), "", nil
+		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace}
+		return o.perform(ctx, s)
+	}
+	if err != nil {
+		return o.failed(ctx, s, err)
+	}
+	done := *s.Step.Next
+	done.PhysicalID, done.Attributes = result.PhysicalID, result.Attributes
+	s.Current = &done
+	s.Step = &step{Revision: s.Step.Revision, Kind: s.Step.Kind, Before: s.Step.Before}
+	s.Reason = ""
+	s.Status = strings.Replace(s.Status, "IN_PROGRESS", "COMPLETE", 1)
+	return o.save(ctx, s, done.PhysicalID)
+}
+
+// call asks the handler for what a step intends.
+func (o *operation) call(ctx context.Context, s resourceState) (Result, error) {
+	h, err := o.e.platform.Handler(s.Step.Next.Type)
+	if err != nil {
+		return Result{}, err
+	}
+	r := o.request(s.LogicalID, *s.Step.Next)
+	if s.Step.Kind == stepUpdate {
+		r.Previous = s.Step.Before.Properties
+	}
+	if err := h.Check(ctx, r); err != nil {
+		return Result{}, err
+	}
+	if s.Step.Kind == stepUpdate {
+		return h.Update(ctx, r)
+	}
+	return h.Create(ctx, r)
+}
+
+// failed stores that a step did not succeed. What it may have begun stays
+// named in the record, for the roll back.
+func (o *operation) failed(ctx context.Context, s resourceState, cause error) error {
+	if context.Cause(ctx) == ErrSuspend {
+		return halt{ErrSuspend}
+	}
+	s.Status, s.Reason = CreateFailed, cause.Error()
+	if s.Step.Kind != stepCreate {
+		s.Status = UpdateFailed
+	}
+	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {
+		return err
+	}
+	return fault.Wrap(fault.CodeOf(cause), cause, "resource %s (%s)", s.LogicalID, s.Step.Next.Type)
+}
+
+func sameProperties(a, b map[string]any) bool {
+	return len(a)+len(b) == 0 || jsonEqual(a, b)
+}
+
+// jsonEqual compares as records do: what is written the same is the same.
+func jsonEqual(a, b any) bool {
+	x, err := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && string(x) == string(y)
+}
+
+// unchanged says whether the stack's own facts of a resource stay as they are.
+func unchanged(a, b Physical) bool {
+	return a.DeletionPolicy == b.DeletionPolicy && a.UpdateReplacePolicy == b.UpdateReplacePolicy &&
+		strings.Join(a.DependsOn, " ") == strings.Join(b.DependsOn, " ")
+}
+
+// resourcesOf loads the records of a stack.
+func (e *Engine) resourcesOf(ctx context.Context, stack string) (map[string]resourceState, error) {
+	all, err := e.resources.List(ctx, e.resourceKey(stack, ""))
+	if err != nil {
+		return nil, fmt.Errorf("list resources of %s: %w", stack, err)
+	}
+	resources := make(map[string]resourceState, len(all))
+	for _, s := range all {
+		resources[s.LogicalID] = s
+	}
+	return resources, nil
+}

@@ -1,0 +1,389 @@
+package stack
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"makeitso/internal/diag"
+	"makeitso/internal/template"
+)
+
+// planner compares what a stack is with what it shall be. It is pure: it asks
+// nothing of the world, so the same input gives the same change set.
+type planner struct {
+	types   Types
+	support func(typ string) Support
+	before  *program // nil for a stack that does not exist
+	after   *program
+	exists  map[string]Physical // by logical id
+	outputs []Output            // of the stack as it is
+
+	changes map[string]*ResourceChange // of the resources looked at so far
+	planned map[string]map[string]any  // their properties, resolved as far as known
+	diags   diag.List
+}
+
+// Ref gives the physical id of a resource that stays.
+func (p *planner) Ref(id string) any {
+	physical, exists := p.exists[id]
+	if !exists || p.replaced(id) {
+		return template.Unknown{Because: id}
+	}
+	return physical.PhysicalID
+}
+
+// replaced says whether the resource may become another physical one.
+func (p *planner) replaced(id string) bool {
+	c := p.changes[id]
+	return c != nil && c.Replacement != ReplaceFalse
+}
+
+// GetAtt gives an attribute of a resource that stays as it is. Of one that is
+// changed in place, only what names it and what is a property is known.
+func (p *planner) GetAtt(id, attribute string) (any, error) {
+	unknown := template.Unknown{Because: id + "." + attribute}
+	physical, exists := p.exists[id]
+	if !exists || p.replaced(id) {
+		return unknown, nil
+	}
+	value, known := physical.Attributes[attribute]
+	if p.changes[id] == nil {
+		if !known {
+			return nil, fmt.Errorf("Resource type %s does not support attribute {%s}.", physical.Type, attribute)
+		}
+		return value, nil
+	}
+	if property, ok := p.planned[id][attribute]; ok {
+		return property, nil
+	}
+	facts, _ := p.types.Type(physical.Type)
+	if known && slices.Contains(facts.PrimaryIdentifier, strings.ReplaceAll(attribute, ".", "/")) {
+		return value, nil
+	}
+	return unknown, nil
+}
+
+// standing is the world as it is, for values before the change.
+type standing map[string]Physical
+
+func (s standing) Ref(id string) any {
+	if p, ok := s[id]; ok {
+		return p.PhysicalID
+	}
+	return template.Unknown{Because: id}
+}
+
+func (s standing) GetAtt(id, attribute string) (any, error) {
+	if value, ok := s[id].Attributes[attribute]; ok {
+		return value, nil
+	}
+	return template.Unknown{Because: id + "." + attribute}, nil
+}
+
+// plan gives all changes: additions and modifications in the order of
+// dependencies, then what is removed, in reverse.
+func (p *planner) plan() ([]ResourceChange, []OutputChange) {
+	p.changes, p.planned = map[string]*ResourceChange{}, map[string]map[string]any{}
+	p.checkTypes()
+	if p.diags.HasErrors() {
+		return nil, nil
+	}
+	changes := []ResourceChange{}
+	for _, id := range inOrder(p.after.graph) {
+		p.resource(id)
+		if c := p.changes[id]; c != nil {
+			changes = append(changes, *c)
+		}
+	}
+	changes = append(changes, p.removals()...)
+	return changes, p.outputChanges()
+}
+
+// resource plans one resource; those it depends on have been planned.
+func (p *planner) resource(id string) {
+	properties, diags := p.after.properties(id, p, true)
+	shown, _ := p.after.properties(id, p, false) // the same mistakes as above
+	p.diags = append(p.diags, diags...)
+	p.planned[id] = properties
+	r := p.after.t.Resources[id]
+	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.support(r.Type).Level,
+		AfterContext: map[string]any{"Properties": marked(shown)}, check: marked(properties).(map[string]any)}
+	p.noDynamicReferences(id, properties)
+	physical, exists := p.exists[id]
+	if !exists {
+		c.Action = Add
+		p.changes[id] = c
+		return
+	}
+	c.Action, c.PhysicalID, c.Replacement = Modify, physical.PhysicalID, ReplaceFalse
+	before := p.shownBefore(id, physical)
+	c.BeforeContext = map[string]any{"Properties": before}
+	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
+	if len(c.Details) == 0 && physical.Type == r.Type {
+		return
+	}
+	if physical.Type != r.Type {
+		c.Replacement, c.Scope = ReplaceTrue, append(c.Scope, "Type")
+	}
+	if c.Replacement != ReplaceFalse {
+		c.PolicyAction = "ReplaceAnd" + orDelete(physical.UpdateReplacePolicy)
+		p.customName(id, properties, physical)
+	}
+	p.changes[id] = c
+}
+
+// marked gives a resolved value with KnownAfterApply in place of Unknown.
+func marked(v any) any {
+	switch v := v.(type) {
+	case template.Unknown:
+		return KnownAfterApply
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = marked(item)
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for key, item := range v {
+			m[key] = marked(item)
+		}
+		return m
+	}
+	return v
+}
+
+func orDelete(policy string) string {
+	switch policy {
+	case "", "Snapshot": // no type of the local platform has snapshots: the service then deletes
+		return "Delete"
+	case "RetainExceptOnCreate":
+		return "Retain"
+	}
+	return policy
+}
+
+// shownBefore gives the properties a resource has, secrets masked.
+func (p *planner) shownBefore(id string, physical Physical) map[string]any {
+	if p.before != nil {
+		if _, active := p.before.graph[id]; active {
+			shown, diags := p.before.properties(id, standing(p.exists), false)
+			if len(diags) == 0 {
+				return marked(shown).(map[string]any)
+			}
+		}
+	}
+	// What cannot be derived again is not shown, since it may hold a secret.
+	hidden := map[string]any{}
+	for name := range physical.Properties {
+		hidden[name] = Masked
+	}
+	return hidden
+}
+
+// comparison is a resource's properties before and after, true and as shown.
+type comparison struct {
+	before, after           map[string]any
+	shownBefore, shownAfter map[string]any
+}
+
+// details compares the properties and policies of a resource that exists.
+func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
+	facts, _ := p.types.Type(c.Type)
+	names := maps.Clone(x.before)
+	if names == nil {
+		names = map[string]any{}
+	}
+	maps.Copy(names, x.after)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		before, had := x.before[name]
+		after, has := x.after[name]
+		if had == has && reflect.DeepEqual(before, after) {
+			continue
+		}
+		d := Detail{Target: Target{
+			Attribute: "Properties", Name: name, Path: "/Properties/" + name, AttributeChangeType: changeType(had, has),
+			BeforeValue: x.shownBefore[name], AfterValue: marked(x.shownAfter[name]),
+			RequiresRecreation: strongest(facts, []string{name}, before, after),
+		}}
+		p.cause(&d, c.LogicalID, name, after)
+		c.Details = append(c.Details, d)
+		if !slices.Contains(c.Scope, "Properties") {
+			c.Scope = append(c.Scope, "Properties")
+		}
+		c.Replacement = replacement(c.Replacement, d)
+	}
+	r := p.after.t.Resources[c.LogicalID]
+	c.policy("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy)
+	c.policy("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy)
+}
+
+func changeType(had, has bool) string {
+	switch {
+	case !had:
+		return Add
+	case !has:
+		return Remove
+	}
+	return Modify
+}
+
+func (c *ResourceChange) policy(attribute, before, after string) {
+	if before == after {
+		return
+	}
+	d := Detail{Evaluation: "Static", ChangeSource: "DirectModification",
+		Target: Target{Attribute: attribute, RequiresRecreation: Never, AttributeChangeType: changeType(before != "", after != "")}}
+	if before != "" {
+		d.Target.BeforeValue = before
+	}
+	if after != "" {
+		d.Target.AfterValue = after
+	}
+	c.Details, c.Scope = append(c.Details, d), append(c.Scope, attribute)
+}
+
+// replacement adds one detail to what is known of a resource's replacement.
+func replacement(sofar string, d Detail) string {
+	switch {
+	case sofar == ReplaceTrue || d.Target.RequiresRecreation == Always && d.Evaluation == "Static":
+		return ReplaceTrue
+	case d.Target.RequiresRecreation != Never:
+		return ReplaceConditional
+	}
+	return sofar
+}
+
+// strongest gives what the change between two values of a property asks for,
+// looking at the parts of maps that differ.
+func strongest(facts Facts, path []string, before, after any) Recreation {
+	old, ok := before.(map[string]any)
+	now, ok2 := after.(map[string]any)
+	if !ok || !ok2 {
+		return facts.recreation(path)
+	}
+	result := Never
+	names := maps.Clone(old)
+	maps.Copy(names, now)
+	for name := range names {
+		if reflect.DeepEqual(old[name], now[name]) {
+			continue
+		}
+		switch strongest(facts, append(slices.Clone(path), name), old[name], now[name]) {
+		case Always:
+			return Always
+		case Conditionally:
+			result = Conditionally
+		}
+	}
+	return result
+}
+
+// cause says why a property changes.
+func (p *planner) cause(d *Detail, id, name string, after any) {
+	d.Evaluation, d.ChangeSource = "Static", "DirectModification"
+	unknown := template.HasUnknown(after)
+	if unknown {
+		d.Evaluation = "Dynamic"
+	}
+	now := p.after.t.Resources[id].Properties.Get(name)
+	if now == nil || p.before == nil || p.before.t.Resources[id] == nil || !now.Equal(p.before.t.Resources[id].Properties.Get(name)) {
+		return
+	}
+	for _, ref := range p.after.t.References(now, p.after.conditions) {
+		if p.changes[ref.LogicalID] == nil {
+			continue
+		}
+		if ref.Attribute == "" {
+			d.ChangeSource, d.CausingEntity = "ResourceReference", ref.LogicalID
+		} else {
+			d.ChangeSource, d.CausingEntity = "ResourceAttribute", ref.LogicalID+"."+ref.Attribute
+		}
+		return
+	}
+	for _, parameter := range p.after.t.ParametersOf(now, p.after.conditions) {
+		if !reflect.DeepEqual(p.after.parameters[parameter], p.before.parameters[parameter]) {
+			d.ChangeSource, d.CausingEntity = "ParameterReference", parameter
+			return
+		}
+	}
+}
+
+// customName refuses to replace a resource that keeps a name of its own: the
+// new one could not be created while the old one exists.
+func (p *planner) customName(id string, properties map[string]any, physical Physical) {
+	c := p.after.t.Resources[id]
+	facts, _ := p.types.Type(c.Type)
+	if physical.Type != c.Type || len(facts.PrimaryIdentifier) != 1 {
+		return
+	}
+	name := facts.PrimaryIdentifier[0]
+	value, given := properties[name]
+	if !given || !slices.Contains(facts.CreateOnly, name) || !reflect.DeepEqual(value, physical.Properties[name]) {
+		return
+	}
+	pos := c.Properties.Get(name).Pos
+	p.diags.Errorf(pos, "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %v and update the stack again.", value).
+		Hint = "change " + name + " of " + id + ", or leave it out"
+}
+
+// removals gives what exists and is wanted no more, dependents first.
+func (p *planner) removals() []ResourceChange {
+	var changes []ResourceChange
+	graph := map[string][]string{}
+	for id, physical := range p.exists {
+		graph[id] = physical.DependsOn
+	}
+	order := inOrder(graph)
+	slices.Reverse(order)
+	for _, id := range order {
+		if p.after != nil {
+			if _, stays := p.after.graph[id]; stays {
+				continue
+			}
+		}
+		physical := p.exists[id]
+		changes = append(changes, ResourceChange{Action: Remove, LogicalID: id, PhysicalID: physical.PhysicalID, Type: physical.Type,
+			PolicyAction: orDelete(physical.DeletionPolicy), Level: p.support(physical.Type).Level,
+			BeforeContext: map[string]any{"Properties": p.shownBefore(id, physical)}})
+	}
+	return changes
+}
+
+// outputChanges compares outputs by their true values and shows masked ones.
+func (p *planner) outputChanges() []OutputChange {
+	var after, shown []Output
+	if p.after != nil {
+		var diags diag.List
+		after, diags = p.after.outputs(p, true)
+		p.diags = append(p.diags, diags...)
+		shown, _ = p.after.outputs(p, false) // the same mistakes as above
+	}
+	was := map[string]string{}
+	if p.before != nil {
+		old, _ := p.before.outputs(standing(p.exists), false) // an old mistake must not stop the change
+		for _, o := range old {
+			was[o.Name] = o.Value
+		}
+	}
+	var changes []OutputChange
+	kept := map[string]bool{}
+	for i, o := range after {
+		kept[o.Name] = true
+		at := slices.IndexFunc(p.outputs, func(x Output) bool { return x.Name == o.Name })
+		if at < 0 {
+			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: shown[i].Value})
+		} else if old := p.outputs[at]; old.Value != o.Value || old.Export != o.Export {
+			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: shown[i].Value})
+		}
+	}
+	for _, o := range p.outputs {
+		if !kept[o.Name] {
+			changes = append(changes, OutputChange{Action: Remove, Name: o.Name, Export: o.Export, Before: was[o.Name]})
+		}
+	}
+	return changes
+}

@@ -1,0 +1,213 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"makeitso/internal/diag"
+	"makeitso/internal/fault"
+)
+
+// Plan compares a template with what exists. It only reads. Mistakes in the
+// template come back as a diag.List. A plan that would change nothing has no
+// changes (see Empty).
+func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
+	if !stackName.MatchString(c.Stack) {
+		return nil, fault.New(fault.Invalid, "%q is no stack name", c.Stack).WithHint("a name is letters, digits and -, beginning with a letter")
+	}
+	s, err := e.find(ctx, c.Stack)
+	if err != nil {
+		return nil, err
+	}
+	if err := updatable(s); err != nil {
+		return nil, err
+	}
+	cs, err := e.compare(ctx, s, c)
+	if err != nil {
+		return nil, err
+	}
+	return cs, e.check(ctx, cs)
+}
+
+// updatable says why a stack cannot be changed in the state it is in.
+func updatable(s Stack) error {
+	switch s.Status {
+	case "", DeleteComplete, RollbackComplete, CreateComplete, UpdateComplete, UpdateRollbackComplete:
+		return nil
+	}
+	err := fault.New(fault.Conflict, "Stack:%s is in %s state and can not be updated.", s.ID, s.Status)
+	switch {
+	case strings.HasSuffix(s.Status, "IN_PROGRESS"):
+		return err.WithHint("wait until the change under way has ended; if the process that made it is gone, start makeitso again, which goes on with it")
+	case s.Status == UpdateRollbackFailed:
+		return err.WithHint("take the cause away (%s), then start makeitso again, which goes on with the roll back; or remove the stack: makeitso destroy %s", s.Reason, s.Name)
+	}
+	return err.WithHint("remove what is left of it: makeitso destroy %s", s.Name)
+}
+
+// compare makes the change set, without asking the platform's handlers.
+func (e *Engine) compare(ctx context.Context, s Stack, c Change) (*ChangeSet, error) {
+	exports, err := e.exportMap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cs := &ChangeSet{Environment: e.environment, Stack: c.Stack, StackID: s.ID, Action: Update, Base: s.Revision, Change: c, Imports: map[string]string{}}
+	p := &planner{types: Registry(), support: e.platform.Support, exists: map[string]Physical{}}
+	if s.exists() {
+		if err := e.fill(ctx, s, p); err != nil {
+			return nil, err
+		}
+	} else {
+		cs.Action, cs.StackID = Create, e.stackID(c.Stack, s.Revision)
+	}
+	var diags diag.List
+	p.after, diags = newProgram(c, e.pseudo(c.Stack, cs.StackID), func(name string) (string, error) {
+		x, ok := exports[name]
+		if !ok {
+			return "", errors.New("No export named " + name + " found")
+		}
+		cs.Imports[name] = x.Value
+		return x.Value, nil
+	})
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	cs.Changes, cs.Outputs = p.plan()
+	cs.Warnings = append(diags, p.diags...)
+	if err := cs.Warnings.Err(); err != nil {
+		cs.Warnings.Sort()
+		return nil, err
+	}
+	cs.Other = e.otherChanges(p, s, c)
+	after, _ := p.after.outputs(p, true) // its mistakes were reported by plan
+	if err := guardExports(c.Stack, after, exports); err != nil {
+		return nil, err
+	}
+	return cs, cs.seal()
+}
+
+// fill tells the planner what exists of a stack.
+func (e *Engine) fill(ctx context.Context, s Stack, p *planner) error {
+	src, err := e.present(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	if len(src.Change.Template) > 0 { // a stack that never became complete has none
+		before, diags := newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports))
+		if diags.HasErrors() {
+			return fmt.Errorf("read the present template of stack %s: %w", s.Name, diags)
+		}
+		p.before = before
+	}
+	states, err := e.resources.List(ctx, e.resourceKey(s.Name, ""))
+	if err != nil {
+		return fmt.Errorf("list resources of %s: %w", s.Name, err)
+	}
+	for _, r := range states {
+		if r.Current != nil {
+			p.exists[r.LogicalID] = *r.Current
+		}
+	}
+	p.outputs = s.Outputs
+	return nil
+}
+
+// present gives what a stack was made from, the zero source if it never became
+// complete.
+func (e *Engine) present(ctx context.Context, name string) (source, error) {
+	src, err := e.sources.Get(ctx, e.key(name))
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return source{}, fmt.Errorf("read the template of stack %s: %w", name, err)
+	}
+	return src, nil
+}
+
+// recorded looks imports up among those that a change set was made with.
+func recorded(imports map[string]string) func(string) (string, error) {
+	return func(name string) (string, error) {
+		value, ok := imports[name]
+		if !ok {
+			return "", errors.New("No export named " + name + " found")
+		}
+		return value, nil
+	}
+}
+
+func (e *Engine) otherChanges(p *planner, s Stack, c Change) []string {
+	var other []string
+	if s.exists() && !maps.Equal(s.Tags, c.Tags) {
+		other = append(other, "Tags")
+	}
+	if s.exists() && s.Description != p.after.t.Description {
+		other = append(other, "Description")
+	}
+	return other
+}
+
+// check asks the platform about every resource that will be made or changed,
+// and gives all its answers together.
+func (e *Engine) check(ctx context.Context, cs *ChangeSet) error {
+	var errs []error
+	for _, c := range cs.Changes {
+		if c.Action == Remove {
+			continue
+		}
+		h, err := e.platform.Handler(c.Type)
+		if err == nil {
+			r := Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.check}
+			err = h.Check(ctx, r)
+		}
+		if err != nil {
+			errs = append(errs, fault.Wrap(fault.CodeOf(err), err, "resource %s (%s)", c.LogicalID, c.Type))
+		}
+	}
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	if len(errs) > 1 {
+		return fault.Wrap(fault.CodeOf(errs[0]), errors.Join(errs...), "%d resources of stack %s cannot be made", len(errs), cs.Stack).
+			WithHint("%s", hints(errs))
+	}
+	return nil
+}
+
+// hints gives the hints of all errs, each once.
+func hints(errs []error) string {
+	var all []string
+	for _, err := range errs {
+		if h := fault.HintOf(err); h != "" && !slices.Contains(all, h) {
+			all = append(all, h)
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// PlanDelete gives what a delete of the stack would remove. It only reads.
+func (e *Engine) PlanDelete(ctx context.Context, name string) (*ChangeSet, error) {
+	s, err := e.Stack(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return e.compareDelete(ctx, s)
+}
+
+func (e *Engine) compareDelete(ctx context.Context, s Stack) (*ChangeSet, error) {
+	exports, err := e.exportMap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := guardExports(s.Name, nil, exports); err != nil {
+		return nil, err
+	}
+	p := &planner{types: Registry(), support: e.platform.Support, exists: map[string]Physical{}}
+	if err := e.fill(ctx, s, p); err != nil {
+		return nil, err
+	}
+	cs := &ChangeSet{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: Delete, Base: s.Revision, Change: Change{Stack: s.Name}}
+	cs.Changes, cs.Outputs = p.removals(), p.outputChanges()
+	return cs, cs.seal()
+}

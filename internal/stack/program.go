@@ -1,0 +1,168 @@
+package stack
+
+import (
+	"maps"
+	"slices"
+
+	"makeitso/internal/diag"
+	"makeitso/internal/template"
+)
+
+// Physical is one thing that stands for a resource, as the stack remembers it.
+type Physical struct {
+	Token      string         `json:"token"`
+	Type       string         `json:"type"`
+	PhysicalID string         `json:"physicalId,omitempty"` // "" until Create has answered
+	Properties map[string]any `json:"properties,omitempty"`
+	Attributes map[string]any `json:"attributes,omitempty"`
+	DependsOn  []string       `json:"dependsOn,omitempty"` // logical ids that must exist before and go after
+
+	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
+	UpdateReplacePolicy string `json:"updateReplacePolicy,omitempty"`
+}
+
+// program is a template with its parameters bound and its conditions decided:
+// all that is known of a stack before its resources are.
+type program struct {
+	t          *template.Template
+	parameters map[string]any
+	masked     map[string]any // parameters, with **** for the secret ones
+	conditions map[string]bool
+	pseudo     map[string]string
+	graph      map[string][]string // dependencies of the active resources
+	imports    func(name string) (string, error)
+}
+
+// newProgram reads a change's template. The mistakes found are all that can be
+// found without the platform.
+func newProgram(c Change, pseudo map[string]string, imports func(string) (string, error)) (*program, diag.List) {
+	t, diags := template.Parse(c.File, c.Template)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	p := &program{t: t, pseudo: pseudo, imports: imports}
+	parameters, more := t.Bind(c.Parameters)
+	if diags = append(diags, more...); diags.HasErrors() {
+		return nil, diags
+	}
+	p.parameters, p.masked = parameters, mask(t, parameters)
+	p.conditions, more = t.Decide(parameters, pseudo)
+	if diags = append(diags, more...); diags.HasErrors() {
+		return nil, diags
+	}
+	p.graph, more = t.Graph(p.conditions)
+	if diags = append(diags, more...); diags.HasErrors() {
+		return nil, diags
+	}
+	return p, diags
+}
+
+func mask(t *template.Template, parameters map[string]any) map[string]any {
+	masked := maps.Clone(parameters)
+	for name, p := range t.Parameters {
+		if p.NoEcho {
+			masked[name] = Masked
+		}
+	}
+	return masked
+}
+
+// world is what a program refers to: the resources, as far as they are known.
+type world interface {
+	Ref(logicalID string) any
+	GetAtt(logicalID, attribute string) (any, error)
+}
+
+// scope joins a program and a world; secret says whether true values of NoEcho
+// parameters are wanted.
+func (p *program) scope(w world, secret bool) *template.Scope {
+	s := &template.Scope{Parameters: p.masked, Pseudo: p.pseudo, Conditions: p.conditions, Ref: w.Ref, GetAtt: w.GetAtt, Import: p.imports}
+	if secret {
+		s.Parameters = p.parameters
+	}
+	return s
+}
+
+// properties resolves a resource's properties.
+func (p *program) properties(id string, w world, secret bool) (map[string]any, diag.List) {
+	r := p.t.Resources[id]
+	if r.Properties == nil {
+		return map[string]any{}, nil
+	}
+	value, _, diags := p.t.Resolve(r.Properties, p.scope(w, secret))
+	properties, ok := value.(map[string]any)
+	if !ok { // a function that gives no map
+		diags.Errorf(r.Properties.Pos, "Template format error: [/Resources/%s/Properties] must be an object.", id)
+	}
+	return properties, diags
+}
+
+// outputs resolves the active outputs; an unknown value is KnownAfterApply.
+func (p *program) outputs(w world, secret bool) ([]Output, diag.List) {
+	var diags diag.List
+	scope := p.scope(w, secret)
+	outputs := []Output{}
+	for _, name := range slices.Sorted(maps.Keys(p.t.Outputs)) {
+		o := p.t.Outputs[name]
+		if o.Condition != "" && !p.conditions[o.Condition] {
+			continue
+		}
+		out := Output{Name: name, Description: o.Description}
+		out.Value = p.outputText(o.Value, scope, &diags)
+		if o.Export != nil {
+			out.Export = p.outputText(o.Export, scope, &diags)
+		}
+		outputs = append(outputs, out)
+	}
+	return outputs, diags
+}
+
+// outputText resolves an output's value, which must be a text.
+func (p *program) outputText(v *template.Value, s *template.Scope, diags *diag.List) string {
+	value, exists, more := p.t.Resolve(v, s)
+	*diags = append(*diags, more...)
+	switch value := value.(type) {
+	case string:
+		return value
+	case template.Unknown:
+		return KnownAfterApply
+	}
+	if len(more) == 0 && exists {
+		diags.Errorf(v.Pos, "Template format error: Output values must be strings").Hint = "join a list with Fn::Join"
+	} else if !exists {
+		diags.Errorf(v.Pos, "Template format error: an output cannot be AWS::NoValue").Hint = "give the output a Condition"
+	}
+	return ""
+}
+
+// physicalNeeds is what the executor stores with a resource besides its
+// properties.
+func (p *program) describe(id string, ph *Physical) {
+	r := p.t.Resources[id]
+	ph.Type, ph.DependsOn = r.Type, p.graph[id]
+	ph.DeletionPolicy, ph.UpdateReplacePolicy = r.DeletionPolicy, r.UpdateReplacePolicy
+}
+
+// inOrder sorts the nodes of a graph without circles so that each stands after
+// those it depends on; equal ones by name.
+func inOrder(graph map[string][]string) []string {
+	var order []string
+	done := map[string]bool{}
+	var visit func(id string)
+	visit = func(id string) {
+		if done[id] {
+			return
+		}
+		done[id] = true
+		for _, on := range graph[id] {
+			if _, known := graph[on]; known {
+				visit(on)
+			}
+		}
+		order = append(order, id)
+	}
+	for _, id := range slices.Sorted(maps.Keys(graph)) {
+		visit(id)
+	}
+	return order
+}

@@ -1,0 +1,209 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"makeitso/internal/fault"
+)
+
+// Resume goes on with every change that a process which is gone had under way:
+// it finishes it or rolls it back, and finds by their tokens the things that
+// had been begun. How each ended is in its stack's status and events; the
+// error says what could not be gone on with. Call it once at start, before
+// Apply.
+func (e *Engine) Resume(ctx context.Context, listen func(Event)) error {
+	waiting := map[string][]string{}
+	leases, err := e.leases.List(ctx, e.key(""))
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	for _, l := range leases {
+		waiting[l.Stack] = nil
+	}
+	stacks, err := e.Stacks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range stacks {
+		if unfinished(s) {
+			waiting[s.Name] = nil
+		}
+	}
+	var errs []error
+	results := make(chan error, len(waiting))
+	err = walk(ctx, waiting, e.o.Parallel, func(ctx context.Context, name string) error {
+		results <- e.resume(ctx, name, listen)
+		return nil
+	})
+	close(results)
+	for err := range results {
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// unfinished says whether a stack's operation has more to do. A roll back that
+// failed is tried again.
+func unfinished(s Stack) bool {
+	return strings.HasSuffix(s.Status, "IN_PROGRESS") || s.Status == UpdateRollbackFailed
+}
+
+// resume goes on with one stack, unless its holder is alive.
+func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (err error) {
+	release, err := e.acquire(ctx, name, true)
+	if fault.Is(err, fault.Conflict) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := e.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !unfinished(s) {
+		return e.keepPresentImports(ctx, name)
+	}
+	cs, err := e.changes.Get(ctx, e.key(name))
+	if err != nil {
+		return fmt.Errorf("read the change of stack %s under way: %w", name, err)
+	}
+	o, err := e.operation(ctx, s, cs, listen)
+	if err != nil {
+		return err
+	}
+	if s.Status == UpdateRollbackFailed {
+		if err := o.enter(ctx, UpdateRollbackInProgress, s.Reason); err != nil {
+			return err
+		}
+	}
+	if err := o.run(ctx); halted(err) {
+		return err
+	}
+	return nil // how it ended is in the stack's status and events
+}
+
+// Repair makes again, with the same token, every resource of the environment's
+// stacks that is gone or does not answer. Stacks that are being changed are
+// left to the change.
+func (e *Engine) Repair(ctx context.Context, listen func(Event)) error {
+	stacks, err := e.Stacks(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range stacks {
+		switch s.Status {
+		case CreateComplete, UpdateComplete, UpdateRollbackComplete:
+			errs = append(errs, e.repair(ctx, s, listen))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// repair looks at a stack without its lease, and takes that only if something
+// is wrong.
+func (e *Engine) repair(ctx context.Context, s Stack, listen func(Event)) (err error) {
+	o, err := e.working(ctx, s, listen)
+	if err != nil {
+		return err
+	}
+	sick, err := o.sick(ctx)
+	if err != nil || len(sick) == 0 {
+		return err
+	}
+	release, err := e.acquire(ctx, s.Name, false)
+	if fault.Is(err, fault.Conflict) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	again, err := e.find(ctx, s.Name)
+	if err != nil || again.Revision != s.Revision || again.Status != s.Status {
+		return err
+	}
+	var errs []error
+	results := make(chan error, len(sick))
+	err = walk(ctx, sick, e.o.Parallel, func(ctx context.Context, id string) error {
+		results <- o.heal(ctx, id)
+		return nil
+	})
+	close(results)
+	for err := range results {
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// sick gives the resources that are gone or do not answer, with what they
+// depend on.
+func (o *operation) sick(ctx context.Context) (map[string][]string, error) {
+	all := map[string][]string{}
+	for id, s := range o.states() {
+		if s.Current != nil {
+			all[id] = nil
+		}
+	}
+	found := make(chan string, len(all))
+	err := walk(ctx, all, o.e.o.Parallel, func(ctx context.Context, id string) error {
+		if err := o.read(ctx, id); lost(err) {
+			found <- id
+		} else if err != nil {
+			return fmt.Errorf("read resource %s of stack %s: %w", id, o.stack.Name, err)
+		}
+		return nil
+	})
+	close(found)
+	sick := map[string][]string{}
+	for id := range found {
+		sick[id] = o.state(id).Current.DependsOn
+	}
+	return sick, err
+}
+
+func lost(err error) bool { return fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unavailable) }
+
+// read asks the handler for what exists of a resource.
+func (o *operation) read(ctx context.Context, id string) error {
+	current := *o.state(id).Current
+	h, err := o.e.platform.Handler(current.Type)
+	if err != nil {
+		return err
+	}
+	_, err = h.Read(ctx, o.request(id, current))
+	return err
+}
+
+// heal makes a lost resource again. Its record names the token already, so
+// nothing has to be stored before.
+func (o *operation) heal(ctx context.Context, id string) error {
+	s := o.state(id)
+	was := o.read(ctx, id)
+	if !lost(was) {
+		return was
+	}
+	current := *s.Current
+	h, err := o.e.platform.Handler(current.Type)
+	if err != nil {
+		return err
+	}
+	result, err := h.Create(ctx, o.request(id, current))
+	if err != nil {
+		reason := "repair: " + err.Error()
+		err = fault.Wrap(fault.CodeOf(err), err, "repair resource %s of stack %s", id, o.stack.Name)
+		if s.Status == UpdateFailed && s.Reason == reason {
+			return err // told before
+		}
+		s.Status, s.Reason = UpdateFailed, reason
+		return errors.Join(err, o.save(ctx, s, current.PhysicalID))
+	}
+	current.PhysicalID, current.Attributes = result.PhysicalID, result.Attributes
+	s.Current, s.Status, s.Reason = &current, UpdateComplete, "repaired: "+was.Error()
+	return o.save(ctx, s, current.PhysicalID)
+}

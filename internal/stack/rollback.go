@@ -1,0 +1,202 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"makeitso/internal/fault"
+)
+
+// rollBack puts back what the operation changed: first the old properties and
+// the old physical resources, then it deletes the new ones.
+func (o *operation) rollBack(ctx context.Context, cause error) error {
+	on, done := stubborn(ctx)
+	defer done()
+	if o.stack.Status == UpdateRollbackInProgress {
+		if err := walk(on, o.before.graph, o.e.o.Parallel, o.restore); err != nil {
+			return o.rollBackFailed(on, UpdateRollbackFailed, err)
+		}
+		if err := o.enter(on, UpdateRollbackCompleteCleanupInProgress, o.stack.Reason); err != nil {
+			return err
+		}
+	}
+	failed, err := o.deleteAll(on, o.unwanted())
+	if err != nil {
+		return err
+	}
+	if o.set.Action == Create && len(failed) > 0 {
+		return o.rollBackFailed(on, RollbackFailed, deleteFailure(failed))
+	}
+	src, err := o.e.present(on, o.stack.Name)
+	if err != nil {
+		return halt{err}
+	}
+	if o.set.Action == Update {
+		o.stack.Tags = src.Change.Tags
+	}
+	status := UpdateRollbackComplete
+	if o.set.Action == Create {
+		status = RollbackComplete
+	}
+	if err := o.finish(on, status, o.stack.Reason, src.Imports); err != nil {
+		return err
+	}
+	return rolledBack(o.stack, cause)
+}
+
+// rolledBack is the answer of an operation that came back to where it began.
+func rolledBack(s Stack, cause error) error {
+	code := fault.Failed
+	if errors.Is(cause, context.Canceled) || fault.Is(cause, fault.Canceled) {
+		code = fault.Canceled
+	}
+	if strings.HasSuffix(s.Status, "_FAILED") {
+		return fault.Wrap(code, cause, "stack %s could not be changed, nor could all be put back (%s)", s.Name, s.Status).
+			WithHint("see what happened: makeitso events %s", s.Name)
+	}
+	err := fault.Wrap(code, cause, "stack %s could not be changed; everything was put back (%s)", s.Name, s.Status)
+	if hint := fault.HintOf(cause); hint != "" {
+		return err.WithHint("%s", hint)
+	}
+	return err.WithHint("see what happened: makeitso events %s", s.Name)
+}
+
+func (o *operation) rollBackFailed(ctx context.Context, status string, err error) error {
+	if context.Cause(ctx) == ErrSuspend {
+		return halt{ErrSuspend}
+	}
+	if halted(err) {
+		return err
+	}
+	if err := o.enter(ctx, status, strings.ReplaceAll(err.Error(), "\n", "; ")); err != nil {
+		return err
+	}
+	return rolledBack(o.stack, err)
+}
+
+// restore puts one resource back to what it was before the operation.
+func (o *operation) restore(ctx context.Context, id string) error {
+	s := o.state(id)
+	if s.Step == nil || s.Step.Before == nil {
+		return nil
+	}
+	old := *s.Step.Before
+	changed := s.Step.Next
+	if changed == nil {
+		changed = s.Current
+	}
+	if s.Step.Kind == stepReplace {
+		if changed.Token != old.Token {
+			s.Doomed = append(slices.Clone(s.Doomed), *changed)
+		}
+		s.Current, s.Step, s.Status, s.Reason = &old, nil, UpdateComplete, ""
+		return o.save(ctx, s, old.PhysicalID)
+	}
+	if sameProperties(changed.Properties, old.Properties) {
+		s.Current, s.Step = &old, nil
+		if s.Status == UpdateFailed {
+			s.Status, s.Reason = UpdateComplete, ""
+			return o.save(ctx, s, old.PhysicalID)
+		}
+		return o.keep(ctx, s)
+	}
+	s.Status, s.Reason = UpdateInProgress, ""
+	if err := o.save(ctx, s, old.PhysicalID); err != nil {
+		return err
+	}
+	h, err := o.e.platform.Handler(old.Type)
+	if err != nil {
+		return o.failed(ctx, o.restoring(s), err)
+	}
+	r := o.request(id, old)
+	r.Previous = changed.Properties
+	result, err := h.Update(ctx, r)
+	if err != nil {
+		return o.failed(ctx, o.restoring(s), err)
+	}
+	old.PhysicalID, old.Attributes = result.PhysicalID, result.Attributes
+	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
+	return o.save(ctx, s, old.PhysicalID)
+}
+
+// restoring keeps the step of a resource whose restoring failed, so that it
+// can be tried again.
+func (o *operation) restoring(s resourceState) resourceState {
+	kept := *s.Step
+	if kept.Next == nil {
+		kept.Next = s.Current
+	}
+	s.Step = &kept
+	return s
+}
+
+// cleanUp deletes what a successful update left behind: replaced resources and
+// those that the template has no more. It never rolls back.
+func (o *operation) cleanUp(ctx context.Context) error {
+	on, done := stubborn(ctx)
+	defer done()
+	if o.set.Action == Create {
+		return nil
+	}
+	failed, err := o.deleteAll(on, o.leftBehind())
+	if err != nil {
+		return err
+	}
+	reason := ""
+	if len(failed) > 0 {
+		reason = deleteFailure(failed).Error()
+	}
+	return o.finish(on, UpdateComplete, reason, o.set.Imports)
+}
+
+// finish ends the operation: the stack keeps the imports it uses and no others.
+func (o *operation) finish(ctx context.Context, status, reason string, imports map[string]string) error {
+	if err := o.e.keepImports(ctx, o.stack.Name, imports); err != nil {
+		return halt{err}
+	}
+	return o.enter(ctx, status, reason, o.e.changes.DeleteOp(o.e.key(o.stack.Name)))
+}
+
+// leftBehind gives what a successful update no longer wants.
+func (o *operation) leftBehind() map[string]doom {
+	dooms := map[string]doom{}
+	for id, s := range o.states() {
+		d := doom{things: s.Doomed, keep: s}
+		d.keep.Step, d.keep.Doomed = nil, nil
+		if _, stays := o.after.graph[id]; !stays {
+			if s.Current != nil {
+				d.add(*s.Current, s.Current.DeletionPolicy, "Retain", "RetainExceptOnCreate")
+			}
+			d.keep.Current = nil
+		} else if s.Step != nil && s.Step.Kind == stepReplace && s.Step.Before != nil {
+			d.add(*s.Step.Before, s.Step.Before.UpdateReplacePolicy, "Retain")
+		}
+		if len(d.things)+len(d.retained) > 0 || d.keep.Current == nil {
+			dooms[id] = d
+		}
+	}
+	return dooms
+}
+
+// unwanted gives what an operation that is rolled back has made.
+func (o *operation) unwanted() map[string]doom {
+	dooms := map[string]doom{}
+	for id, s := range o.states() {
+		d := doom{things: s.Doomed, keep: s}
+		d.keep.Doomed = nil
+		if s.Step != nil && s.Step.Kind == stepCreate {
+			if s.Step.Next != nil { // never became complete, so there is nothing worth retaining
+				d.add(*s.Step.Next, "")
+			} else {
+				d.add(*s.Current, s.Current.DeletionPolicy, "Retain")
+			}
+			d.keep.Current, d.keep.Step = nil, nil
+		}
+		if len(d.things)+len(d.retained) > 0 {
+			dooms[id] = d
+		}
+	}
+	return dooms
+}

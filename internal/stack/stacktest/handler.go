@@ -1,0 +1,184 @@
+// Package stacktest is the test kit of package stack: the suite that every
+// stack.Handler passes, and a platform in memory for tests of engines. It
+// knows the contract and must not know any real platform.
+package stacktest
+
+import (
+	"context"
+	"reflect"
+	"testing"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+)
+
+// Case is one resource that the suite makes, changes and removes.
+type Case struct {
+	Name string
+	// Request is what is created; the suite adds PhysicalID, Previous and
+	// Attributes itself, as the engine does.
+	Request stack.Request
+	// Update is the properties that a change in place leads to; nil if the
+	// type has none.
+	Update map[string]any
+	// Invalid is properties that Check must refuse with fault.Invalid; nil for
+	// a type that takes anything.
+	Invalid map[string]any
+	// Count, if set, gives how many real things stand for Request.Token; the
+	// suite wants one after any number of creates and none after the delete.
+	Count func(t *testing.T) int
+}
+
+// Handler is the suite: the duties of stack.Handler that do not depend on the
+// type. Every case leaves nothing behind if h passes.
+func Handler(t *testing.T, h stack.Handler, cases ...Case) {
+	t.Helper()
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			s := &suite{t: t, h: h, c: c, r: c.Request}
+			defer s.remove()
+			s.checked()
+			s.interrupted()
+			s.created()
+			s.updated()
+			s.deleted()
+		})
+	}
+}
+
+// suite is the state of one case.
+type suite struct {
+	t *testing.T
+	h stack.Handler
+	c Case
+	r stack.Request
+}
+
+func (s *suite) checked() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	if err := s.h.Check(ctx, s.r); err != nil {
+		s.t.Fatalf("Check of the case's own properties: %v", err)
+	}
+	if s.c.Invalid != nil {
+		bad := s.r
+		bad.Properties = s.c.Invalid
+		if err := s.h.Check(ctx, bad); !fault.Is(err, fault.Invalid) {
+			s.t.Errorf("Check of invalid properties: got %v, want fault.Invalid", err)
+		}
+	}
+	s.gone("after Check, which must change nothing")
+}
+
+// interrupted begins a create that is cancelled at once. It may fail or not;
+// the next create with the same token must get over what it left.
+func (s *suite) interrupted() {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	cancel()
+	if _, err := s.h.Create(ctx, s.r); err != nil {
+		s.t.Logf("create with a cancelled context: %v", err)
+	}
+}
+
+func (s *suite) created() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	first, err := s.h.Create(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("create: %v", err)
+	}
+	if first.PhysicalID == "" {
+		s.t.Fatal("create gave no physical id")
+	}
+	second, err := s.h.Create(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("create again with the same token: %v", err)
+	}
+	s.same("create again with the same token", second, first)
+	s.count("after two creates with one token", 1)
+	s.r.PhysicalID, s.r.Attributes = first.PhysicalID, first.Attributes
+	read, err := s.h.Read(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("read after create: %v", err)
+	}
+	s.same("read after create", read, first)
+}
+
+func (s *suite) updated() {
+	s.t.Helper()
+	if s.c.Update == nil {
+		return
+	}
+	ctx := s.t.Context()
+	s.r.Previous, s.r.Properties = s.r.Properties, s.c.Update
+	if err := s.h.Check(ctx, s.r); err != nil {
+		s.t.Fatalf("Check of the update: %v", err)
+	}
+	result, err := s.h.Update(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("update: %v", err)
+	}
+	if result.PhysicalID != s.r.PhysicalID {
+		s.t.Errorf("update in place gave the physical id %q, want the same %q", result.PhysicalID, s.r.PhysicalID)
+	}
+	again, err := s.h.Update(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("update again, as after a crash: %v", err)
+	}
+	s.same("update again", again, result)
+	s.r.Attributes = result.Attributes
+	read, err := s.h.Read(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("read after update: %v", err)
+	}
+	s.same("read after update", read, result)
+	s.count("after the update", 1)
+}
+
+func (s *suite) deleted() {
+	s.t.Helper()
+	for _, when := range []string{"delete", "delete what is gone"} {
+		if err := s.h.Delete(s.t.Context(), s.r); err != nil {
+			s.t.Fatalf("%s: %v", when, err)
+		}
+	}
+	s.gone("after delete")
+	s.count("after delete", 0)
+}
+
+// remove cleans up after a case that failed half-way.
+func (s *suite) remove() {
+	if !s.t.Failed() {
+		return
+	}
+	if err := s.h.Delete(context.WithoutCancel(s.t.Context()), s.r); err != nil {
+		s.t.Logf("clean up: %v", err)
+	}
+}
+
+func (s *suite) gone(when string) {
+	s.t.Helper()
+	if _, err := s.h.Read(s.t.Context(), s.r); !fault.Is(err, fault.NotFound) {
+		s.t.Errorf("read %s: got %v, want fault.NotFound", when, err)
+	}
+}
+
+func (s *suite) same(when string, got, want stack.Result) {
+	s.t.Helper()
+	if got.PhysicalID != want.PhysicalID {
+		s.t.Errorf("%s gave the physical id %q, want %q", when, got.PhysicalID, want.PhysicalID)
+	}
+	if len(got.Attributes)+len(want.Attributes) > 0 && !reflect.DeepEqual(got.Attributes, want.Attributes) {
+		s.t.Errorf("%s gave the attributes %v, want %v", when, got.Attributes, want.Attributes)
+	}
+}
+
+func (s *suite) count(when string, want int) {
+	s.t.Helper()
+	if s.c.Count == nil {
+		return
+	}
+	if got := s.c.Count(s.t); got != want {
+		s.t.Errorf("%d exist %s, want %d", got, when, want)
+	}
+}

@@ -1,0 +1,244 @@
+package stacktest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+)
+
+// Call is one call of a handler that changes something.
+type Call struct {
+	Action    string // create, update, delete
+	LogicalID string
+	Token     string
+}
+
+// String gives "action logical-id".
+func (c Call) String() string { return c.Action + " " + c.LogicalID }
+
+// Thing is one resource that exists on a Platform.
+type Thing struct {
+	Type, LogicalID, Token string
+	Properties             map[string]any
+}
+
+// Platform is a stack.Platform in memory: it realises every type, keeps what
+// exists by token, and records each call. Types whose name begins with
+// "Refused::" are refused.
+type Platform struct {
+	mu      sync.Mutex
+	things  map[string]Thing // by token
+	calls   []Call
+	running int
+	peak    int
+	hooks   map[string]func(context.Context, stack.Request) error
+}
+
+// NewPlatform makes a platform on which nothing exists.
+func NewPlatform() *Platform {
+	return &Platform{things: map[string]Thing{}, hooks: map[string]func(context.Context, stack.Request) error{}}
+}
+
+// On has hook run before each call of that action (check, create, read,
+// update, delete) on that logical id; an error of it is the call's answer. A
+// nil hook takes it away; the logical id "" stands for all that have none.
+func (p *Platform) On(action, logicalID string, hook func(context.Context, stack.Request) error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := action + " " + logicalID
+	if hook == nil {
+		delete(p.hooks, key)
+		return
+	}
+	p.hooks[key] = hook
+}
+
+// Fail has each call of that action on that logical id answer err.
+func (p *Platform) Fail(action, logicalID string, err error) {
+	p.On(action, logicalID, func(context.Context, stack.Request) error { return err })
+}
+
+// Block has the next call of that action on that logical id wait until release
+// is called or its context ends. started is closed when the call waits.
+func (p *Platform) Block(action, logicalID string) (started <-chan struct{}, release func()) {
+	begun, gate := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	p.On(action, logicalID, func(ctx context.Context, _ stack.Request) error {
+		once.Do(func() { close(begun) })
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	return begun, sync.OnceFunc(func() { close(gate) })
+}
+
+// Lose takes a thing away behind the engine's back.
+func (p *Platform) Lose(logicalID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.things, func(_ string, t Thing) bool { return t.LogicalID == logicalID })
+}
+
+// Things gives what exists, by logical id and token.
+func (p *Platform) Things() []Thing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Values(p.things), func(a, b Thing) int {
+		return strings.Compare(a.LogicalID+" "+a.Token, b.LogicalID+" "+b.Token)
+	})
+}
+
+// Calls gives the calls so far, in the order in which they began.
+func (p *Platform) Calls() []Call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.calls)
+}
+
+// Peak gives the largest number of calls that ran at one time.
+func (p *Platform) Peak() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.peak
+}
+
+// Support says that every type is modelled.
+func (p *Platform) Support(typ string) stack.Support {
+	if strings.HasPrefix(typ, "Refused::") {
+		return stack.Support{Level: stack.Refused, Note: "the test platform refuses it"}
+	}
+	return stack.Support{Level: stack.Modelled, Note: "in memory"}
+}
+
+// Handler gives the one handler that makes every type.
+func (p *Platform) Handler(typ string) (stack.Handler, error) {
+	if p.Support(typ).Level == stack.Refused {
+		return nil, fault.New(fault.Unsupported, "%s is refused", typ)
+	}
+	return handler{p}, nil
+}
+
+// handler makes resources of any type on a Platform.
+type handler struct{ p *Platform }
+
+// enter records the call and runs its hook.
+func (h handler) enter(ctx context.Context, action string, r stack.Request) (leave func(), err error) {
+	p := h.p
+	p.mu.Lock()
+	if action == "create" || action == "update" || action == "delete" {
+		p.calls = append(p.calls, Call{Action: action, LogicalID: r.LogicalID, Token: r.Token})
+	}
+	p.running++
+	p.peak = max(p.peak, p.running)
+	hook := p.hooks[action+" "+r.LogicalID]
+	if hook == nil {
+		hook = p.hooks[action+" "]
+	}
+	p.mu.Unlock()
+	leave = func() {
+		p.mu.Lock()
+		p.running--
+		p.mu.Unlock()
+	}
+	if hook != nil {
+		err = hook(ctx, r)
+	}
+	return leave, err
+}
+
+func (h handler) Check(ctx context.Context, r stack.Request) error {
+	leave, err := h.enter(ctx, "check", r)
+	defer leave()
+	if err != nil {
+		return err
+	}
+	if _, bad := r.Properties["Invalid"]; bad {
+		return fault.New(fault.Invalid, "property Invalid is not allowed")
+	}
+	return nil
+}
+
+func (h handler) Create(ctx context.Context, r stack.Request) (stack.Result, error) {
+	leave, err := h.enter(ctx, "create", r)
+	defer leave()
+	if err != nil {
+		return stack.Result{}, err
+	}
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	t, exists := h.p.things[r.Token]
+	if !exists {
+		t = Thing{Type: r.Type, LogicalID: r.LogicalID, Token: r.Token, Properties: r.Properties}
+		h.p.things[r.Token] = t
+	}
+	return result(t), nil
+}
+
+func (h handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
+	leave, err := h.enter(ctx, "read", r)
+	defer leave()
+	if err != nil {
+		return stack.Result{}, err
+	}
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	t, exists := h.p.things[r.Token]
+	if !exists {
+		return stack.Result{}, fault.New(fault.NotFound, "%s %s does not exist", r.Type, r.Token)
+	}
+	return result(t), nil
+}
+
+func (h handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
+	leave, err := h.enter(ctx, "update", r)
+	defer leave()
+	if err != nil {
+		return stack.Result{}, err
+	}
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	t, exists := h.p.things[r.Token]
+	if !exists {
+		return stack.Result{}, fault.New(fault.NotFound, "%s %s does not exist", r.Type, r.Token)
+	}
+	t.Properties = r.Properties
+	h.p.things[r.Token] = t
+	return result(t), nil
+}
+
+func (h handler) Delete(ctx context.Context, r stack.Request) error {
+	leave, err := h.enter(ctx, "delete", r)
+	defer leave()
+	if err != nil {
+		return err
+	}
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	delete(h.p.things, r.Token)
+	return nil
+}
+
+// result derives a thing's attributes: every read-only one that the registry
+// knows of its type, and its own scalar properties.
+func result(t Thing) stack.Result {
+	attributes := map[string]any{}
+	for name, value := range t.Properties {
+		if text, ok := value.(string); ok {
+			attributes[name] = text
+		}
+	}
+	facts, _ := stack.Registry().Type(t.Type)
+	for _, name := range facts.ReadOnly {
+		attributes[strings.ReplaceAll(name, "/", ".")] = fmt.Sprintf("%s/%s", t.Token, name)
+	}
+	return stack.Result{PhysicalID: t.Token, Attributes: attributes, Properties: t.Properties}
+}

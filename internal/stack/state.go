@@ -1,0 +1,163 @@
+package stack
+
+import (
+	"time"
+)
+
+// Statuses of stacks and resources, in CloudFormation's words.
+const (
+	CreateInProgress                        = "CREATE_IN_PROGRESS"
+	CreateComplete                          = "CREATE_COMPLETE"
+	CreateFailed                            = "CREATE_FAILED"
+	RollbackInProgress                      = "ROLLBACK_IN_PROGRESS"
+	RollbackComplete                        = "ROLLBACK_COMPLETE"
+	RollbackFailed                          = "ROLLBACK_FAILED"
+	UpdateInProgress                        = "UPDATE_IN_PROGRESS"
+	UpdateCompleteCleanupInProgress         = "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"
+	UpdateComplete                          = "UPDATE_COMPLETE"
+	UpdateFailed                            = "UPDATE_FAILED"
+	UpdateRollbackInProgress                = "UPDATE_ROLLBACK_IN_PROGRESS"
+	UpdateRollbackCompleteCleanupInProgress = "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS"
+	UpdateRollbackComplete                  = "UPDATE_ROLLBACK_COMPLETE"
+	UpdateRollbackFailed                    = "UPDATE_ROLLBACK_FAILED"
+	DeleteInProgress                        = "DELETE_IN_PROGRESS"
+	DeleteComplete                          = "DELETE_COMPLETE"
+	DeleteFailed                            = "DELETE_FAILED"
+	DeleteSkipped                           = "DELETE_SKIPPED"
+)
+
+// Stack is a stack as it is remembered.
+type Stack struct {
+	Environment string            `json:"environment"`
+	Name        string            `json:"name"`
+	ID          string            `json:"id"`
+	Description string            `json:"description,omitempty"`
+	Status      string            `json:"status"`
+	Reason      string            `json:"reason,omitempty"`
+	Revision    int64             `json:"revision"` // rises with each operation
+	Digest      string            `json:"digest"`   // of the change set applied last, or under way
+	Tags        map[string]string `json:"tags,omitempty"`
+	Outputs     []Output          `json:"outputs,omitempty"`
+	Created     time.Time         `json:"created"`
+	Updated     time.Time         `json:"updated"`
+}
+
+// exists says whether there is anything of the stack that an update starts
+// from. A stack whose creation was rolled back has nothing.
+func (s Stack) exists() bool {
+	return s.Status != "" && s.Status != DeleteComplete && s.Status != RollbackComplete
+}
+
+// Output is a named value of a stack.
+type Output struct {
+	Name        string `json:"name"`
+	Value       string `json:"value"`
+	Description string `json:"description,omitempty"`
+	Export      string `json:"export,omitempty"`
+}
+
+// Export is an output that other stacks of the environment import.
+type Export struct {
+	Name      string   `json:"name"`
+	Value     string   `json:"value"`
+	Stack     string   `json:"stack"`
+	Importers []string `json:"importers,omitempty"`
+
+	version int64 // of the record, for writes that depend on what was read
+}
+
+// Resource is a resource of a stack, for showing.
+type Resource struct {
+	LogicalID  string         `json:"logicalId"`
+	PhysicalID string         `json:"physicalId,omitempty"`
+	Token      string         `json:"token,omitempty"`
+	Type       string         `json:"type"`
+	Level      Level          `json:"level"`
+	Status     string         `json:"status"`
+	Reason     string         `json:"reason,omitempty"`
+	Attributes map[string]any `json:"attributes,omitempty"`
+	Time       time.Time      `json:"time"`
+}
+
+// Event is one transition of a stack or of a resource of it.
+type Event struct {
+	Number     int64     `json:"number"` // rises by one within a stack
+	Time       time.Time `json:"time"`
+	Stack      string    `json:"stack"`
+	LogicalID  string    `json:"logicalId"` // the stack's own name for the stack's own events
+	PhysicalID string    `json:"physicalId,omitempty"`
+	Type       string    `json:"type"`
+	Status     string    `json:"status"`
+	Reason     string    `json:"reason,omitempty"`
+}
+
+// source is the change that a stack's present state was made from.
+type source struct {
+	Change  Change            `json:"change"`
+	Imports map[string]string `json:"imports,omitempty"`
+}
+
+// resourceState is the record of one logical id. Every physical thing that
+// exists, or may exist, for it is named here before it is touched.
+type resourceState struct {
+	LogicalID string     `json:"logicalId"`
+	Current   *Physical  `json:"current,omitempty"` // what references see
+	Step      *step      `json:"step,omitempty"`
+	Doomed    []Physical `json:"doomed,omitempty"` // to be deleted, whatever happens
+	Status    string     `json:"status"`
+	Reason    string     `json:"reason,omitempty"`
+	Time      time.Time  `json:"time"`
+}
+
+// step is what an operation does, or did, to a resource. A step of an earlier
+// revision than the stack's is over and means nothing.
+type step struct {
+	Revision int64     `json:"revision"`
+	Kind     stepKind  `json:"kind"`
+	Before   *Physical `json:"before,omitempty"` // what Current was, nil for a create
+	Next     *Physical `json:"next,omitempty"`   // the intent: what a call under way leads to
+}
+
+type stepKind string
+
+const (
+	stepCreate  stepKind = "create"
+	stepUpdate  stepKind = "update"
+	stepReplace stepKind = "replace"
+)
+
+// typ is the type to show for the resource.
+func (s resourceState) typ() string {
+	switch {
+	case s.Step != nil && s.Step.Next != nil:
+		return s.Step.Next.Type
+	case s.Current != nil:
+		return s.Current.Type
+	case len(s.Doomed) > 0:
+		return s.Doomed[0].Type
+	}
+	return ""
+}
+
+// all gives every physical thing that the record names, each token once.
+func (s resourceState) all() []Physical {
+	var found []Physical
+	seen := map[string]bool{}
+	add := func(p *Physical) {
+		if p != nil && !seen[p.Token] {
+			seen[p.Token] = true
+			found = append(found, *p)
+		}
+	}
+	if s.Step != nil {
+		add(s.Step.Next)
+	}
+	add(s.Current)
+	if s.Step != nil {
+		add(s.Step.Before)
+	}
+	for i := range s.Doomed {
+		add(&s.Doomed[i])
+	}
+	return found
+}

@@ -1,0 +1,58 @@
+package stack
+
+import (
+	"context"
+	"errors"
+)
+
+// walk calls do for every node of graph, each after all that it depends on has
+// been done, at most parallel at once. After an error, or when ctx ends,
+// nothing new is begun; walk waits for what runs and gives all errors joined.
+func walk(ctx context.Context, graph map[string][]string, parallel int, do func(context.Context, string) error) error {
+	waits, dependents := map[string]int{}, map[string][]string{}
+	var ready []string
+	for _, id := range inOrder(graph) {
+		for _, on := range graph[id] {
+			if _, known := graph[on]; known {
+				waits[id]++
+				dependents[on] = append(dependents[on], id)
+			}
+		}
+		if waits[id] == 0 {
+			ready = append(ready, id)
+		}
+	}
+	type answer struct {
+		id  string
+		err error
+	}
+	answers := make(chan answer)
+	running := 0
+	var failed error
+	for {
+		for len(ready) > 0 && running < parallel && failed == nil && ctx.Err() == nil {
+			id := ready[0]
+			ready = ready[1:]
+			running++
+			go func() { answers <- answer{id, do(ctx, id)} }()
+		}
+		if running == 0 {
+			break
+		}
+		a := <-answers
+		running--
+		if a.err != nil {
+			failed = errors.Join(failed, a.err)
+			continue
+		}
+		for _, id := range dependents[a.id] {
+			if waits[id]--; waits[id] == 0 {
+				ready = append(ready, id)
+			}
+		}
+	}
+	if failed == nil && len(ready) > 0 {
+		return context.Cause(ctx)
+	}
+	return failed
+}

@@ -1,0 +1,196 @@
+package template
+
+import (
+	"maps"
+	"slices"
+
+	"makeitso/internal/diag"
+)
+
+// PseudoParameters are the names that every template can refer to.
+func PseudoParameters() []string {
+	return []string{"AWS::AccountId", "AWS::NoValue", "AWS::NotificationARNs", "AWS::Partition", "AWS::Region", "AWS::StackId", "AWS::StackName", "AWS::URLSuffix"}
+}
+
+// check finds what is wrong with a template whose parts are well formed.
+func (t *Template) check() diag.List {
+	c := checker{t: t, pseudo: PseudoParameters()}
+	for _, name := range slices.Sorted(maps.Keys(t.Conditions)) {
+		c.block = "Conditions"
+		c.value(t.Conditions[name])
+	}
+	for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+		r := t.Resources[id]
+		c.block = "Resources"
+		c.conditionName(r.Condition, r.Pos)
+		c.value(r.Properties)
+		c.value(r.Metadata)
+		for _, d := range r.DependsOn {
+			if t.Resources[d.Text] == nil {
+				c.unresolved(d.Text, d.Pos, slices.Collect(maps.Keys(t.Resources)))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Outputs)) {
+		o := t.Outputs[name]
+		c.block = "Outputs"
+		c.conditionName(o.Condition, o.Pos)
+		c.value(o.Value)
+		c.exportName(o.Export)
+	}
+	c.conditionCycles()
+	if !c.diags.HasErrors() {
+		// Edges through Fn::If and of conditional resources are judged when
+		// the conditions are decided (Graph).
+		c.diags = append(c.diags, t.cycles(t.edges(nil))...)
+	}
+	return c.diags
+}
+
+type checker struct {
+	t      *Template
+	pseudo []string
+	block  string // the section being checked, as the service names it
+	diags  diag.List
+}
+
+func (c *checker) value(v *Value) {
+	walk(v, nil, func(f *Value) {
+		switch f.Func {
+		case "Ref":
+			c.ref(f.Items[0])
+		case "Fn::GetAtt":
+			c.getAtt(f.Items[0])
+		case "Condition":
+			c.conditionName(f.Items[0].Text, f.Items[0].Pos)
+		case "Fn::If":
+			if name := f.Items[0]; c.t.Conditions[name.Text] == nil {
+				c.diags.Errorf(name.Pos, "Template error: unresolved condition dependency %s in Fn::If", name.Text).
+					Hint = didYouMean(name.Text, slices.Collect(maps.Keys(c.t.Conditions)))
+			}
+		case "Fn::FindInMap":
+			c.mapName(f)
+		case "Fn::And", "Fn::Or", "Fn::Not":
+			if c.block != "Conditions" {
+				c.diags.Errorf(f.Pos, "Template error: function %s stands outside Conditions", f.Func).Hint = "give it a name in Conditions and use that in Fn::If"
+			}
+		case "Fn::ImportValue":
+			c.noResources(f.Items[0], "Fn::ImportValue")
+		}
+	})
+}
+
+func (c *checker) ref(name *Value) {
+	t := c.t
+	if t.Parameters[name.Text] != nil || slices.Contains(c.pseudo, name.Text) {
+		return
+	}
+	if t.Resources[name.Text] != nil {
+		if c.block == "Conditions" {
+			c.diags.Errorf(name.Pos, "Template error: a condition cannot depend on resource %s", name.Text).Allowed = "parameters, mappings and other conditions"
+		}
+		return
+	}
+	candidates := slices.Concat(c.pseudo, slices.Collect(maps.Keys(t.Parameters)), slices.Collect(maps.Keys(t.Resources)))
+	c.unresolved(name.Text, name.Pos, candidates)
+}
+
+func (c *checker) getAtt(id *Value) {
+	if c.t.Resources[id.Text] == nil {
+		c.unresolved(id.Text, id.Pos, slices.Collect(maps.Keys(c.t.Resources)))
+	} else if c.block == "Conditions" {
+		c.diags.Errorf(id.Pos, "Template error: a condition cannot depend on resource %s", id.Text).Allowed = "parameters, mappings and other conditions"
+	}
+}
+
+func (c *checker) unresolved(name string, pos diag.Pos, candidates []string) {
+	c.diags.Errorf(pos, "Template format error: Unresolved resource dependencies [%s] in the %s block of the template", name, c.block).
+		Hint = didYouMean(name, candidates)
+}
+
+func (c *checker) conditionName(name string, pos diag.Pos) {
+	if name == "" || c.t.Conditions[name] != nil {
+		return
+	}
+	c.diags.Errorf(pos, "Template format error: Unresolved condition dependency %s in the %s block of the template", name, c.block).
+		Hint = didYouMean(name, slices.Collect(maps.Keys(c.t.Conditions)))
+}
+
+func (c *checker) mapName(f *Value) {
+	name := f.Items[0]
+	if name.Kind != Text || c.t.Mappings[name.Text] != nil {
+		return
+	}
+	c.diags.Errorf(name.Pos, "Template error: Unable to get mapping for %s", name.Text).
+		Hint = didYouMean(name.Text, slices.Collect(maps.Keys(c.t.Mappings)))
+}
+
+func (c *checker) exportName(name *Value) {
+	if name == nil {
+		return
+	}
+	if name.Kind != Text && name.Kind != Call {
+		c.diags.Errorf(name.Pos, "Template format error: an export's Name must be a string or a function that gives one")
+		return
+	}
+	c.value(name)
+	c.noResources(name, "an export's Name")
+}
+
+// noResources reports references to resources where none may stand.
+func (c *checker) noResources(v *Value, where string) {
+	walk(v, nil, func(f *Value) {
+		if (f.Func == "Ref" || f.Func == "Fn::GetAtt") && c.t.Resources[f.Items[0].Text] != nil {
+			c.diags.Errorf(f.Pos, "Template error: %s cannot depend on resources, found %s", where, f.Items[0].Text)
+		}
+	})
+}
+
+// walk calls visit for every function in v, those of a Fn::Sub's text
+// included. With conditions decided, only the branches of Fn::If that are
+// taken are gone through.
+func walk(v *Value, conditions map[string]bool, visit func(*Value)) {
+	if v == nil {
+		return
+	}
+	for _, e := range v.Entries {
+		walk(e.Value, conditions, visit)
+	}
+	if v.Kind == Call {
+		visit(v)
+		for i := range v.pieces {
+			walk(v.pieces[i].ref, conditions, visit)
+		}
+		if v.Func == "Fn::If" && conditions != nil {
+			walk(v.branch(conditions), conditions, visit)
+			return
+		}
+	}
+	for _, item := range v.Items {
+		walk(item, conditions, visit)
+	}
+}
+
+// branch gives the branch of a Fn::If that is taken.
+func (v *Value) branch(conditions map[string]bool) *Value {
+	if conditions[v.Items[0].Text] {
+		return v.Items[1]
+	}
+	return v.Items[2]
+}
+
+// conditionCycles reports conditions that depend on themselves.
+func (c *checker) conditionCycles() {
+	edges := map[string][]string{}
+	for name, v := range c.t.Conditions {
+		edges[name] = nil
+		walk(v, nil, func(f *Value) {
+			if (f.Func == "Condition" || f.Func == "Fn::If") && c.t.Conditions[f.Items[0].Text] != nil {
+				edges[name] = append(edges[name], f.Items[0].Text)
+			}
+		})
+	}
+	for _, cycle := range cyclesOf(edges) {
+		c.diags.Errorf(c.t.Conditions[cycle[0]].Pos, "Template format error: Circular dependency between conditions: [%s]", join(cycle))
+	}
+}

@@ -1,0 +1,232 @@
+package template
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"makeitso/internal/diag"
+)
+
+// Parameter is one member of Parameters.
+type Parameter struct {
+	Name                  string
+	Pos                   diag.Pos
+	Type                  string
+	Description           string
+	Default               *string // nil if a value must be given
+	AllowedValues         []string
+	AllowedPattern        *regexp.Regexp // matches the whole value
+	ConstraintDescription string
+	MinLength, MaxLength  *int
+	MinValue, MaxValue    *float64
+	NoEcho                bool // the value is a secret
+}
+
+var parameterKeys = []string{"Type", "Description", "Default", "AllowedValues", "AllowedPattern", "ConstraintDescription",
+	"MinLength", "MaxLength", "MinValue", "MaxValue", "NoEcho"}
+
+func (p *parser) parameter(m pair) {
+	if !alphanumeric.MatchString(m.key) {
+		p.diags.Errorf(m.pos, "Template format error: Parameter name %s is non alphanumeric.", m.key).Allowed = "letters and digits"
+	}
+	if m.value.Kind != yaml.MappingNode {
+		p.diags.Errorf(m.pos, "Template format error: Every Parameters member must be an object.")
+		return
+	}
+	d := &Parameter{Name: m.key, Pos: m.pos}
+	before := len(p.diags)
+	for _, a := range p.pairs(m.value, 0) {
+		p.parameterAttribute(d, a)
+	}
+	if d.Type == "" {
+		p.diags.Errorf(m.pos, "Template format error: Every Parameters object must contain a Type member.")
+	}
+	p.t.Parameters[m.key] = d
+	if d.Default != nil && len(p.diags) == before {
+		if _, err := d.bind(*d.Default); err != nil {
+			p.diags.Errorf(m.pos, "default of parameter %s: %v", m.key, err)
+		}
+	}
+}
+
+func (p *parser) parameterAttribute(d *Parameter, a pair) {
+	switch a.key {
+	case "Type":
+		d.Type = p.scalar(a)
+		p.parameterType(d.Type, a)
+	case "Description":
+		d.Description = p.scalar(a)
+	case "ConstraintDescription":
+		d.ConstraintDescription = p.scalar(a)
+	case "Default":
+		if v := p.value(a.value, false, 0); v != nil {
+			text := v.Text
+			if v.Kind != Text {
+				p.diags.Errorf(p.pos(a.value), "Template format error: Every Default member must be a string.")
+			}
+			d.Default = &text
+		}
+	case "AllowedValues":
+		if a.value.Kind != yaml.SequenceNode {
+			p.diags.Errorf(p.pos(a.value), "Template format error: AllowedValues must be a list")
+			return
+		}
+		for _, n := range a.value.Content {
+			d.AllowedValues = append(d.AllowedValues, p.text(n))
+		}
+	case "AllowedPattern":
+		pattern, err := regexp.Compile("^(?:" + p.scalar(a) + ")$")
+		if err != nil {
+			p.diags.Errorf(p.pos(a.value), "AllowedPattern is not a regular expression: %v", err)
+			return
+		}
+		d.AllowedPattern = pattern
+	case "MinLength", "MaxLength", "MinValue", "MaxValue":
+		p.parameterBound(d, a)
+	case "NoEcho":
+		d.NoEcho = p.text(a.value) == "true"
+	default:
+		p.diags.Errorf(a.pos, "Invalid template parameter property '%s'", a.key).Hint = didYouMean(a.key, parameterKeys)
+	}
+}
+
+func (p *parser) parameterBound(d *Parameter, a pair) {
+	x, err := strconv.ParseFloat(p.scalar(a), 64)
+	if err != nil {
+		p.diags.Errorf(p.pos(a.value), "Template format error: %s must be a number", a.key)
+		return
+	}
+	n := int(x)
+	switch a.key {
+	case "MinLength":
+		d.MinLength = &n
+	case "MaxLength":
+		d.MaxLength = &n
+	case "MinValue":
+		d.MinValue = &x
+	case "MaxValue":
+		d.MaxValue = &x
+	}
+}
+
+// scalarTypes are the parameter types whose values are taken as they are; all
+// but KeyPair also stand in List<…>.
+var scalarTypes = []string{"String", "Number", "AWS::EC2::AvailabilityZone::Name", "AWS::EC2::Image::Id", "AWS::EC2::Instance::Id",
+	"AWS::EC2::KeyPair::KeyName", "AWS::EC2::SecurityGroup::GroupName", "AWS::EC2::SecurityGroup::Id", "AWS::EC2::Subnet::Id",
+	"AWS::EC2::Volume::Id", "AWS::EC2::VPC::Id", "AWS::Route53::HostedZone::Id", "AWS::SSM::Parameter::Name"}
+
+func (p *parser) parameterType(typ string, a pair) {
+	if strings.HasPrefix(typ, "AWS::SSM::Parameter::Value<") {
+		p.diags.Errorf(p.pos(a.value), "parameter type %s is not supported yet", typ).Hint = "give the value itself, with type String"
+		return
+	}
+	item := strings.TrimSuffix(strings.TrimPrefix(typ, "List<"), ">")
+	if typ == "" || typ == "CommaDelimitedList" || slices.Contains(scalarTypes, item) {
+		return
+	}
+	d := p.diags.Errorf(p.pos(a.value), "Template format error: Unrecognized parameter type: %s", typ)
+	d.Allowed = "String, Number, CommaDelimitedList, List<…> and the AWS-specific types"
+	d.Hint = didYouMean(typ, append([]string{"CommaDelimitedList", "List<Number>", "List<String>"}, scalarTypes...))
+}
+
+// isList says whether values of the parameter are lists.
+func (d *Parameter) isList() bool {
+	return d.Type == "CommaDelimitedList" || strings.HasPrefix(d.Type, "List<")
+}
+
+// bind checks a value given as text and gives what Ref gives: a string or a list.
+func (d *Parameter) bind(text string) (any, error) {
+	if !d.isList() {
+		return text, d.checkOne(text)
+	}
+	items := []any{}
+	for item := range strings.SplitSeq(text, ",") {
+		item = strings.TrimSpace(item)
+		if err := d.checkOne(item); err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// checkOne judges one scalar by the parameter's type and constraints.
+func (d *Parameter) checkOne(text string) error {
+	fail := func(format string, args ...any) error {
+		reason := fmt.Sprintf(format, args...)
+		if d.ConstraintDescription != "" {
+			reason = d.ConstraintDescription
+		}
+		return fmt.Errorf("Parameter %s failed to satisfy constraint: %s", d.Name, reason)
+	}
+	if d.Type == "Number" || d.Type == "List<Number>" {
+		x, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		switch {
+		case err != nil:
+			return fmt.Errorf("Parameter '%s' must be a number.", d.Name)
+		case d.MinValue != nil && x < *d.MinValue:
+			return fail("must be at least %v", *d.MinValue)
+		case d.MaxValue != nil && x > *d.MaxValue:
+			return fail("must be at most %v", *d.MaxValue)
+		}
+	}
+	switch length := len([]rune(text)); {
+	case d.MinLength != nil && length < *d.MinLength:
+		return fail("must have at least %d characters", *d.MinLength)
+	case d.MaxLength != nil && length > *d.MaxLength:
+		return fail("must have at most %d characters", *d.MaxLength)
+	case len(d.AllowedValues) > 0 && !slices.Contains(d.AllowedValues, text):
+		return fail("must be one of [%s]", join(d.AllowedValues))
+	case d.AllowedPattern != nil && !d.AllowedPattern.MatchString(text):
+		return fail("must match pattern %s", strings.TrimSuffix(strings.TrimPrefix(d.AllowedPattern.String(), "^(?:"), ")$"))
+	}
+	return nil
+}
+
+// Bind checks the values given for the template's parameters, adds defaults,
+// and gives what Ref gives for each. Messages never show a secret's value.
+func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
+	var diags diag.List
+	bound := map[string]any{}
+	var missing []string
+	for _, name := range slices.Sorted(maps.Keys(t.Parameters)) {
+		d := t.Parameters[name]
+		text, ok := given[name]
+		if !ok && d.Default == nil {
+			missing = append(missing, name)
+			continue
+		}
+		if !ok {
+			text = *d.Default
+		}
+		value, err := d.bind(text)
+		if err != nil {
+			diags.Errorf(d.Pos, "%v", err)
+			continue
+		}
+		bound[name] = value
+	}
+	if len(missing) > 0 {
+		diags.Errorf(t.Parameters[missing[0]].Pos, "Parameters: [%s] must have values", join(missing)).
+			Hint = "give them under parameters: of the stack in makeitso.yaml"
+	}
+	var surplus []string
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if t.Parameters[name] == nil {
+			surplus = append(surplus, name)
+		}
+	}
+	if len(surplus) > 0 {
+		diags.Errorf(diag.Pos{File: t.File}, "Parameters: [%s] do not exist in the template", join(surplus)).
+			Hint = didYouMean(surplus[0], slices.Collect(maps.Keys(t.Parameters)))
+	}
+	return bound, diags
+}
+
+func join(words []string) string { return strings.Join(words, ", ") }

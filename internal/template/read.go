@@ -1,0 +1,263 @@
+package template
+
+import (
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"makeitso/internal/diag"
+)
+
+// Limits of a source, far above CloudFormation's own, so that aliases of
+// aliases cannot fill the memory.
+const (
+	maxValues = 500_000
+	maxDepth  = 100
+)
+
+// reader turns YAML nodes into values.
+type reader struct {
+	file   string
+	json   bool
+	diags  diag.List
+	values int
+}
+
+// document parses src up to the root mapping; nil if there is none.
+func (r *reader) document(src []byte) *yaml.Node {
+	r.json = strings.HasPrefix(strings.TrimSpace(string(src)), "{")
+	var doc yaml.Node
+	if err := yaml.Unmarshal(src, &doc); err != nil {
+		r.syntax(err)
+		return nil
+	}
+	if doc.Kind == 0 || len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+		r.diags.Errorf(diag.Pos{File: r.file, Line: 1, Column: 1}, "Template format error: unsupported structure.").
+			Hint = "a template is a map with at least Resources"
+		return nil
+	}
+	return doc.Content[0]
+}
+
+var lineOfMessage = regexp.MustCompile(`line (\d+)`)
+
+func (r *reader) syntax(err error) {
+	pos := diag.Pos{File: r.file}
+	message := err.Error()
+	var load *yaml.LoadError
+	if errors.As(err, &load) {
+		pos.Line, pos.Column = load.Mark.Line, load.Mark.Column+1
+		message = load.Message
+	}
+	if m := lineOfMessage.FindStringSubmatch(err.Error()); m != nil && pos.Line == 0 {
+		pos.Line, _ = strconv.Atoi(m[1]) // the pattern gives digits only
+	}
+	format := "YAML"
+	if r.json {
+		format = "JSON"
+	}
+	r.diags.Errorf(pos, "Template format error: %s not well-formed. (line %d, column %d): %s", format, pos.Line, pos.Column, message)
+}
+
+func (r *reader) pos(n *yaml.Node) diag.Pos {
+	return diag.Pos{File: r.file, Line: n.Line, Column: n.Column}
+}
+
+// pair is a key of a mapping node and its value.
+type pair struct {
+	key   string
+	pos   diag.Pos
+	value *yaml.Node
+}
+
+// pairs gives the entries of a mapping with merges applied, and reports keys
+// that stand twice.
+func (r *reader) pairs(n *yaml.Node, depth int) []pair {
+	var all []pair
+	at := map[string]int{}
+	var merged []*yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if key.ShortTag() == "!!merge" {
+			merged = append(merged, value)
+			continue
+		}
+		if key.Kind != yaml.ScalarNode {
+			r.diags.Errorf(r.pos(key), "Template format error: a key is a text, not a map or a list")
+			continue
+		}
+		if first, twice := at[key.Value]; twice {
+			r.diags.Errorf(r.pos(key), "key %q stands twice, first in line %d", key.Value, all[first].pos.Line).Hint = "remove or rename one"
+			continue
+		}
+		at[key.Value] = len(all)
+		all = append(all, pair{key.Value, r.pos(key), value})
+	}
+	for _, m := range merged {
+		for _, p := range r.mergeSources(m, depth) {
+			if _, has := at[p.key]; !has {
+				at[p.key] = len(all)
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+func (r *reader) mergeSources(n *yaml.Node, depth int) []pair {
+	if depth > maxDepth {
+		r.diags.Errorf(r.pos(n), "Template format error: merged maps are nested more than %d deep", maxDepth)
+		return nil
+	}
+	switch n.Kind {
+	case yaml.AliasNode:
+		return r.mergeSources(n.Alias, depth+1)
+	case yaml.MappingNode:
+		return r.pairs(n, depth+1)
+	case yaml.SequenceNode:
+		var all []pair
+		for _, item := range n.Content {
+			all = append(all, r.mergeSources(item, depth+1)...)
+		}
+		return all
+	}
+	r.diags.Errorf(r.pos(n), "Template format error: << merges maps only")
+	return nil
+}
+
+// value reads one value and what is below it; nil if it had a mistake that
+// leaves nothing to go on with. In conditions, {Condition: name} is a function.
+func (r *reader) value(n *yaml.Node, conditions bool, depth int) *Value {
+	r.values++
+	if r.values > maxValues || depth > maxDepth {
+		if r.values <= maxValues+1 {
+			r.diags.Errorf(r.pos(n), "Template format error: more than %d values, or nested more than %d deep", maxValues, maxDepth)
+		}
+		r.values = max(r.values, maxValues+1) // say it once
+		return nil
+	}
+	if n.Kind == yaml.AliasNode {
+		return r.value(n.Alias, conditions, depth+1)
+	}
+	if tag := n.Tag; strings.HasPrefix(tag, "!") && !strings.HasPrefix(tag, "!!") && len(tag) > 1 {
+		return r.short(n, tag[1:], conditions, depth)
+	}
+	switch n.Kind {
+	case yaml.SequenceNode:
+		v := &Value{Kind: List, Pos: r.pos(n)}
+		for _, item := range n.Content {
+			if x := r.value(item, conditions, depth+1); x != nil {
+				v.Items = append(v.Items, x)
+			}
+		}
+		return v
+	case yaml.MappingNode:
+		return r.mapping(n, conditions, depth)
+	}
+	if n.ShortTag() == "!!null" {
+		r.diags.Errorf(r.pos(n), "'null' values are not allowed in templates").Hint = "write a value, remove the key, or use !Ref AWS::NoValue"
+		return nil
+	}
+	return &Value{Kind: Text, Pos: r.pos(n), Text: r.text(n)}
+}
+
+// text gives a scalar as CloudFormation hands it on: YAML 1.1's plain yes, no,
+// on and off are booleans.
+func (r *reader) text(n *yaml.Node) string {
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		return n.Value
+	}
+	switch strings.ToLower(n.Value) {
+	case "yes", "on", "true":
+		return "true"
+	case "no", "off", "false":
+		return "false"
+	}
+	return n.Value
+}
+
+func (r *reader) mapping(n *yaml.Node, conditions bool, depth int) *Value {
+	pairs := r.pairs(n, depth)
+	for _, p := range pairs {
+		isCall := p.key == "Ref" || strings.HasPrefix(p.key, "Fn::") || conditions && p.key == "Condition"
+		if !isCall {
+			continue
+		}
+		if len(pairs) > 1 && p.key != "Fn::Transform" && !strings.HasPrefix(p.key, "Fn::ForEach") {
+			r.diags.Errorf(p.pos, "function %s stands beside other keys", p.key).Hint = "a function is a map with that one key"
+			return nil
+		}
+		return r.call(p.key, p.pos, p.value, conditions, depth)
+	}
+	v := &Value{Kind: Map, Pos: r.pos(n), Entries: make([]Entry, 0, len(pairs))}
+	for _, p := range pairs {
+		if x := r.value(p.value, conditions, depth+1); x != nil {
+			v.Entries = append(v.Entries, Entry{Key: p.key, Pos: p.pos, Value: x})
+		}
+	}
+	return v
+}
+
+// short reads a value with a tag, e.g. !Sub text.
+func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Value {
+	name := "Fn::" + tag
+	if tag == "Ref" || tag == "Condition" {
+		name = tag
+	}
+	if _, ok := functions[name]; !ok {
+		short := make([]string, 0, len(functions))
+		for f := range functions {
+			short = append(short, "!"+strings.TrimPrefix(f, "Fn::"))
+		}
+		d := r.diags.Errorf(r.pos(n), "unknown tag !%s", tag)
+		d.Allowed = "the short forms of functions, such as !Ref, !GetAtt, !Sub"
+		d.Hint = didYouMean("!"+tag, short)
+		return nil
+	}
+	plain := *n
+	plain.Tag, plain.Style = "", n.Style&^yaml.TaggedStyle
+	if n.Kind == yaml.ScalarNode {
+		plain.Tag = "!!str"
+	}
+	return r.call(name, r.pos(n), &plain, conditions, depth)
+}
+
+// call reads a function's argument and brings it into its one shape.
+func (r *reader) call(name string, pos diag.Pos, arg *yaml.Node, conditions bool, depth int) *Value {
+	f, ok := functions[name]
+	if !ok {
+		if strings.HasPrefix(name, "Fn::ForEach") {
+			name = "Fn::ForEach"
+		}
+		if laterFunctions[name] {
+			r.diags.Errorf(pos, "function %s is not supported yet", name)
+			return nil
+		}
+		r.diags.Errorf(pos, "unknown function %s", name).Hint = didYouMean(name, functionNames())
+		return nil
+	}
+	v := r.value(arg, conditions || f.condition, depth+1)
+	if v == nil {
+		return nil
+	}
+	call := &Value{Kind: Call, Pos: pos, Func: name, Items: f.shape(v)}
+	if call.Items == nil {
+		r.diags.Errorf(pos, "%s", f.message)
+		return nil
+	}
+	if name == "Fn::Sub" {
+		r.sub(call)
+	}
+	return call
+}
+
+// didYouMean gives the hint with the nearest right spelling, "" if none is near.
+func didYouMean(word string, candidates []string) string {
+	if near := diag.Nearest(word, candidates); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return ""
+}
