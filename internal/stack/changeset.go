@@ -159,7 +159,7 @@ type OutputChange struct {
 // WriteText writes what a person reads before saying yes.
 func (cs *ChangeSet) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "stack %s in %s: %s\n", cs.Stack, cs.Environment, cs.summary())
+	fmt.Fprintf(&b, "stack %s in %s: %s\n", cs.Stack, cs.Environment, cs.Summary())
 	width := 0
 	for _, c := range cs.Changes {
 		width = max(width, utf8.RuneCountInString(c.LogicalID))
@@ -183,7 +183,8 @@ func (cs *ChangeSet) WriteText(w io.Writer) error {
 	return err
 }
 
-func (cs *ChangeSet) summary() string {
+// Summary says in a few words what the change set does.
+func (cs *ChangeSet) Summary() string {
 	if cs.Empty() {
 		return "nothing to change"
 	}
@@ -280,6 +281,9 @@ func (d Detail) note() string {
 	}
 	if d.CausingEntity != "" {
 		notes = append(notes, "because of "+d.CausingEntity)
+	}
+	if before, after := show(d.Target.BeforeValue), show(d.Target.AfterValue); before == after && strings.Contains(before, Masked) {
+		notes = append(notes, "the secret changes")
 	}
 	if len(notes) == 0 {
 		return ""

@@ -23,6 +23,7 @@ type planner struct {
 
 	changes map[string]*ResourceChange // of the resources looked at so far
 	planned map[string]map[string]any  // their properties, resolved as far as known
+	secrets []string                   // what may not be shown
 	diags   diag.List
 }
 
@@ -87,6 +88,7 @@ func (s standing) GetAtt(id, attribute string) (any, error) {
 // dependencies, then what is removed, in reverse.
 func (p *planner) plan() ([]ResourceChange, []OutputChange) {
 	p.changes, p.planned = map[string]*ResourceChange{}, map[string]map[string]any{}
+	p.secrets = append(p.after.secrets(), p.before.secrets()...)
 	p.checkTypes()
 	if p.diags.HasErrors() {
 		return nil, nil
@@ -105,12 +107,13 @@ func (p *planner) plan() ([]ResourceChange, []OutputChange) {
 // resource plans one resource; those it depends on have been planned.
 func (p *planner) resource(id string) {
 	properties, diags := p.after.properties(id, p, true)
-	shown, _ := p.after.properties(id, p, false) // the same mistakes as above
+	masked, _ := p.after.properties(id, p, false) // the same mistakes as above
+	shown, _ := scrub(marked(masked), p.secrets).(map[string]any)
 	p.diags = append(p.diags, diags...)
 	p.planned[id] = properties
 	r := p.after.t.Resources[id]
 	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.support(r.Type).Level,
-		AfterContext: map[string]any{"Properties": marked(shown)}, check: marked(properties).(map[string]any)}
+		AfterContext: map[string]any{"Properties": shown}, check: marked(properties).(map[string]any)}
 	p.noDynamicReferences(id, properties)
 	physical, exists := p.exists[id]
 	if !exists {
@@ -172,7 +175,7 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 		if _, active := p.before.graph[id]; active {
 			shown, diags := p.before.properties(id, standing(p.exists), false)
 			if len(diags) == 0 {
-				return marked(shown).(map[string]any)
+				return scrub(marked(shown), p.secrets).(map[string]any)
 			}
 		}
 	}
@@ -206,7 +209,7 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 		}
 		d := Detail{Target: Target{
 			Attribute: "Properties", Name: name, Path: "/Properties/" + name, AttributeChangeType: changeType(had, has),
-			BeforeValue: x.shownBefore[name], AfterValue: marked(x.shownAfter[name]),
+			BeforeValue: x.shownBefore[name], AfterValue: x.shownAfter[name],
 			RequiresRecreation: strongest(facts, []string{name}, before, after),
 		}}
 		p.cause(&d, c.LogicalID, name, after)
@@ -366,7 +369,7 @@ func (p *planner) outputChanges() []OutputChange {
 	if p.before != nil {
 		old, _ := p.before.outputs(standing(p.exists), false) // an old mistake must not stop the change
 		for _, o := range old {
-			was[o.Name] = o.Value
+			was[o.Name] = scrubText(o.Value, p.secrets)
 		}
 	}
 	var changes []OutputChange
@@ -375,9 +378,9 @@ func (p *planner) outputChanges() []OutputChange {
 		kept[o.Name] = true
 		at := slices.IndexFunc(p.outputs, func(x Output) bool { return x.Name == o.Name })
 		if at < 0 {
-			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: shown[i].Value})
+			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: scrubText(shown[i].Value, p.secrets)})
 		} else if old := p.outputs[at]; old.Value != o.Value || old.Export != o.Export {
-			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: shown[i].Value})
+			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: scrubText(shown[i].Value, p.secrets)})
 		}
 	}
 	for _, o := range p.outputs {
@@ -387,3 +390,5 @@ func (p *planner) outputChanges() []OutputChange {
 	}
 	return changes
 }
+
+func scrubText(text string, secrets []string) string { return scrub(text, secrets).(string) }

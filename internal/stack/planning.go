@@ -208,6 +208,7 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack) (*ChangeSet, error)
 		return nil, err
 	}
 	cs := &ChangeSet{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: Delete, Base: s.Revision, Change: Change{Stack: s.Name}}
+	p.secrets = p.before.secrets()
 	cs.Changes, cs.Outputs = p.removals(), p.outputChanges()
 	return cs, cs.seal()
 }

@@ -3,6 +3,7 @@ package stack
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"makeitso/internal/diag"
 	"makeitso/internal/template"
@@ -65,6 +66,49 @@ func mask(t *template.Template, parameters map[string]any) map[string]any {
 		}
 	}
 	return masked
+}
+
+// shortestSecret is how long a secret must be for scrub to look for it; shorter
+// ones would hide half of every text.
+const shortestSecret = 4
+
+// secrets gives the true values of the NoEcho parameters.
+func (p *program) secrets() []string {
+	if p == nil {
+		return nil
+	}
+	var found []string
+	for name, d := range p.t.Parameters {
+		if text, ok := p.parameters[name].(string); ok && d.NoEcho && len(text) >= shortestSecret {
+			found = append(found, text)
+		}
+	}
+	return found
+}
+
+// scrub masks secrets in a value that is shown. Masked parameters keep most of
+// them out; this finds those that came through a resource's attribute.
+func scrub(v any, secrets []string) any {
+	switch v := v.(type) {
+	case string:
+		for _, secret := range secrets {
+			v = strings.ReplaceAll(v, secret, Masked)
+		}
+		return v
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = scrub(item, secrets)
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for key, item := range v {
+			m[key] = scrub(item, secrets)
+		}
+		return m
+	}
+	return v
 }
 
 // world is what a program refers to: the resources, as far as they are known.
@@ -135,8 +179,7 @@ func (p *program) outputText(v *template.Value, s *template.Scope, diags *diag.L
 	return ""
 }
 
-// physicalNeeds is what the executor stores with a resource besides its
-// properties.
+// describe sets what the executor stores with a resource besides its properties.
 func (p *program) describe(id string, ph *Physical) {
 	r := p.t.Resources[id]
 	ph.Type, ph.DependsOn = r.Type, p.graph[id]
