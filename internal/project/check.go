@@ -35,7 +35,7 @@ func complete(p *Project) {
 // nameStages gives a name to each stage that has none, made from its kind and
 // what it is about, and a number where that is taken.
 func nameStages(stages []*Stage) {
-	taken := map[string]bool{approvalName: true}
+	taken, number := map[string]bool{approvalName: true}, map[string]int{}
 	for _, s := range stages {
 		taken[s.Name] = true
 	}
@@ -45,8 +45,9 @@ func nameStages(stages []*Stage) {
 		}
 		base := defaultName(s)
 		name := base
-		for i := 2; taken[name]; i++ {
-			name = fmt.Sprintf("%s-%d", base, i)
+		for taken[name] {
+			number[base]++
+			name = fmt.Sprintf("%s-%d", base, number[base]+1)
 		}
 		s.Name, taken[name] = name, true
 	}

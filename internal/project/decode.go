@@ -15,7 +15,7 @@ import (
 )
 
 // maxValues bounds the work that aliases of aliases can make of a short file.
-const maxValues = 100_000
+const maxValues = 20_000
 
 // decoder turns YAML nodes into the types of this package by their tags, and
 // notes every mistake. It goes on after a mistake, so that all are seen.

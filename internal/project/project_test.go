@@ -228,16 +228,46 @@ pipelines:
 	}
 }
 
+func TestAliasesAndMerges(t *testing.T) {
+	p := parsed(t, `
+project: shop
+environments:
+  dev: &aws {platform: aws, account: "111111111111", region: eu-west-1}
+  prod: {<<: *aws, account: 222222222222}
+  test: {<<: [{approvals: 1}, *aws, {region: us-east-1, approvals: 2}]}
+`)
+	for name, want := range map[string]Environment{
+		"dev":  {Platform: "aws", Account: "111111111111", Region: "eu-west-1"},
+		"prod": {Platform: "aws", Account: "222222222222", Region: "eu-west-1"},
+		"test": {Platform: "aws", Account: "111111111111", Region: "eu-west-1", Approvals: 1},
+	} {
+		if got := *p.Environments[name]; got != want {
+			t.Errorf("%s is %+v, want %+v", name, got, want)
+		}
+	}
+}
+
 func TestTooManyValues(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("project: shop\npipelines:\n")
 	b.WriteString("  p: {stages: &s [" + strings.Repeat("{run: &r make}, ", 400) + "]}\n")
-	for i := range 200 {
+	for i := range 60 {
 		b.WriteString("  p" + strings.Repeat("x", i%30) + string(rune('a'+i/30)) + ": {stages: *s}\n")
 	}
 	_, list := Parse(File, []byte(b.String()))
-	if len(list) != 1 || !strings.Contains(list[0].Summary, "more than 100000 values") {
+	if len(list) != 1 || !strings.Contains(list[0].Summary, "more than 20000 values") {
 		t.Errorf("got %v", list)
+	}
+}
+
+// TestManyStages says that names and checks of a file as large as allowed take
+// no time worth noting: it would time out if each stage looked at all others
+// in a costly way.
+func TestManyStages(t *testing.T) {
+	p := parsed(t, "project: shop\npipelines: {p: {stages: [&s {run: make}"+strings.Repeat(", *s", 4000)+"]}}\n")
+	steps, err := p.Steps("p", nil)
+	if err != nil || len(steps) != 4001 || steps[4000].ID != "run-make-4001" || !slices.Equal(steps[4000].Needs, []string{"run-make-4000"}) {
+		t.Errorf("got %d steps, %v", len(steps), err)
 	}
 }
 
