@@ -172,7 +172,7 @@ func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) err
 // request is what a handler is told of a physical thing.
 func (o *operation) request(id string, p Physical) Request {
 	return Request{Environment: o.e.environment, Stack: o.stack.Name, LogicalID: id, Type: p.Type, Token: p.Token,
-		PhysicalID: p.PhysicalID, Properties: p.Properties, Attributes: p.Attributes}
+		PhysicalID: p.PhysicalID, Properties: orEmpty(p.Properties), Attributes: p.Attributes}
 }
 
 // tokenLetters keeps tokens short enough for file names.
@@ -305,7 +305,7 @@ func (o *operation) call(ctx context.Context, s resourceState) (Result, error) {
 	}
 	r := o.request(s.LogicalID, *s.Step.Next)
 	if s.Step.Kind == stepUpdate {
-		r.Previous = s.Step.Before.Properties
+		r.Previous = orEmpty(s.Step.Before.Properties)
 	}
 	if err := h.Check(ctx, r); err != nil {
 		return Result{}, err

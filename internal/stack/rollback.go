@@ -111,7 +111,7 @@ func (o *operation) restore(ctx context.Context, id string) error {
 		return o.failed(ctx, o.restoring(s), err)
 	}
 	r := o.request(id, old)
-	r.Previous = changed.Properties
+	r.Previous = orEmpty(changed.Properties)
 	result, err := h.Update(ctx, r)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)

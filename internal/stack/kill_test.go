@@ -1,0 +1,254 @@
+package stack_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+	"makeitso/internal/stack"
+	"makeitso/internal/stack/stacktest"
+)
+
+// errKilled is what a dead process would never see: after it, nothing that the
+// engine tries has an effect.
+var errKilled = errors.New("killed")
+
+// life is the life of one process: it ends at the boundary of that number.
+// Boundaries are before and after the effect of each write and each call.
+type life struct {
+	mu     sync.Mutex
+	passed int
+	end    int // 0 is never
+}
+
+func (l *life) alive() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.passed++
+	return l.end == 0 || l.passed < l.end
+}
+
+// do has an effect if the process lives before it, and answers if after it.
+func (l *life) do(effect func() error) error {
+	if !l.alive() {
+		return errKilled
+	}
+	err := effect()
+	if !l.alive() {
+		return errKilled
+	}
+	return err
+}
+
+type mortalStore struct {
+	record.Store
+	life *life
+}
+
+func (s mortalStore) Write(ctx context.Context, ops ...record.Op) error {
+	return s.life.do(func() error { return s.Store.Write(ctx, ops...) })
+}
+
+func (s mortalStore) Append(ctx context.Context, stream string, values ...[]byte) (n int64, err error) {
+	err = s.life.do(func() error { n, err = s.Store.Append(ctx, stream, values...); return err })
+	return n, err
+}
+
+type mortalPlatform struct {
+	stack.Platform
+	life *life
+}
+
+func (p mortalPlatform) Handler(typ string) (stack.Handler, error) {
+	h, err := p.Platform.Handler(typ)
+	return mortalHandler{h, p.life}, err
+}
+
+type mortalHandler struct {
+	stack.Handler
+	life *life
+}
+
+func (h mortalHandler) Create(ctx context.Context, r stack.Request) (result stack.Result, err error) {
+	err = h.life.do(func() error { result, err = h.Handler.Create(ctx, r); return err })
+	return result, err
+}
+
+func (h mortalHandler) Update(ctx context.Context, r stack.Request) (result stack.Result, err error) {
+	err = h.life.do(func() error { result, err = h.Handler.Update(ctx, r); return err })
+	return result, err
+}
+
+func (h mortalHandler) Delete(ctx context.Context, r stack.Request) error {
+	return h.life.do(func() error { return h.Handler.Delete(ctx, r) })
+}
+
+const killBefore = `
+Resources:
+  Queue: {Type: "AWS::SQS::Queue", Properties: {QueueName: first}}
+  Reader: {Type: "Test::Thing", Properties: {Queue: !Ref Queue, From: !ImportValue base}}
+  Plain: {Type: "Test::Thing", Properties: {Value: a}}
+  Old: {Type: "Test::Thing", Properties: {Reader: !Ref Reader}}
+  Kept: {Type: "Test::Thing", DeletionPolicy: Retain}
+Outputs:
+  Queue: {Value: !GetAtt Queue.QueueName, Export: {Name: queue}}
+`
+
+const killAfter = `
+Resources:
+  Queue: {Type: "AWS::SQS::Queue", Properties: {QueueName: second}}
+  Reader: {Type: "Test::Thing", Properties: {Queue: !Ref Queue}}
+  Plain: {Type: "Test::Thing", DeletionPolicy: Retain, Properties: {Value: a}}
+  New: {Type: "Test::Thing", Properties: {Reader: !Ref Reader}}
+  Last: {Type: "Test::Thing", DependsOn: New, Properties: {Value: !GetAtt New.Reader}}
+Outputs:
+  Name: {Value: !GetAtt Queue.QueueName, Export: {Name: name}}
+`
+
+// scene is an operation to be killed at every boundary.
+type scene struct {
+	name    string
+	present string // the template applied before, "" for none
+	wanted  string // the template to apply, "" to delete
+	prepare func(*stacktest.Platform)
+	status  string
+}
+
+func scenes() []scene {
+	fail := func(action, id string) func(*stacktest.Platform) {
+		return func(p *stacktest.Platform) { p.Fail(action, id, errors.New("broken")) }
+	}
+	return []scene{
+		{name: "create", wanted: killBefore, status: stack.CreateComplete},
+		{name: "create that fails", wanted: killBefore, prepare: fail("create", "Old"), status: stack.RollbackComplete},
+		{name: "update", present: killBefore, wanted: killAfter, status: stack.UpdateComplete},
+		{name: "update that fails", present: killBefore, wanted: killAfter, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
+		{name: "delete", present: killBefore, status: "gone"},
+	}
+}
+
+// play runs a scene, killing the process at a boundary (0 is never), and gives
+// the boundaries passed and the end of it all.
+func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
+	t.Helper()
+	b := newBench(t)
+	b.mustApply("base", `{"Resources":{"X":{"Type":"Test::Thing"}},"Outputs":{"X":{"Value":"v","Export":{"Name":"base"}}}}`)
+	if s.present != "" {
+		b.mustApply("app", s.present)
+	}
+	var cs *stack.ChangeSet
+	var err error
+	if s.wanted == "" {
+		if cs, err = b.engine.PlanDelete(t.Context(), "app"); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		cs = b.plan("app", s.wanted, nil)
+	}
+	if s.prepare != nil {
+		s.prepare(b.platform)
+	}
+	l := &life{end: end}
+	dying := stack.New("local", mortalPlatform{b.platform, l}, mortalStore{b.store, l}, stack.Options{Holder: "first"})
+	first := dying.Apply(t.Context(), cs, nil)
+
+	b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "second"})
+	if err := b.engine.Resume(t.Context(), nil); err != nil {
+		t.Fatalf("killed at %d: resume: %v", end, err)
+	}
+	// What asked for the change asks again after a crash.
+	again := b.engine.Apply(t.Context(), cs, nil)
+	if fault.Is(again, fault.Failed) != strings.Contains(s.status, "ROLLBACK") {
+		t.Errorf("killed at %d: applying the set again answered %v", end, again)
+	}
+	if end == 0 && (first == nil) != (again == nil) {
+		t.Errorf("undisturbed, the first answer was %v, the second %v", first, again)
+	}
+	b.wantStatus("app", s.status)
+	return l.passed, b.everything()
+}
+
+// everything is the whole end state, with random names taken out: what exists,
+// what was ever created, and all records.
+func (b *bench) everything() string {
+	b.t.Helper()
+	names := map[string]string{} // token to logical id
+	made := map[string]int{}
+	for _, c := range b.platform.Calls() {
+		if c.Action == "create" && names[c.Token] == "" {
+			names[c.Token] = c.LogicalID
+			made[c.LogicalID]++
+		}
+	}
+	var lines []string
+	for _, t := range b.platform.Things() {
+		raw, err := json.Marshal(t.Properties)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		lines = append(lines, "exists "+t.LogicalID+" "+string(raw))
+	}
+	for _, kind := range []string{"stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source"} {
+		entries, err := b.store.List(b.t.Context(), kind, "")
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, e := range entries {
+			lines = append(lines, kind+" "+e.Key+" "+b.essence(kind, e.Value))
+		}
+	}
+	slices.Sort(lines)
+	text := strings.Join(lines, "\n") + fmt.Sprint("\nmade ", made)
+	for token, id := range names {
+		text = strings.ReplaceAll(text, token, "<"+id+">")
+	}
+	return text
+}
+
+// essence is what matters of a record: of a resource, not when and by which
+// step it came to what it is.
+func (b *bench) essence(kind string, value []byte) string {
+	if kind != "stack-resource" {
+		return string(value)
+	}
+	var r struct {
+		Current *stack.Physical
+		Doomed  []stack.Physical
+		Status  string
+	}
+	if err := json.Unmarshal(value, &r); err != nil {
+		b.t.Fatal(err)
+	}
+	r.Status = strings.TrimPrefix(strings.TrimPrefix(r.Status, "CREATE_"), "UPDATE_")
+	raw, err := json.Marshal(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestKilledAtEveryBoundary(t *testing.T) {
+	for _, s := range scenes() {
+		t.Run(s.name, func(t *testing.T) {
+			boundaries, want := s.play(t, 0)
+			if boundaries < 20 {
+				t.Fatalf("only %d boundaries were passed", boundaries)
+			}
+			for end := 1; end <= boundaries; end++ {
+				if _, got := s.play(t, end); got != want {
+					t.Errorf("killed at boundary %d of %d:\n%s\nundisturbed:\n%s", end, boundaries, got, want)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
