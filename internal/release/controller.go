@@ -1,0 +1,412 @@
+// Package release drives services from one release to the next and keeps them
+// alive in between: it carries out what the rollout machine decides, through
+// the instances of a platform and the routes of an edge, and stores each
+// transition before it acts on it, so that it goes on after a crash. It knows
+// releases, instances and evidence; it must not know where instances run or how
+// artifacts are made.
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"makeitso/internal/analysis"
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+	"makeitso/internal/rollout"
+)
+
+// Clock is the time a Controller lives by.
+type Clock interface {
+	Now() time.Time
+	After(d time.Duration) <-chan time.Time
+}
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time                         { return time.Now() }
+func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
+
+// Options are the timings and connections of a Controller; a zero field means
+// its default.
+type Options struct {
+	Clock    Clock
+	Client   *http.Client     // asks instances for their health; must have a timeout
+	Observe  func(Event)      // is told of progress; must return quickly
+	Limits   rollout.Limits   // longest times of a rollout's waits
+	Analysis analysis.Options // of the evidence against a canary
+
+	HealthInterval time.Duration // between health checks of an instance that is well; default 500 ms
+	StartInterval  time.Duration // between those of one that starts; default 50 ms
+	HealthFailures int           // that many failed checks in a row condemn an instance; default 3
+	BackoffMin     time.Duration // before the first replacement; default 200 ms
+	BackoffMax     time.Duration // the delay doubles up to this; default 30 s
+	HealthyReset   time.Duration // an instance well for so long forgives the failures before; default 60 s
+	Poll           time.Duration // between looks at the edge's counters; default 100 ms
+	StopGrace      time.Duration // between asking an instance to end and killing it; default 10 s
+}
+
+func (o Options) normalize() Options {
+	if o.Clock == nil {
+		o.Clock = systemClock{}
+	}
+	if o.Client == nil {
+		o.Client = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	}
+	if o.Observe == nil {
+		o.Observe = func(Event) {}
+	}
+	if o.HealthFailures == 0 {
+		o.HealthFailures = 3
+	}
+	orDefault(&o.HealthInterval, 500*time.Millisecond)
+	orDefault(&o.StartInterval, 50*time.Millisecond)
+	orDefault(&o.BackoffMin, 200*time.Millisecond)
+	orDefault(&o.BackoffMax, 30*time.Second)
+	orDefault(&o.HealthyReset, time.Minute)
+	orDefault(&o.Poll, 100*time.Millisecond)
+	orDefault(&o.StopGrace, 10*time.Second)
+	orDefault(&o.Limits.Start, time.Minute)
+	return o
+}
+
+func orDefault(d *time.Duration, standard time.Duration) {
+	if *d == 0 {
+		*d = standard
+	}
+}
+
+// Controller drives the services of one environment.
+type Controller struct {
+	environment string
+	instances   Instances
+	edge        Edge
+	services    record.Collection[serviceRecord]
+	releases    record.Collection[Release]
+	temporary   record.Collection[temporaryRecord]
+	store       record.Store
+	o           Options
+
+	started chan struct{} // closed when Run has begun
+
+	mu      sync.Mutex
+	running context.Context // Run's, nil before
+	group   sync.WaitGroup  // the keepers
+	keepers map[string]*keeper
+	changed chan struct{}   // closed and replaced at every stored transition
+	serving map[string]bool // temporary instances of this Controller
+}
+
+// New makes the controller of an environment. Nothing moves before Run.
+func New(environment string, instances Instances, edge Edge, store record.Store, o Options) *Controller {
+	return &Controller{
+		environment: environment, instances: instances, edge: edge, store: store, o: o.normalize(),
+		services: record.Of[serviceRecord](store, "service"),
+		releases: record.Of[Release](store, "release"), temporary: record.Of[temporaryRecord](store, "temporary-instance"),
+		started: make(chan struct{}), keepers: map[string]*keeper{}, changed: make(chan struct{}), serving: map[string]bool{},
+	}
+}
+
+// Run adopts what runs, goes on with the rollouts that were under way, and
+// keeps every service alive until ctx ends. Instances and routes outlive it.
+// It may be called once.
+func (c *Controller) Run(ctx context.Context) error {
+	c.mu.Lock()
+	if c.running != nil {
+		c.mu.Unlock()
+		return fault.New(fault.Internal, "the release controller of %s was started twice", c.environment)
+	}
+	c.running = ctx
+	c.mu.Unlock()
+	known, err := c.services.List(ctx, c.environment+"/")
+	if err != nil {
+		return fmt.Errorf("list services of %s: %w", c.environment, err)
+	}
+	for _, s := range known {
+		if _, err := c.spawn(s.Name); err != nil {
+			break // ctx has ended already
+		}
+	}
+	close(c.started)
+	c.destroyLeftovers(ctx)
+	<-ctx.Done()
+	c.announce() // takes the lock: from here on spawn starts no keeper
+	c.group.Wait()
+	return nil
+}
+
+// spawn gives the keeper of a service and starts it if there is none.
+func (c *Controller) spawn(service string) (*keeper, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running.Err() != nil {
+		return nil, c.stopping()
+	}
+	if k, ok := c.keepers[service]; ok {
+		return k, nil
+	}
+	k := newKeeper(c, service)
+	c.keepers[service] = k
+	ctx := c.running
+	c.group.Go(func() { k.keep(ctx) })
+	return k, nil
+}
+
+func (c *Controller) stopping() error {
+	return fault.New(fault.Unavailable, "makeitso is stopping; what is under way in %s goes on when it is started again", c.environment)
+}
+
+// keeper waits until Run has begun and gives the keeper of a service.
+func (c *Controller) keeper(ctx context.Context, service string) (*keeper, error) {
+	select {
+	case <-c.started:
+		return c.spawn(service)
+	case <-ctx.Done():
+		return nil, fault.Wrap(fault.Unavailable, context.Cause(ctx), "the supervisor of %s has not started", c.environment)
+	}
+}
+
+// Release brings a service to an artifact and a configuration, and returns when
+// that has ended well (the release is live) or badly (fault.Failed, with the
+// reason). It is idempotent by key: called again with the same key, after a
+// crash for example, it waits for the rollout that the first call began and
+// gives its end; to try again after a bad end takes a new key. What is live
+// already is left alone. Run must be running, or it waits for it.
+func (c *Controller) Release(ctx context.Context, s Service, a Artifact, config map[string]string, key string) (Release, error) {
+	s, err := s.validate()
+	if err != nil {
+		return Release{}, err
+	}
+	k, err := c.keeper(ctx, s.Name)
+	if err != nil {
+		return Release{}, err
+	}
+	var begun Release
+	err = k.call(ctx, func(ctx context.Context) error {
+		begun, err = k.release(ctx, Release{Service: s, Artifact: a, Config: config, Key: key})
+		return err
+	})
+	if err != nil || begun.Status == Live {
+		return begun, err
+	}
+	ended, err := c.wait(ctx, begun)
+	if err != nil {
+		return ended, err
+	}
+	return ended, ended.failure()
+}
+
+// failure is a release's bad end as an error, nil for a good one.
+func (r Release) failure() error {
+	service := r.Service.Name
+	switch r.Status {
+	case RolledBack:
+		return fault.New(fault.Failed, "release %s was rolled back: %s", r.ID, r.Reason).
+			WithHint("the release before is live; correct the fault and push again")
+	case Failed:
+		return fault.New(fault.Failed, "release %s failed: %s", r.ID, r.Reason).
+			WithHint("it was the first release, so nothing is live; see `makeitso logs %s`", service)
+	case RollbackFailed:
+		return fault.New(fault.Failed, "release %s could not be rolled back: %s", r.ID, r.Reason).
+			WithHint("see `makeitso status`; makeitso goes on trying; `makeitso rollback %s --to RELEASE` chooses another release", service)
+	}
+	return nil
+}
+
+// wait waits for a release's rollout to end.
+func (c *Controller) wait(ctx context.Context, r Release) (Release, error) {
+	for {
+		changed := c.change()
+		now, err := c.releases.Get(ctx, c.releaseKey(r.Service.Name, r.Number))
+		if err != nil {
+			return r, fmt.Errorf("read release %s: %w", r.ID, err)
+		}
+		if now.Status.Final() {
+			return now, nil
+		}
+		if err := c.await(ctx, changed); err != nil {
+			return now, err
+		}
+	}
+}
+
+// await waits for a change, or until nothing can change any more.
+func (c *Controller) await(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.running.Done():
+		return c.stopping()
+	}
+}
+
+// change gives a channel that is closed at the next stored transition.
+func (c *Controller) change() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+func (c *Controller) announce() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// Rollback returns a service to an earlier release, whole: artifact,
+// configuration, instances, hosts. Without toRelease it stops the rollout under
+// way, or goes to the last good release before the live one. It gives the
+// release that is live in the end.
+func (c *Controller) Rollback(ctx context.Context, service, toRelease string) (Release, error) {
+	if _, err := c.known(ctx, service); err != nil {
+		return Release{}, err
+	}
+	k, err := c.keeper(ctx, service)
+	if err != nil {
+		return Release{}, err
+	}
+	var moving, target Release
+	err = k.call(ctx, func(ctx context.Context) error {
+		moving, target, err = k.rollback(ctx, toRelease)
+		return err
+	})
+	if err != nil || moving.ID == "" {
+		return target, err
+	}
+	ended, err := c.wait(ctx, moving)
+	if err != nil {
+		return ended, err
+	}
+	if moving.ID == target.ID || ended.Status == RollbackFailed {
+		return ended, ended.failure()
+	}
+	if target.ID == "" { // a first release was stopped
+		return ended, nil
+	}
+	return c.releases.Get(ctx, c.releaseKey(service, target.Number))
+}
+
+// known gives the record of a service that had a release.
+func (c *Controller) known(ctx context.Context, service string) (serviceRecord, error) {
+	r, err := c.services.Get(ctx, c.serviceKey(service))
+	if fault.Is(err, fault.NotFound) {
+		return r, fault.New(fault.NotFound, "service %s has no release in %s", service, c.environment).
+			WithHint("`makeitso status` lists the services that run")
+	}
+	if err != nil {
+		return r, fmt.Errorf("read service %s: %w", service, err)
+	}
+	return r, nil
+}
+
+// Remove takes a service's route away and stops its instances; what it was is
+// kept in its releases. Removing what does not run is fine.
+func (c *Controller) Remove(ctx context.Context, service string) error {
+	if _, err := c.known(ctx, service); fault.Is(err, fault.NotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	k, err := c.keeper(ctx, service)
+	if err != nil {
+		return err
+	}
+	if err := k.call(ctx, k.remove); err != nil {
+		return err
+	}
+	for {
+		changed := c.change()
+		r, err := c.known(ctx, service)
+		if err != nil {
+			return err
+		}
+		switch live := r.State.Live().Release; {
+		case r.Removing:
+			if err := c.await(ctx, changed); err != nil {
+				return err
+			}
+		case live != "":
+			return fault.New(fault.Failed, "service %s could not be removed: %s", service, r.State.Reason)
+		default:
+			return nil
+		}
+	}
+}
+
+// Releases gives a service's releases, the newest first.
+func (c *Controller) Releases(ctx context.Context, service string) ([]Release, error) {
+	all, err := c.releases.List(ctx, c.serviceKey(service)+"/")
+	if err != nil {
+		return nil, fmt.Errorf("list releases of %s: %w", service, err)
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// Services says how each service stands that runs or is being changed.
+func (c *Controller) Services(ctx context.Context) ([]Status, error) {
+	all, err := c.services.List(ctx, c.environment+"/")
+	if err != nil {
+		return nil, fmt.Errorf("list services of %s: %w", c.environment, err)
+	}
+	var out []Status
+	for _, r := range all {
+		s := r.status(c.environment)
+		if s.Live == "" && len(s.Instances) == 0 && r.idle() {
+			continue // removed, or its first release failed
+		}
+		if s.Live != "" {
+			live, err := c.release(ctx, r.Name, s.Live)
+			if err != nil {
+				return nil, err
+			}
+			s.Artifact, s.Hosts = live.Artifact, live.Service.Hosts
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+// release gives the release of that id.
+func (c *Controller) release(ctx context.Context, service, id string) (Release, error) {
+	unknown := fault.New(fault.NotFound, "service %s has no release %s in %s", service, id, c.environment).
+		WithHint("`makeitso releases %s` lists them", service)
+	number, err := strconv.Atoi(strings.TrimPrefix(id, service+"-"))
+	if err != nil || releaseID(service, number) != id {
+		return Release{}, unknown
+	}
+	r, err := c.releases.Get(ctx, c.releaseKey(service, number))
+	if fault.Is(err, fault.NotFound) {
+		return Release{}, unknown
+	}
+	if err != nil {
+		return Release{}, fmt.Errorf("read release %s: %w", id, err)
+	}
+	return r, nil
+}
+
+func (c *Controller) serviceKey(service string) string { return c.environment + "/" + service }
+
+func (c *Controller) releaseKey(service string, number int) string {
+	return fmt.Sprintf("%s/%08d", c.serviceKey(service), number)
+}
+
+// observe tells of an event, unless everything is stopping.
+func (c *Controller) observe(service, release, kind, message string) {
+	c.o.Observe(Event{Time: c.o.Clock.Now(), Environment: c.environment, Service: service, Release: release, Kind: kind, Message: message})
+}
+
+// canceled says whether err is only the end of a context.
+func canceled(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded))
+}

@@ -1,0 +1,137 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
+	"makeitso/internal/rollout"
+)
+
+// serviceRecord is everything a keeper must not forget of its service.
+type serviceRecord struct {
+	Name      string          `json:"name"`
+	Releases  int             `json:"releases"`  // number of the newest release
+	Instances int             `json:"instances"` // number of the newest instance
+	State     rollout.State   `json:"state"`
+	Slots     []slotRecord    `json:"slots"`
+	Doomed    []string        `json:"doomed"`   // instances to destroy that stand in no place any more
+	ByHand    bool            `json:"byHand"`   // the rollout returns to an earlier release
+	Removing  bool            `json:"removing"` // the service is to go
+	Evidence  *evidenceRecord `json:"evidence,omitempty"`
+}
+
+// slotRecord is the instance in a member's place, and what happened to those
+// before it.
+type slotRecord struct {
+	rollout.Member
+	Instance Instance  `json:"instance"` // its ID is chosen, and stored, before it is started
+	Started  bool      `json:"started"`
+	Healthy  time.Time `json:"healthy"` // since when, zero if it is not
+	Restarts int       `json:"restarts"`
+	Failures int       `json:"failures"` // losses without a long healthy time between
+	NotUntil time.Time `json:"notUntil"` // the delay before it is started
+	Reason   string    `json:"reason"`   // why the last one was lost
+}
+
+// evidenceRecord is what was learned of a canary, and the edge's counters up to
+// which it was learned: the edge outlives makeitso, so nothing is missed.
+type evidenceRecord struct {
+	New     string         `json:"new"`
+	Test    analysis.State `json:"test"`
+	Route   int            `json:"route"` // the traffic whose counters these are
+	NewSeen edge.Counts    `json:"newSeen"`
+	OldSeen edge.Counts    `json:"oldSeen"`
+}
+
+// idle says whether no rollout is under way.
+func (r *serviceRecord) idle() bool { return r.State.Phase == "" || r.State.Phase.Final() }
+
+func (r *serviceRecord) slot(m rollout.Member) *slotRecord {
+	i := slices.IndexFunc(r.Slots, func(s slotRecord) bool { return s.Member == m })
+	if i < 0 {
+		return nil
+	}
+	return &r.Slots[i]
+}
+
+// allocate gives every place that is to be started an instance of its own, and
+// dooms the instances whose places are gone.
+func (r *serviceRecord) allocate(environment string) {
+	for _, p := range r.State.Places {
+		if p.Status != rollout.Begun {
+			continue
+		}
+		s := r.slot(p.Member)
+		if s == nil {
+			r.Slots = append(r.Slots, slotRecord{Member: p.Member})
+			s = &r.Slots[len(r.Slots)-1]
+		}
+		if s.Instance.ID == "" {
+			r.Instances++
+			s.Instance = Instance{ID: fmt.Sprintf("%s.%s.%d", environment, p.Release, r.Instances)}
+		}
+	}
+	r.Slots = slices.DeleteFunc(r.Slots, func(s slotRecord) bool {
+		_, stands := r.State.Place(s.Member)
+		if !stands {
+			r.doom(s.Instance.ID)
+		}
+		return !stands
+	})
+}
+
+func (r *serviceRecord) doom(instance string) {
+	if instance != "" {
+		r.Doomed = append(r.Doomed, instance)
+	}
+}
+
+// vacate empties a slot whose instance is lost and says when its replacement
+// may start: at once the first time, later and later while it keeps failing.
+func (s *slotRecord) vacate(now time.Time, reason string, o Options) {
+	if !s.Healthy.IsZero() && now.Sub(s.Healthy) >= o.HealthyReset {
+		s.Failures = 0
+	}
+	s.NotUntil = now.Add(backoff(s.Failures, o.BackoffMin, o.BackoffMax))
+	s.Failures++
+	s.Restarts++
+	s.Reason = reason
+	s.Instance, s.Started, s.Healthy = Instance{}, false, time.Time{}
+}
+
+// backoff is the delay after so many failures before this one.
+func backoff(failures int, least, most time.Duration) time.Duration {
+	d := least
+	for range failures {
+		if d >= most/2 {
+			return most
+		}
+		d *= 2
+	}
+	return d
+}
+
+// status is the record as a person sees it.
+func (r *serviceRecord) status(environment string) Status {
+	s := Status{Environment: environment, Service: r.Name, Live: r.State.Live().Release}
+	for _, p := range r.State.Places {
+		one := InstanceStatus{Release: p.Release, State: string(p.Status), Since: p.Since, Reason: p.Note}
+		if slot := r.slot(p.Member); slot != nil {
+			one.Instance, one.Restarts = slot.Instance, slot.Restarts
+			if one.Reason == "" {
+				one.Reason = slot.Reason
+			}
+		}
+		s.Instances = append(s.Instances, one)
+	}
+	if st := r.State; st.Phase != "" {
+		s.Rollout = &RolloutStatus{
+			Release: st.Plan.New.Release, Phase: string(st.Phase), Final: st.Phase.Final(), Step: st.Step + 1,
+			Steps: len(st.Plan.Steps), Share: st.Share, Reason: st.Reason, Deadline: st.Deadline,
+		}
+	}
+	return s
+}

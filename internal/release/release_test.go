@@ -1,0 +1,340 @@
+package release
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"makeitso/internal/fault"
+)
+
+func TestFirstRelease(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	r := c.mustRelease(api, "one", "run-1")
+	if r.ID != "api-1" || r.Status != Live || r.Traffic != 1 {
+		t.Errorf("got %+v", r)
+	}
+	if status, body := w.get(); status != 200 || body != "one one" {
+		t.Errorf("got %d %q", status, body)
+	}
+	if got := w.instances.running(); got != "one one" {
+		t.Errorf("running: %q", got)
+	}
+	all, err := c.Services(within(t))
+	if err != nil || len(all) != 1 || all[0].Live != "api-1" || len(all[0].Instances) != 2 || all[0].Instances[0].State != "routed" || all[0].Artifact.Digest != "one" {
+		t.Errorf("services: %+v, %v", all, err)
+	}
+}
+
+func TestSameAgainDoesNothing(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	r := c.mustRelease(api, "one", "run-2")
+	if r.ID != "api-1" || !strings.Contains(r.Reason, "nothing to do") || w.instances.starts != 2 {
+		t.Errorf("got %s: %s, %d starts", r.ID, r.Reason, w.instances.starts)
+	}
+	more := api
+	more.Instances = 3
+	if r := c.mustRelease(more, "one", "run-3"); r.ID != "api-2" || w.instances.running() != "one one one" {
+		t.Errorf("scaling up: %s, running %q", r.ID, w.instances.running())
+	}
+}
+
+func TestRollingLosesNoRequest(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	end := w.load(200 * time.Microsecond)
+	for n, digest := range []string{"two", "three", "four"} {
+		if r := c.mustRelease(api, digest, digest); r.Number != n+2 {
+			t.Errorf("release %s has number %d", digest, r.Number)
+		}
+	}
+	if good, bad := end(); bad > 0 || good == 0 {
+		t.Errorf("%d good and %d bad answers", good, bad)
+	}
+	if got := w.instances.running(); got != "four four" {
+		t.Errorf("running: %q", got)
+	}
+	all, err := c.Releases(within(t), "api")
+	if err != nil || len(all) != 4 || all[0].Status != Live || all[1].Status != Superseded || all[1].Traffic != 0 {
+		t.Errorf("releases: %+v, %v", all, err)
+	}
+}
+
+func canary(watch time.Duration) Service {
+	s := api
+	s.Canary, s.Watch = []float64{0.1, 0.5}, watch
+	return s
+}
+
+func TestGoodCanaryIsPromoted(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(canary(100*time.Millisecond), "one", "run-1")
+	end := w.load(200 * time.Microsecond)
+	r := c.mustRelease(canary(200*time.Millisecond), "two", "run-2")
+	if _, bad := end(); bad > 0 {
+		t.Errorf("%d bad answers", bad)
+	}
+	if !strings.Contains(r.Reason, "the canary had ") || !strings.Contains(r.Reason, ", 0 bad") {
+		t.Errorf("reason %q", r.Reason)
+	}
+	events := w.events.text()
+	for _, want := range []string{"traffic: api-1 90 %, api-2 10 %", "traffic: api-1 50 %, api-2 50 %", "traffic: api-2 100 %", "watching api-2 at 10 % for 200ms"} {
+		if !strings.Contains(events, want) {
+			t.Errorf("no event says %q in\n%s", want, events)
+		}
+	}
+}
+
+func TestCanaryWithoutTrafficSaysSo(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(canary(time.Millisecond), "one", "run-1")
+	if r := c.mustRelease(canary(10*time.Millisecond), "two", "run-2"); !strings.Contains(r.Reason, "too little traffic") {
+		t.Errorf("reason %q", r.Reason)
+	}
+}
+
+func TestBadCanaryIsRolledBack(t *testing.T) {
+	for _, artifact := range []string{"broken", "fifth"} {
+		t.Run(artifact, func(t *testing.T) {
+			w := newWorld(t)
+			c := w.live(w.store, quick(w))
+			c.mustRelease(canary(time.Minute), "one", "run-1")
+			end := w.load(500 * time.Microsecond)
+			_, err := c.Release(within(t), canary(time.Minute), Artifact{Digest: artifact}, nil, "run-2")
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "release api-2 was rolled back: 5xx: canary ") || !strings.Contains(err.Error(), " ≥ 125") {
+				t.Fatalf("got %v", err)
+			}
+			if _, bad := end(); bad == 0 || bad > 40 {
+				t.Errorf("%d bad answers were given", bad)
+			}
+			if status, body := w.get(); status != 200 || body != "one one" || w.instances.running() != "one one" {
+				t.Errorf("after the rollback: %d %q, running %q", status, body, w.instances.running())
+			}
+			all, err := c.Releases(within(t), "api")
+			if err != nil || all[0].Status != RolledBack || all[1].Status != Live || all[1].Traffic != 1 {
+				t.Errorf("releases: %+v, %v", all, err)
+			}
+		})
+	}
+}
+
+func TestReleaseThatDoesNotComeUp(t *testing.T) {
+	for artifact, want := range map[string]string{
+		"sick":    "did not become healthy within 300ms: GET /healthz answers 503 Service Unavailable",
+		"exits":   "exit status 3",
+		"missing": "it cannot be started: artifact missing is not stored here",
+	} {
+		t.Run(artifact, func(t *testing.T) {
+			w := newWorld(t)
+			c := w.live(w.store, quick(w))
+			_, err := c.Release(within(t), api, Artifact{Digest: artifact}, nil, "first")
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "" {
+				t.Errorf("as first release: %v, running %q", err, w.instances.running())
+			}
+			c.mustRelease(api, "one", "second")
+			end := w.load(500 * time.Microsecond)
+			_, err = c.Release(within(t), api, Artifact{Digest: artifact}, nil, "third")
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "one one" {
+				t.Errorf("as later release: %v, running %q", err, w.instances.running())
+			}
+			if _, bad := end(); bad > 0 {
+				t.Errorf("%d bad answers", bad)
+			}
+			if status, body := w.get(); status != 200 || body != "one one" {
+				t.Errorf("got %d %q", status, body)
+			}
+		})
+	}
+}
+
+func TestLostInstanceIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	first := w.instances.list()
+	first[0].end("killed")
+	first[1].sick.Store(true)
+	eventually(t, "two other instances behind the edge", func() bool {
+		s, _ := w.edge.routed()
+		if len(s.Arms) != 1 || len(s.Arms[0].Instances) != 2 {
+			return false
+		}
+		for _, i := range s.Arms[0].Instances {
+			if i.ID == first[0].id || i.ID == first[1].id {
+				return false
+			}
+		}
+		return w.instances.running() == "one one"
+	})
+	if listening(first[1].instance().Address) {
+		t.Error("the instance that failed its health check still runs")
+	}
+	all, err := c.Services(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := all[0].Instances[0].Reason + "; " + all[0].Instances[1].Reason
+	if all[0].Instances[0].Restarts != 1 || !strings.Contains(reasons, "killed") || !strings.Contains(reasons, "its health check failed 3 times") {
+		t.Errorf("status: %+v", all[0].Instances)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	var got []string
+	for failures := range 10 {
+		got = append(got, backoff(failures, 200*time.Millisecond, 30*time.Second).String())
+	}
+	if s := strings.Join(got, " "); s != "200ms 400ms 800ms 1.6s 3.2s 6.4s 12.8s 25.6s 30s 30s" {
+		t.Errorf("got %s", s)
+	}
+	now := time.Now()
+	slot := slotRecord{Failures: 5, Healthy: now.Add(-time.Minute)}
+	slot.vacate(now, "killed", Options{}.normalize())
+	if slot.Failures != 1 || !slot.NotUntil.Equal(now.Add(200*time.Millisecond)) {
+		t.Errorf("after a healthy minute: %+v", slot)
+	}
+	slot.Healthy = now.Add(-time.Second)
+	slot.vacate(now, "killed", Options{}.normalize())
+	if slot.Failures != 2 || !slot.NotUntil.Equal(now.Add(400*time.Millisecond)) || slot.Restarts != 2 {
+		t.Errorf("after a healthy second: %+v", slot)
+	}
+}
+
+func TestRollbackByHand(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	c.mustRelease(api, "two", "run-2")
+	c.mustRelease(api, "three", "run-3")
+	end := w.load(500 * time.Microsecond)
+	for _, step := range []struct{ to, live, body string }{{"", "api-2", "two two"}, {"", "api-1", "one one"}, {"api-3", "api-3", "three three"}} {
+		r, err := c.Rollback(within(t), "api", step.to)
+		if err != nil || r.ID != step.live || r.Status != Live {
+			t.Fatalf("rollback to %q: %+v, %v", step.to, r, err)
+		}
+		if _, body := w.get(); body != step.body {
+			t.Errorf("after the rollback to %q: %q", step.to, body)
+		}
+	}
+	if _, bad := end(); bad > 0 {
+		t.Errorf("%d bad answers", bad)
+	}
+	if _, err := c.Rollback(within(t), "api", "api-9"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("to a release that never was: %v", err)
+	}
+	if _, err := c.Rollback(within(t), "web", ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("of a service that never was: %v", err)
+	}
+}
+
+func TestRollbackStopsTheRolloutUnderWay(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(canary(time.Minute), "one", "run-1")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Release(within(t), canary(time.Minute), Artifact{Digest: "two"}, nil, "run-2")
+		ended <- err
+	}()
+	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
+	if _, err := c.Release(within(t), api, Artifact{Digest: "three"}, nil, "run-3"); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a second release meanwhile: %v", err)
+	}
+	r, err := c.Rollback(within(t), "api", "")
+	if err != nil || r.ID != "api-1" || r.Status != Live {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	if err := <-ended; !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "stopped by hand") {
+		t.Errorf("the release says %v", err)
+	}
+	if got := w.instances.running(); got != "one one" {
+		t.Errorf("running: %q", got)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	if err := c.Remove(within(t), "api"); err != nil {
+		t.Errorf("removing nothing: %v", err)
+	}
+	c.mustRelease(canary(time.Minute), "one", "run-1")
+	go func() { _, _ = c.Release(within(t), canary(time.Minute), Artifact{Digest: "two"}, nil, "run-2") }()
+	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
+	for range 2 {
+		if err := c.Remove(within(t), "api"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := w.edge.routed(); ok || w.instances.running() != "" {
+		t.Errorf("after removal: routed %v, running %q", ok, w.instances.running())
+	}
+	if all, err := c.Services(within(t)); err != nil || len(all) != 0 {
+		t.Errorf("services: %+v, %v", all, err)
+	}
+	if r := c.mustRelease(api, "one", "run-3"); r.ID != "api-3" {
+		t.Errorf("the next release is %s", r.ID)
+	}
+}
+
+func TestEdgeThatIsAway(t *testing.T) {
+	w := newWorld(t)
+	o := quick(w)
+	o.Limits.Route, o.Limits.Rollback = 50*time.Millisecond, 100*time.Millisecond
+	c := w.live(w.store, o)
+	c.mustRelease(api, "one", "run-1")
+	w.edge.setDown(true)
+	_, err := c.Release(within(t), api, Artifact{Digest: "two"}, nil, "run-2")
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "could not be rolled back: the traffic could not be changed within 50ms") || fault.HintOf(err) == "" {
+		t.Fatalf("got %s", fault.Text(err))
+	}
+	if !strings.Contains(w.instances.running(), "one one") {
+		t.Errorf("the old version is gone: %q", w.instances.running())
+	}
+	w.edge.setDown(false)
+	eventually(t, "the old version alone", func() bool { return w.instances.running() == "one one" })
+	c.mustRelease(api, "three", "run-3")
+}
+
+func TestServe(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	address, stop, err := c.Serve(within(t), api, "one", map[string]string{"A": "test"})
+	if err != nil || !listening(address) {
+		t.Fatalf("address %q, %v", address, err)
+	}
+	if err := stop(within(t)); err != nil || listening(address) {
+		t.Errorf("after stop: %v, listening %v", err, listening(address))
+	}
+	if _, _, err := c.Serve(within(t), api, "sick", nil); !fault.Is(err, fault.Failed) || w.instances.running() != "" {
+		t.Errorf("of a sick one: %v, running %q", err, w.instances.running())
+	}
+	address, _, err = c.Serve(within(t), api, "one", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stop()
+	w.live(w.store, quick(w))
+	eventually(t, "the leftover of the crash to end", func() bool { return !listening(address) })
+}
+
+func TestBadServices(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	for _, shares := range [][]float64{{0}, {1}, {-0.1}, {0.5, 0.1}, {10}} {
+		s := api
+		s.Canary = shares
+		if _, err := c.Release(within(t), s, Artifact{Digest: "one"}, nil, "k"); !fault.Is(err, fault.Invalid) {
+			t.Errorf("canary %v: %v", shares, err)
+		}
+	}
+	if _, err := c.Release(within(t), Service{}, Artifact{}, nil, "k"); !fault.Is(err, fault.Invalid) {
+		t.Errorf("no name: %v", err)
+	}
+}

@@ -1,0 +1,142 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"makeitso/internal/fault"
+)
+
+// Service is what a release needs to know of a service.
+type Service struct {
+	Name      string        `json:"name"`
+	Hosts     []string      `json:"hosts"`     // host names at the edge
+	Health    string        `json:"health"`    // path that answers 2xx when an instance is well; "": it accepts connections
+	Instances int           `json:"instances"` // default 1
+	Canary    []float64     `json:"canary"`    // shares between 0 and 1, rising; none: rolling
+	Watch     time.Duration `json:"watch"`     // how long each canary step is watched
+}
+
+func (s Service) validate() (Service, error) {
+	if s.Name == "" {
+		return s, fault.New(fault.Invalid, "a service to release has no name")
+	}
+	if s.Instances == 0 {
+		s.Instances = 1
+	}
+	if s.Instances < 0 {
+		return s, fault.New(fault.Invalid, "service %s has %d instances; at least 1 is needed", s.Name, s.Instances)
+	}
+	last := 0.0
+	for _, share := range s.Canary {
+		if !(share > last && share < 1) {
+			return s, fault.New(fault.Invalid, "service %s has canary shares %v; they must rise and lie between 0 and 1", s.Name, s.Canary).
+				WithHint("write for example canary: [10%%, 50%%]; the last step to 100 %% is added by itself")
+		}
+		last = share
+	}
+	return s, nil
+}
+
+// sameShape says whether two services differ only in how they are rolled out.
+func (s Service) sameShape(t Service) bool {
+	return s.Name == t.Name && s.Health == t.Health && s.Instances == t.Instances && slices.Equal(s.Hosts, t.Hosts)
+}
+
+// Artifact is what a release runs.
+type Artifact struct {
+	Digest string `json:"digest"` // sha256:…
+	Commit string `json:"commit"`
+}
+
+// ReleaseStatus is where a release stands.
+type ReleaseStatus string
+
+const (
+	RollingOut     ReleaseStatus = "ROLLING_OUT"
+	Live           ReleaseStatus = "LIVE"
+	Superseded     ReleaseStatus = "SUPERSEDED" // was live; a later one took its place, or the service was removed
+	RollingBack    ReleaseStatus = "ROLLING_BACK"
+	RolledBack     ReleaseStatus = "ROLLED_BACK"     // the release before is live again and answers
+	RollbackFailed ReleaseStatus = "ROLLBACK_FAILED" // the release before could not be brought back in time
+	Failed         ReleaseStatus = "FAILED"          // a first release that came to nothing
+)
+
+// Final says whether a release's rollout has ended.
+func (s ReleaseStatus) Final() bool { return s != RollingOut && s != RollingBack }
+
+// Release is one version of a service in one environment: everything that is
+// put back when it is returned to.
+type Release struct {
+	ID          string            `json:"id"` // e.g. api-7
+	Number      int               `json:"number"`
+	Environment string            `json:"environment"`
+	Service     Service           `json:"service"`
+	Artifact    Artifact          `json:"artifact"`
+	Config      map[string]string `json:"config"` // environment variables, resolved
+	Key         string            `json:"key"`    // the caller's idempotency key
+	Created     time.Time         `json:"created"`
+	Status      ReleaseStatus     `json:"status"`
+	Reason      string            `json:"reason"`  // what it waits for, or why it ended so
+	Traffic     float64           `json:"traffic"` // its share of the requests, 0 to 1
+}
+
+// Status is how a service stands.
+type Status struct {
+	Environment string           `json:"environment"`
+	Service     string           `json:"service"`
+	Live        string           `json:"live"` // release id, "" if none
+	Artifact    Artifact         `json:"artifact"`
+	Hosts       []string         `json:"hosts"`
+	Instances   []InstanceStatus `json:"instances"`
+	Rollout     *RolloutStatus   `json:"rollout,omitempty"` // nil before the first release
+}
+
+// InstanceStatus is how one instance stands.
+type InstanceStatus struct {
+	Instance
+	Release  string    `json:"release"`
+	State    string    `json:"state"` // starting, ready, routed, draining, stopping
+	Since    time.Time `json:"since"`
+	Restarts int       `json:"restarts"` // how many instances were lost in its place
+	Reason   string    `json:"reason"`   // why the last one was lost, or it is not healthy
+}
+
+// RolloutStatus is the rollout under way, or the last one.
+type RolloutStatus struct {
+	Release  string    `json:"release"`
+	Phase    string    `json:"phase"`
+	Final    bool      `json:"final"`
+	Step     int       `json:"step"` // from 1
+	Steps    int       `json:"steps"`
+	Share    float64   `json:"share"` // of the new release
+	Reason   string    `json:"reason"`
+	Deadline time.Time `json:"deadline"`
+}
+
+// Kinds of events.
+const (
+	EventRelease  = "release"  // a release began or ended
+	EventRollout  = "rollout"  // a rollout entered a phase
+	EventTraffic  = "traffic"  // shares of traffic are in force
+	EventInstance = "instance" // an instance became healthy, was lost, was replaced
+	EventWatch    = "watch"    // progress of a watch, about once a second
+	EventTrouble  = "trouble"  // something did not work and is tried again
+)
+
+// Event is something worth telling.
+type Event struct {
+	Time        time.Time `json:"time"`
+	Environment string    `json:"environment"`
+	Service     string    `json:"service"`
+	Release     string    `json:"release"`
+	Kind        string    `json:"kind"`
+	Message     string    `json:"message"`
+}
+
+// edgeName is the service's name in the edge's configuration.
+func edgeName(environment, service string) string { return environment + "/" + service }
+
+// releaseID names a release of a service.
+func releaseID(service string, number int) string { return fmt.Sprintf("%s-%d", service, number) }

@@ -1,0 +1,464 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"makeitso/internal/edge"
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
+)
+
+// world is what outlives a controller: instances, the edge, the store.
+type world struct {
+	t         *testing.T
+	instances *fakeInstances
+	edge      *fakeEdge
+	store     record.Store
+	events    *eventLog
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, instances: &fakeInstances{all: map[string]*fakeInstance{}}, edge: newFakeEdge(t), store: record.NewMemory(), events: &eventLog{}}
+	t.Cleanup(func() {
+		for _, i := range w.instances.list() {
+			i.end("the test is over")
+		}
+	})
+	return w
+}
+
+func quick(w *world) Options {
+	o := Options{
+		Observe:        w.events.add,
+		HealthInterval: 10 * time.Millisecond, StartInterval: 2 * time.Millisecond, Poll: 5 * time.Millisecond,
+		BackoffMin: 5 * time.Millisecond, BackoffMax: 50 * time.Millisecond, StopGrace: time.Second,
+	}
+	o.Limits.Start = 300 * time.Millisecond
+	return o
+}
+
+// life is one controller and its Run.
+type life struct {
+	*Controller
+	t    *testing.T
+	end  context.CancelFunc
+	done chan error
+}
+
+func (w *world) live(store record.Store, o Options) *life {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &life{Controller: New("local", w.instances, w.edge, store, o), t: w.t, end: cancel, done: make(chan error, 1)}
+	go func() { l.done <- l.Run(ctx) }()
+	w.t.Cleanup(l.stop)
+	return l
+}
+
+func (l *life) stop() {
+	l.end()
+	if l.done == nil {
+		return
+	}
+	if err := <-l.done; err != nil {
+		l.t.Errorf("run: %v", err)
+	}
+	l.done = nil
+}
+
+func (l *life) mustRelease(s Service, digest, key string) Release {
+	l.t.Helper()
+	r, err := l.Release(within(l.t), s, Artifact{Digest: digest}, map[string]string{"A": digest}, key)
+	if err != nil {
+		l.t.Fatalf("release %s: %s", digest, fault.Text(err))
+	}
+	return r
+}
+
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var api = Service{Name: "api", Hosts: []string{"api.localhost"}, Health: "/healthz", Instances: 2}
+
+// eventually waits for what no event tells the test of.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for: %s", what)
+		}
+	}
+}
+
+// fakeInstances are HTTP servers in this process. What one does depends on its
+// artifact: see (*fakeInstance).ServeHTTP and Start.
+type fakeInstances struct {
+	mu     sync.Mutex
+	all    map[string]*fakeInstance
+	starts int
+}
+
+type fakeInstance struct {
+	id, artifact string
+	env          map[string]string
+	server       *httptest.Server
+	exited       chan struct{}
+	once         sync.Once
+	mu           sync.Mutex
+	why          string
+	requests     atomic.Int64
+	sick         atomic.Bool
+}
+
+func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i, ok := f.all[spec.ID]; ok {
+		return i.instance(), nil
+	}
+	if spec.Artifact == "missing" {
+		return Instance{}, fault.New(fault.NotFound, "artifact %s is not stored here", spec.Artifact)
+	}
+	f.starts++
+	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, env: spec.Env, exited: make(chan struct{})}
+	i.server = httptest.NewServer(i)
+	f.all[spec.ID] = i
+	if spec.Artifact == "exits" {
+		i.end("exit status 3")
+	}
+	return i.instance(), nil
+}
+
+func (f *fakeInstances) Find(_ context.Context, id string) (Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, ok := f.all[id]
+	if !ok {
+		return Instance{}, fault.New(fault.NotFound, "there is no instance %s", id)
+	}
+	select {
+	case <-i.exited:
+		return Instance{}, fault.New(fault.NotFound, "instance %s ended: %s", id, i.reason())
+	default:
+		return i.instance(), nil
+	}
+}
+
+func (f *fakeInstances) Exited(id string) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i, ok := f.all[id]; ok {
+		return i.exited
+	}
+	gone := make(chan struct{})
+	close(gone)
+	return gone
+}
+
+func (f *fakeInstances) Stop(_ context.Context, id string, _ time.Duration) error {
+	f.mu.Lock()
+	i := f.all[id]
+	delete(f.all, id)
+	f.mu.Unlock()
+	if i != nil {
+		i.end("stopped")
+	}
+	return nil
+}
+
+func (f *fakeInstances) list() []*fakeInstance {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []*fakeInstance
+	for _, i := range f.all {
+		out = append(out, i)
+	}
+	return out
+}
+
+// running lists the artifacts of what runs.
+func (f *fakeInstances) running() string {
+	var out []string
+	for _, i := range f.list() {
+		out = append(out, i.artifact)
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+func (i *fakeInstance) instance() Instance {
+	return Instance{ID: i.id, Address: i.server.Listener.Addr().String(), PID: 1}
+}
+
+// end is the process ending: connections break, nothing listens any more.
+func (i *fakeInstance) end(why string) {
+	i.once.Do(func() {
+		i.mu.Lock()
+		i.why = why
+		i.mu.Unlock()
+		close(i.exited)
+		i.server.CloseClientConnections()
+		i.server.Close()
+	})
+}
+
+func (i *fakeInstance) reason() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.why
+}
+
+func (i *fakeInstance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/healthz" {
+		if i.artifact == "sick" || i.sick.Load() {
+			http.Error(w, "no database", http.StatusServiceUnavailable)
+		}
+		return
+	}
+	n := i.requests.Add(1)
+	if i.artifact == "broken" || i.artifact == "fifth" && n%5 == 0 {
+		http.Error(w, "oops", http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintf(w, "%s %s", i.artifact, i.env["A"])
+}
+
+// fakeEdge is a load balancer with nothing but what a release relies on.
+type fakeEdge struct {
+	server    *httptest.Server
+	transport *http.Transport
+	mu        sync.Mutex
+	services  map[string]edge.Service
+	counts    map[string]map[string]edge.Counts
+	inFlight  map[string]int64
+	down      bool
+	sets      int
+}
+
+func newFakeEdge(t *testing.T) *fakeEdge {
+	e := &fakeEdge{transport: &http.Transport{DisableKeepAlives: true},
+		services: map[string]edge.Service{}, counts: map[string]map[string]edge.Counts{}, inFlight: map[string]int64{}}
+	e.server = httptest.NewServer(e)
+	t.Cleanup(e.server.Close)
+	return e
+}
+
+var errEdgeDown = errors.New("the edge does not answer")
+
+func (e *fakeEdge) SetService(_ context.Context, s edge.Service) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.down {
+		return errEdgeDown
+	}
+	sum := 0.0
+	for _, a := range s.Arms {
+		sum += a.Weight
+		if a.Weight > 0 && !slices.ContainsFunc(a.Instances, func(i edge.Instance) bool { return !i.Draining }) {
+			return fmt.Errorf("arm %s has a weight and no instance", a.Name)
+		}
+	}
+	if sum < 0.999 || sum > 1.001 {
+		return fmt.Errorf("weights sum to %v", sum)
+	}
+	e.sets++
+	e.services[s.Name] = s
+	return nil
+}
+
+func (e *fakeEdge) RemoveService(_ context.Context, name string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.down {
+		return errEdgeDown
+	}
+	delete(e.services, name)
+	return nil
+}
+
+func (e *fakeEdge) Stats(context.Context) (edge.Stats, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := edge.Stats{Services: map[string]map[string]edge.Counts{}, InFlight: map[string]int64{}}
+	if e.down {
+		return s, errEdgeDown
+	}
+	for name, arms := range e.counts {
+		s.Services[name] = map[string]edge.Counts{}
+		for arm, c := range arms {
+			s.Services[name][arm] = c
+		}
+	}
+	for id, n := range e.inFlight {
+		s.InFlight[id] = n
+	}
+	return s, nil
+}
+
+func (e *fakeEdge) setDown(down bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.down = down
+}
+
+func (e *fakeEdge) routed() (edge.Service, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s, ok := e.services["local/api"]
+	return s, ok
+}
+
+func (e *fakeEdge) seen(arm string) edge.Counts {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counts["local/api"][arm]
+}
+
+// pick draws the arm by a coin and an instance of it.
+func (e *fakeEdge) pick() (arm string, i edge.Instance, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	coin := rand.Float64()
+	for _, a := range e.services["local/api"].Arms {
+		coin -= a.Weight
+		ready := slices.DeleteFunc(slices.Clone(a.Instances), func(i edge.Instance) bool { return i.Draining })
+		if coin >= 0 || len(ready) == 0 {
+			continue
+		}
+		i = ready[rand.IntN(len(ready))]
+		e.inFlight[i.ID]++
+		return a.Name, i, true
+	}
+	return "", i, false
+}
+
+func (e *fakeEdge) count(arm string, i edge.Instance, bad bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.inFlight[i.ID]--
+	if e.counts["local/api"] == nil {
+		e.counts["local/api"] = map[string]edge.Counts{}
+	}
+	c := e.counts["local/api"][arm]
+	c.Requests++
+	if bad {
+		c.Bad++
+	}
+	e.counts["local/api"][arm] = c
+}
+
+func (e *fakeEdge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	arm, i, ok := e.pick()
+	if !ok {
+		http.Error(w, "no instance", http.StatusServiceUnavailable)
+		return
+	}
+	status := http.StatusBadGateway
+	defer func() { e.count(arm, i, status >= 500) }()
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", i.Address, ""
+	answer, err := e.transport.RoundTrip(out)
+	if err != nil {
+		http.Error(w, err.Error(), status)
+		return
+	}
+	defer answer.Body.Close()
+	status = answer.StatusCode
+	w.WriteHeader(status)
+	_, _ = io.Copy(w, answer.Body)
+}
+
+// get asks the service through the edge.
+func (w *world) get() (int, string) {
+	answer, err := http.Get(w.edge.server.URL + "/")
+	if err != nil {
+		w.t.Fatalf("ask the edge: %v", err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		w.t.Fatalf("read the answer: %v", err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+// load asks steadily until the returned function is called, which gives how
+// many answers were good and bad.
+func (w *world) load(pace time.Duration) func() (good, bad int64) {
+	var g, b atomic.Int64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(pace)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			answer, err := http.Get(w.edge.server.URL + "/")
+			if err != nil {
+				b.Add(1)
+				continue
+			}
+			answer.Body.Close()
+			if answer.StatusCode == http.StatusOK {
+				g.Add(1)
+			} else {
+				b.Add(1)
+			}
+		}
+	}()
+	var once sync.Once
+	end := func() (int64, int64) {
+		once.Do(func() { close(stop) })
+		<-done
+		return g.Load(), b.Load()
+	}
+	w.t.Cleanup(func() { end() })
+	return end
+}
+
+func listening(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
+type eventLog struct {
+	mu  sync.Mutex
+	all []Event
+}
+
+func (l *eventLog) add(e Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, e)
+}
+
+func (l *eventLog) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lines []string
+	for _, e := range l.all {
+		lines = append(lines, e.Kind+": "+e.Message)
+	}
+	return strings.Join(lines, "\n")
+}
