@@ -138,7 +138,7 @@ type Detail struct {
 
 // Target is the part of a resource that a Detail speaks of.
 type Target struct {
-	Attribute           string     `json:"Attribute"` // Properties, DeletionPolicy, UpdateReplacePolicy
+	Attribute           string     `json:"Attribute"` // Properties, Type, DeletionPolicy, UpdateReplacePolicy
 	Name                string     `json:"Name,omitempty"`
 	RequiresRecreation  Recreation `json:"RequiresRecreation"`
 	Path                string     `json:"Path,omitempty"`

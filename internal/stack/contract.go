@@ -34,7 +34,10 @@ const (
 type Handler interface {
 	// Check judges a desired resource before anything is done: wrong
 	// properties (fault.Invalid) or a missing program (fault.Unavailable,
-	// with a hint how to install it). It changes nothing.
+	// with a hint how to install it). It changes nothing. When planning, r has
+	// no Token yet, and KnownAfterApply stands where a value is not known; such
+	// a value is not judged. It is asked again before Create and Update, with
+	// everything known.
 	Check(ctx context.Context, r Request) error
 	// Create makes the resource and returns when it is ready. It is
 	// idempotent by r.Token: what an earlier call with that token began is

@@ -76,7 +76,9 @@ func (p *planner) attribute(ref template.Reference) {
 		names = append(names, strings.ReplaceAll(fact, "/", "."))
 	}
 	d := p.diags.Errorf(ref.Pos, "Resource type %s does not support attribute {%s}.", typ, ref.Attribute)
-	d.Hint = didYouMean(ref.Attribute, names)
+	if d.Hint = didYouMean(ref.Attribute, names); d.Hint == "" {
+		d.Severity = diag.Warning // some types give their properties too, which the registry does not say
+	}
 	if len(facts.ReadOnly) <= 12 {
 		d.Allowed = strings.ReplaceAll(strings.Join(facts.ReadOnly, ", "), "/", ".")
 	}

@@ -125,11 +125,8 @@ func (p *planner) resource(id string) {
 	before := p.shownBefore(id, physical)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
-	if len(c.Details) == 0 && physical.Type == r.Type {
+	if len(c.Details) == 0 {
 		return
-	}
-	if physical.Type != r.Type {
-		c.Replacement, c.Scope = ReplaceTrue, append(c.Scope, "Type")
 	}
 	if c.Replacement != ReplaceFalse {
 		c.PolicyAction = "ReplaceAnd" + orDelete(physical.UpdateReplacePolicy)
@@ -196,6 +193,7 @@ type comparison struct {
 // details compares the properties and policies of a resource that exists.
 func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 	facts, _ := p.types.Type(c.Type)
+	c.attribute("Type", physical.Type, c.Type, Always)
 	names := maps.Clone(x.before)
 	if names == nil {
 		names = map[string]any{}
@@ -220,8 +218,8 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 		c.Replacement = replacement(c.Replacement, d)
 	}
 	r := p.after.t.Resources[c.LogicalID]
-	c.policy("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy)
-	c.policy("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy)
+	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, Never)
+	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, Never)
 }
 
 func changeType(had, has bool) string {
@@ -234,12 +232,13 @@ func changeType(had, has bool) string {
 	return Modify
 }
 
-func (c *ResourceChange) policy(attribute, before, after string) {
+// attribute compares an attribute of a resource that is no property.
+func (c *ResourceChange) attribute(attribute, before, after string, recreation Recreation) {
 	if before == after {
 		return
 	}
 	d := Detail{Evaluation: "Static", ChangeSource: "DirectModification",
-		Target: Target{Attribute: attribute, RequiresRecreation: Never, AttributeChangeType: changeType(before != "", after != "")}}
+		Target: Target{Attribute: attribute, RequiresRecreation: recreation, AttributeChangeType: changeType(before != "", after != "")}}
 	if before != "" {
 		d.Target.BeforeValue = before
 	}
@@ -247,6 +246,7 @@ func (c *ResourceChange) policy(attribute, before, after string) {
 		d.Target.AfterValue = after
 	}
 	c.Details, c.Scope = append(c.Details, d), append(c.Scope, attribute)
+	c.Replacement = replacement(c.Replacement, d)
 }
 
 // replacement adds one detail to what is known of a resource's replacement.

@@ -30,7 +30,7 @@ func (t *Template) References(v *Value, conditions map[string]bool) []Reference 
 	return found
 }
 
-// Parameters gives the names of the parameters that a value refers to.
+// ParametersOf gives the names of the parameters that a value refers to.
 func (t *Template) ParametersOf(v *Value, conditions map[string]bool) []string {
 	var found []string
 	walk(v, conditions, func(f *Value) {

@@ -82,8 +82,8 @@ func (p *parser) parameterAttribute(d *Parameter, a pair) {
 		}
 	case "AllowedPattern":
 		pattern, err := regexp.Compile("^(?:" + p.scalar(a) + ")$")
-		if err != nil {
-			p.diags.Errorf(p.pos(a.value), "AllowedPattern is not a regular expression: %v", err)
+		if err != nil { // CloudFormation takes Java's, which has more
+			p.diags.Warnf(p.pos(a.value), "AllowedPattern cannot be checked here: %v", err).Hint = "values of " + d.Name + " are taken unchecked"
 			return
 		}
 		d.AllowedPattern = pattern

@@ -219,8 +219,8 @@ func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Va
 	}
 	plain := *n
 	plain.Tag, plain.Style = "", n.Style&^yaml.TaggedStyle
-	if n.Kind == yaml.ScalarNode {
-		plain.Tag = "!!str"
+	if n.Kind == yaml.ScalarNode { // a name such as On is no boolean here
+		plain.Tag, plain.Style = "!!str", yaml.DoubleQuotedStyle
 	}
 	return r.call(name, r.pos(n), &plain, conditions, depth)
 }

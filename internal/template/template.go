@@ -219,6 +219,7 @@ func (p *parser) resourceAttribute(r *Resource, a pair) {
 		r.UpdateReplacePolicy = p.oneOf(a, "Delete", "Retain", "Snapshot")
 	case "CreationPolicy", "UpdatePolicy":
 		p.diags.Errorf(a.pos, "attribute %s is not supported yet", a.key)
+	case "Version": // of a custom resource's provider; it changes nothing here
 	default:
 		d := p.diags.Errorf(a.pos, "Invalid template resource property '%s'", a.key)
 		d.Hint = didYouMean(a.key, resourceKeys)
