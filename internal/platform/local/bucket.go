@@ -1,0 +1,282 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"makeitso/internal/fault"
+)
+
+// bucket makes AWS::S3::Bucket.
+type bucket struct{ p *Platform }
+
+var validBucket = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
+func (h bucket) check(_ context.Context, r *resource) error {
+	name := r.text("BucketName")
+	if name != "" && !unknown(name) && !validBucket.MatchString(name) {
+		return r.invalid("BucketName", "%q is not 3 to 63 small letters, digits, '.' and '-'", name)
+	}
+	return h.unclaimed(r)
+}
+
+// unclaimed refuses a name that another bucket of this environment has.
+func (h bucket) unclaimed(r *resource) error {
+	all, err := h.p.complete("AWS::S3::Bucket")
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if other.Token != r.Token && other.PhysicalID == r.text("BucketName") {
+			return fault.New(fault.Conflict, "%s: the bucket name %s belongs to %s", r.name(), other.PhysicalID, other.name()).
+				WithHint("choose another BucketName, or leave it out and let one be generated")
+		}
+	}
+	return nil
+}
+
+func (h bucket) make(ctx context.Context, r *resource) error {
+	if err := h.unclaimed(r); err != nil {
+		return err
+	}
+	c, err := h.p.runStore(ctx)
+	if err != nil {
+		return err
+	}
+	name := r.text("BucketName")
+	if name == "" {
+		name = strings.ToLower(r.generatedName(63))
+	}
+	client := storeClient(c)
+	_, err = client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
+	var mine *types.BucketAlreadyOwnedByYou
+	if err != nil && !errors.As(err, &mine) {
+		return fault.Wrap(fault.Failed, err, "create bucket %s", name)
+	}
+	r.PhysicalID = name
+	if err := h.configure(ctx, client, r); err != nil {
+		return err
+	}
+	if err := h.p.applyPolicy(ctx, r, nil); err != nil {
+		return err
+	}
+	domain := fmt.Sprintf("%s.%s:%d", name, storeDomain, c.Port)
+	r.Attributes = map[string]any{
+		"Arn":                 "arn:aws:s3:::" + name,
+		"DomainName":          domain,
+		"RegionalDomainName":  domain,
+		"DualStackDomainName": domain,
+		"WebsiteURL":          fmt.Sprintf("http://%s.%s:%d", name, websiteDomain, c.WebsitePort),
+	}
+	return nil
+}
+
+// configure puts versioning and the website in force; what else a bucket can
+// declare is kept and has no effect on this machine.
+func (h bucket) configure(ctx context.Context, client *s3.Client, r *resource) error {
+	status := types.BucketVersioningStatus(textIn(r.Properties["VersioningConfiguration"], "Status"))
+	if status != "" {
+		_, err := client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
+			Bucket: &r.PhysicalID, VersioningConfiguration: &types.VersioningConfiguration{Status: status},
+		})
+		if err != nil {
+			return fault.Wrap(fault.Failed, err, "set the versioning of bucket %s", r.PhysicalID)
+		}
+	}
+	website, declared := r.Properties["WebsiteConfiguration"]
+	if !declared {
+		_, err := client.DeleteBucketWebsite(ctx, &s3.DeleteBucketWebsiteInput{Bucket: &r.PhysicalID})
+		if err != nil {
+			return fault.Wrap(fault.Failed, err, "take the website of bucket %s away", r.PhysicalID)
+		}
+		return nil
+	}
+	config := &types.WebsiteConfiguration{}
+	if index := textIn(website, "IndexDocument"); index != "" {
+		config.IndexDocument = &types.IndexDocument{Suffix: &index}
+	}
+	if page := textIn(website, "ErrorDocument"); page != "" {
+		config.ErrorDocument = &types.ErrorDocument{Key: &page}
+	}
+	_, err := client.PutBucketWebsite(ctx, &s3.PutBucketWebsiteInput{Bucket: &r.PhysicalID, WebsiteConfiguration: config})
+	if err != nil {
+		return fault.Wrap(fault.Failed, err, "set the website of bucket %s", r.PhysicalID)
+	}
+	return nil
+}
+
+func (h bucket) read(_ context.Context, _ *resource) error { return h.p.storeAlive() }
+
+func (h bucket) remove(ctx context.Context, r *resource) error {
+	if r.PhysicalID == "" {
+		// It was never created under a name that is written down, but may
+		// have been under the one it would have got.
+		r.PhysicalID = r.text("BucketName")
+		if r.PhysicalID == "" {
+			r.PhysicalID = strings.ToLower(r.generatedName(63))
+		}
+		if h.unclaimed(r) != nil {
+			return nil
+		}
+	}
+	if _, err := h.p.storeConfig(); fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	c, err := h.p.runStore(ctx)
+	if err != nil {
+		return err
+	}
+	content := h.p.bucketOf(c, r.PhysicalID)
+	if h.p.o.ForceDelete {
+		if err := content.empty(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = content.client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
+	switch code := storeCode(err); {
+	case code == "BucketNotEmpty" || code == "VersionedBucketNotEmpty":
+		return fault.New(fault.Conflict, "bucket %s of %s is not empty", r.PhysicalID, r.name()).
+			WithHint("empty it first, or remove the whole environment with everything in it: makeitso destroy")
+	case err != nil && code != "NoSuchBucket":
+		return fault.Wrap(fault.Failed, err, "delete bucket %s", r.PhysicalID)
+	}
+	return h.p.stopStoreIfEmpty(ctx, r.Token)
+}
+
+// bucketPolicy makes AWS::S3::BucketPolicy.
+type bucketPolicy struct{ p *Platform }
+
+func (h bucketPolicy) check(_ context.Context, r *resource) error {
+	if unknown(r.Properties["PolicyDocument"]) {
+		return nil
+	}
+	if _, isObject := r.Properties["PolicyDocument"].(map[string]any); !isObject {
+		return r.invalid("PolicyDocument", "is not a policy document")
+	}
+	return nil
+}
+
+func (h bucketPolicy) make(ctx context.Context, r *resource) error {
+	on, err := h.bucket(r)
+	if err != nil {
+		return err
+	}
+	r.PhysicalID, r.Attributes = on.PhysicalID, map[string]any{}
+	return h.p.applyPolicy(ctx, on, r)
+}
+
+// bucket finds the bucket that a policy is about.
+func (h bucketPolicy) bucket(r *resource) (*resource, error) {
+	all, err := h.p.complete("AWS::S3::Bucket")
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range all {
+		if b.PhysicalID == r.text("Bucket") {
+			return b, nil
+		}
+	}
+	return nil, r.invalid("Bucket", "%q is no bucket of environment %s", r.text("Bucket"), h.p.env)
+}
+
+func (h bucketPolicy) read(context.Context, *resource) error { return nil }
+
+func (h bucketPolicy) remove(ctx context.Context, r *resource) error {
+	on, err := h.bucket(r)
+	if fault.Is(err, fault.Invalid) {
+		return nil // the bucket is gone, and its policy with it
+	}
+	if err != nil {
+		return err
+	}
+	gone := *r
+	gone.Properties = nil
+	return h.p.applyPolicy(ctx, on, &gone)
+}
+
+// applyPolicy gives a bucket the policy that its own access control and its
+// policy resource make together; changed takes the place of the one written
+// down with its token.
+func (p *Platform) applyPolicy(ctx context.Context, on, changed *resource) error {
+	c, err := p.runStore(ctx)
+	if err != nil {
+		return err
+	}
+	policies, err := p.complete("AWS::S3::BucketPolicy")
+	if err != nil {
+		return err
+	}
+	statements := publicAccess(on)
+	if changed != nil {
+		statements = append(statements, publicStatements(changed)...)
+	}
+	for _, policy := range policies {
+		if policy.PhysicalID == on.PhysicalID && (changed == nil || policy.Token != changed.Token) {
+			statements = append(statements, publicStatements(policy)...)
+		}
+	}
+	client := storeClient(c)
+	if len(statements) == 0 {
+		_, err = client.DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: &on.PhysicalID})
+	} else {
+		document, encodeErr := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+		if encodeErr != nil {
+			return fmt.Errorf("encode the policy of bucket %s: %w", on.PhysicalID, encodeErr)
+		}
+		_, err = client.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: &on.PhysicalID, Policy: aws.String(string(document))})
+	}
+	if err != nil {
+		return fault.Wrap(fault.Failed, err, "set the policy of bucket %s", on.PhysicalID)
+	}
+	return nil
+}
+
+// publicAccess is the policy that stands for the canned access control of a
+// bucket.
+func publicAccess(r *resource) []any {
+	if r.text("AccessControl") != "PublicRead" {
+		return nil
+	}
+	return []any{map[string]any{
+		"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + r.PhysicalID + "/*",
+	}}
+}
+
+// publicStatements gives the statements of a policy that are about everybody
+// and hold without a condition. The others name principals of AWS, of which
+// there is only one here: this environment, which may do all. The edge reads
+// with its keys, as CloudFront would by such a statement.
+func publicStatements(r *resource) []any {
+	document, _ := r.Properties["PolicyDocument"].(map[string]any)
+	statements, isList := document["Statement"].([]any)
+	if !isList && document["Statement"] != nil {
+		statements = []any{document["Statement"]}
+	}
+	var public []any
+	for _, s := range statements {
+		statement, isObject := s.(map[string]any)
+		if !isObject || statement["Condition"] != nil {
+			continue
+		}
+		principal := statement["Principal"]
+		if principal == "*" || fmt.Sprint(principal) == "map[AWS:*]" || fmt.Sprint(principal) == "map[AWS:[*]]" {
+			public = append(public, s)
+		}
+	}
+	return public
+}
+
+// textIn gives the text under a key of a value that should be an object.
+func textIn(v any, key string) string {
+	object, _ := v.(map[string]any)
+	text, _ := object[key].(string)
+	return text
+}

@@ -1,0 +1,50 @@
+package local
+
+import (
+	"context"
+
+	"makeitso/internal/stack"
+)
+
+// kind is what the platform does with one type.
+type kind struct {
+	support stack.Support
+	maker   maker
+}
+
+// maker makes the resources of one type; handler adds what is the same for
+// all: finding again by token, state files, order.
+type maker interface {
+	// check judges properties. What other resources decide is
+	// stack.KnownAfterApply in a plan and must be let through.
+	check(ctx context.Context, r *resource) error
+	// make brings the resource to what r declares, whatever stands already,
+	// waits until it is ready, and sets its physical id and attributes.
+	make(ctx context.Context, r *resource) error
+	// read looks whether a complete resource is there: fault.Unavailable if it
+	// should run and does not.
+	read(ctx context.Context, r *resource) error
+	// remove takes away what make made, except the resource's own folder.
+	remove(ctx context.Context, r *resource) error
+}
+
+// allKinds is the table of types.
+func (p *Platform) allKinds() map[string]kind {
+	kinds := map[string]kind{
+		"AWS::ElastiCache::CacheCluster": {note("a redis-server or valkey-server of its own"), redis{p}},
+		"AWS::RDS::DBInstance":           {note("a PostgreSQL server of its own"), postgres{p}},
+		"AWS::S3::Bucket":                {note("a bucket of this environment's S3 server"), bucket{p}},
+		"AWS::S3::BucketPolicy":          {note("public access, on the S3 server"), bucketPolicy{p}},
+		"AWS::CloudFront::Distribution":  {note("served and cached by the edge"), distribution{p}},
+		"AWS::Route53::RecordSet":        {note("alias and CNAME records to a distribution: routed by host name at the edge"), recordSet{p}},
+		"AWS::Logs::LogGroup":            {note("a folder of log files"), logGroup{p}},
+	}
+	for name, m := range models() {
+		m.p = p
+		kinds[name] = kind{stack.Support{Level: stack.Modelled, Note: m.note}, m}
+	}
+	return kinds
+}
+
+// note is the support of a type that software runs for.
+func note(text string) stack.Support { return stack.Support{Level: stack.Real, Note: text} }

@@ -1,0 +1,211 @@
+package local
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"makeitso/internal/fault"
+)
+
+// model is a type that is checked and kept, and for which nothing runs. Its
+// Ref and attributes are patterns, expanded by expand.
+type model struct {
+	p          *Platform
+	note       string
+	ref        string
+	attributes map[string]string
+	lists      map[string][]string // attributes that are lists
+	cidr       bool                // CidrBlock must be a network
+}
+
+// models is the table of modelled types.
+func models() map[string]model {
+	return map[string]model{
+		"AWS::EC2::VPC": {
+			note: "all servers share this machine's loopback network", ref: "vpc-{hex17}", cidr: true,
+			attributes: map[string]string{
+				"VpcId": "{ref}", "CidrBlock": "{property CidrBlock}",
+				"DefaultSecurityGroup": "sg-{hex17 sg}", "DefaultNetworkAcl": "acl-{hex17 acl}",
+			},
+			lists: map[string][]string{"CidrBlockAssociations": {"vpc-cidr-assoc-{hex17 cidr}"}, "Ipv6CidrBlocks": {}},
+		},
+		"AWS::EC2::Subnet": {
+			note: "part of a modelled VPC", ref: "subnet-{hex17}", cidr: true,
+			attributes: map[string]string{
+				"SubnetId": "{ref}", "VpcId": "{property VpcId}", "CidrBlock": "{property CidrBlock}",
+				"AvailabilityZone": "{zone}", "NetworkAclAssociationId": "aclassoc-{hex17 acl}",
+			},
+			lists: map[string][]string{"Ipv6CidrBlocks": {}},
+		},
+		"AWS::EC2::SecurityGroup": {
+			note: "no packet is filtered on loopback", ref: "sg-{hex17}",
+			attributes: map[string]string{"GroupId": "{ref}", "Id": "{ref}", "VpcId": "{property VpcId}"},
+		},
+		"AWS::EC2::SecurityGroupIngress": {note: "no packet is filtered on loopback", ref: "sgr-{hex17}", attributes: map[string]string{"Id": "{ref}"}},
+		"AWS::EC2::SecurityGroupEgress":  {note: "no packet is filtered on loopback", ref: "sgr-{hex17}", attributes: map[string]string{"Id": "{ref}"}},
+		"AWS::EC2::InternetGateway": {
+			note: "part of a modelled VPC", ref: "igw-{hex17}", attributes: map[string]string{"InternetGatewayId": "{ref}"},
+		},
+		"AWS::EC2::VPCGatewayAttachment": {
+			note: "part of a modelled VPC", ref: "IGW|{property VpcId}", attributes: map[string]string{"AttachmentType": "IGW"},
+		},
+		"AWS::EC2::RouteTable": {note: "part of a modelled VPC", ref: "rtb-{hex17}", attributes: map[string]string{"RouteTableId": "{ref}"}},
+		"AWS::EC2::Route": {
+			note: "part of a modelled VPC", ref: "{property RouteTableId}|{property DestinationCidrBlock}",
+			attributes: map[string]string{"CidrBlock": "{property DestinationCidrBlock}"},
+		},
+		"AWS::EC2::SubnetRouteTableAssociation": {note: "part of a modelled VPC", ref: "rtbassoc-{hex17}", attributes: map[string]string{"Id": "{ref}"}},
+		"AWS::IAM::Role": {
+			note: "nothing is denied on this machine", ref: "{name RoleName 64}",
+			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:role{path}{ref}", "RoleId": "AROA{id17}"},
+		},
+		"AWS::IAM::Policy": {note: "nothing is denied on this machine", ref: "{name - 128}", attributes: map[string]string{"Id": "{ref}"}},
+		"AWS::IAM::ManagedPolicy": {
+			note: "nothing is denied on this machine", ref: "arn:aws:iam::{account}:policy{path}{name ManagedPolicyName 128}",
+			attributes: map[string]string{
+				"PolicyArn": "{ref}", "PolicyId": "ANPA{id17}", "DefaultVersionId": "v1", "IsAttachable": "true",
+				"AttachmentCount": "0", "PermissionsBoundaryUsageCount": "0",
+			},
+		},
+		"AWS::IAM::InstanceProfile": {
+			note: "nothing is denied on this machine", ref: "{name InstanceProfileName 128}",
+			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:instance-profile{path}{ref}"},
+		},
+		"AWS::IAM::User": {
+			note: "nothing is denied on this machine", ref: "{name UserName 64}",
+			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:user{path}{ref}"},
+		},
+		"AWS::IAM::Group": {
+			note: "nothing is denied on this machine", ref: "{name GroupName 128}",
+			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:group{path}{ref}"},
+		},
+		"AWS::KMS::Key": {
+			note: "nothing is encrypted with it", ref: "{uuid}",
+			attributes: map[string]string{"Arn": "arn:aws:kms:{region}:{account}:key/{ref}", "KeyId": "{ref}"},
+		},
+		"AWS::KMS::Alias": {note: "the name of a modelled key", ref: "{property AliasName}"},
+		"AWS::CloudFormation::WaitConditionHandle": {
+			note: "nothing can signal it", ref: "https://cloudformation-waitcondition-{region}.s3.amazonaws.com/{hex17}", attributes: map[string]string{"Id": "{ref}"},
+		},
+		"AWS::ElastiCache::SubnetGroup": {note: "part of a modelled VPC", ref: "{lower CacheSubnetGroupName 255}"},
+		"AWS::ElastiCache::ParameterGroup": {
+			note: "the server keeps its own settings", ref: "{lower CacheParameterGroupName 255}",
+			attributes: map[string]string{"CacheParameterGroupName": "{ref}"},
+		},
+		"AWS::RDS::DBSubnetGroup": {note: "part of a modelled VPC", ref: "{lower DBSubnetGroupName 255}"},
+		"AWS::RDS::DBParameterGroup": {
+			note: "the server keeps its own settings", ref: "{lower DBParameterGroupName 255}",
+			attributes: map[string]string{"DBParameterGroupName": "{ref}"},
+		},
+		"AWS::CloudFront::OriginAccessControl": {
+			note: "the edge signs with the environment's keys", ref: "E{id13}", attributes: map[string]string{"Id": "{ref}"},
+		},
+		"AWS::Route53::HostedZone": {
+			note: "its records are routed by host name at the edge", ref: "Z{id17}",
+			attributes: map[string]string{"Id": "{ref}"},
+			lists:      map[string][]string{"NameServers": {"ns-1.{property Name}", "ns-2.{property Name}"}},
+		},
+	}
+}
+
+func (m model) check(_ context.Context, r *resource) error {
+	cidr := r.text("CidrBlock")
+	if !m.cidr || cidr == "" || unknown(cidr) {
+		return nil
+	}
+	if _, err := netip.ParsePrefix(cidr); err != nil {
+		return r.invalid("CidrBlock", "%q is not a network such as 10.0.0.0/16", cidr)
+	}
+	return nil
+}
+
+func (m model) make(_ context.Context, r *resource) error {
+	var err error
+	if r.PhysicalID, err = m.expand(m.ref, r); err != nil {
+		return err
+	}
+	r.Attributes = map[string]any{}
+	for name, pattern := range m.attributes {
+		if r.Attributes[name], err = m.expand(pattern, r); err != nil {
+			return err
+		}
+	}
+	for name, patterns := range m.lists {
+		list := []any{}
+		for _, pattern := range patterns {
+			text, err := m.expand(pattern, r)
+			if err != nil {
+				return err
+			}
+			list = append(list, text)
+		}
+		r.Attributes[name] = list
+	}
+	return nil
+}
+
+func (m model) read(context.Context, *resource) error   { return nil }
+func (m model) remove(context.Context, *resource) error { return nil }
+
+// expand replaces each {word …} of a pattern by what value says.
+func (m model) expand(pattern string, r *resource) (string, error) {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(pattern, "{")
+		b.WriteString(before)
+		if !found {
+			return b.String(), nil
+		}
+		words, after, closed := strings.Cut(rest, "}")
+		value, known := m.value(strings.Fields(words), r)
+		if !closed || !known {
+			return "", fault.New(fault.Internal, "the pattern %q of type %s has an unknown part", pattern, r.Type)
+		}
+		b.WriteString(value)
+		pattern = after
+	}
+}
+
+// value is what the words of one part of a pattern stand for. Generated
+// values belong to the resource's token and never change.
+func (m model) value(words []string, r *resource) (value string, known bool) {
+	words = append(words, "", "")[:max(len(words), 2)]
+	switch words[0] {
+	case "ref":
+		return r.PhysicalID, true
+	case "hex17":
+		return digits(r.Token, words[1], 17), true
+	case "id17":
+		return strings.ToUpper(digits(r.Token, "id", 17)), true
+	case "id13":
+		return strings.ToUpper(digits(r.Token, "id", 13)), true
+	case "uuid":
+		d := digits(r.Token, "uuid", 32)
+		return d[:8] + "-" + d[8:12] + "-4" + d[13:16] + "-8" + d[17:20] + "-" + d[20:], true
+	case "property":
+		return r.text(words[1]), true
+	case "name", "lower":
+		limit, isNumber := number(words[len(words)-1])
+		name := r.declaredOr(words[1], limit)
+		if words[0] == "lower" {
+			name = strings.ToLower(name)
+		}
+		return name, isNumber
+	case "path":
+		if path := r.text("Path"); path != "" {
+			return path, true
+		}
+		return "/", true
+	case "zone":
+		if zone := r.text("AvailabilityZone"); zone != "" {
+			return zone, true
+		}
+		return m.p.o.Region + "a", true
+	case "region":
+		return m.p.o.Region, true
+	case "account":
+		return m.p.o.Account, true
+	}
+	return "", false
+}

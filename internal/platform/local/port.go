@@ -1,0 +1,85 @@
+package local
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+
+	"makeitso/internal/fault"
+)
+
+// Ports are taken from below the range that systems give to outgoing
+// connections, so that a server finds its own port free after a restart.
+const (
+	firstPort = 20000
+	lastPort  = 31999
+)
+
+// freePort gives a loopback port that nothing listens on and for which taken
+// is false.
+func freePort(taken func(port int) bool) (int, error) {
+	const span = lastPort - firstPort + 1
+	start := rand.IntN(span)
+	for i := range span {
+		port := firstPort + (start+i)%span
+		if taken(port) {
+			continue
+		}
+		l, err := net.Listen("tcp", loopback(port))
+		if err != nil {
+			continue // somebody has it
+		}
+		if err := l.Close(); err != nil {
+			return 0, fmt.Errorf("look for a free port: %w", err)
+		}
+		return port, nil
+	}
+	return 0, fault.New(fault.Unavailable, "no port between %d and %d is free", firstPort, lastPort).
+		WithHint("stop programs that listen there: ss -ltnp")
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// claimPort gives r a port of its own and writes it down, once.
+func (p *Platform) claimPort(r *resource) error {
+	if r.Port != 0 {
+		return nil
+	}
+	p.ports.Lock()
+	defer p.ports.Unlock()
+	taken, err := p.takenPorts()
+	if err != nil {
+		return err
+	}
+	if r.Port, err = freePort(taken); err != nil {
+		return fmt.Errorf("choose a port for %s: %w", r.name(), err)
+	}
+	return p.save(r)
+}
+
+// takenPorts knows the ports of this environment, also of servers that do not
+// run now.
+func (p *Platform) takenPorts() (func(int) bool, error) {
+	all, err := p.resources()
+	if err != nil {
+		return nil, err
+	}
+	taken := map[int]bool{}
+	for _, r := range all {
+		taken[r.Port] = true
+	}
+	instances, err := p.instancePorts()
+	if err != nil {
+		return nil, err
+	}
+	for _, port := range instances {
+		taken[port] = true
+	}
+	store, err := p.storeConfig()
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	taken[store.Port], taken[store.WebsitePort] = true, true
+	return func(port int) bool { return taken[port] }, nil
+}

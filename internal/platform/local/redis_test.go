@@ -1,0 +1,164 @@
+package local
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+	"makeitso/internal/stack/stacktest"
+	"makeitso/internal/testneed"
+)
+
+func redisProperties() map[string]any {
+	return map[string]any{"Engine": "redis", "CacheNodeType": "cache.t4g.micro", "NumCacheNodes": 1}
+}
+
+// ask sends one command to a Redis and gives the first line of the answer.
+func ask(t *testing.T, made stack.Result, command string) string {
+	t.Helper()
+	address := net.JoinHostPort(attribute(t, made, "RedisEndpoint.Address"), attribute(t, made, "RedisEndpoint.Port"))
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	words := strings.Fields(command)
+	fmt.Fprintf(conn, "*%d\r\n", len(words))
+	for _, word := range words {
+		fmt.Fprintf(conn, "$%d\r\n%s\r\n", len(word), word)
+	}
+	reader := bufio.NewReader(conn)
+	answer, err := reader.ReadString('\n')
+	if err == nil && strings.HasPrefix(answer, "$") && answer != "$-1\r\n" {
+		answer, err = reader.ReadString('\n')
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(answer)
+}
+
+// killServer kills the server of a token and waits until it is gone.
+func killServer(t *testing.T, p *Platform, token string) {
+	t.Helper()
+	running, err := p.keeper.Find(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(running.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-running.Exited()
+}
+
+func TestRedisContract(t *testing.T) {
+	testneed.Program(t, "redis-server", "apt-get install redis-server")
+	p := newPlatform(t, Options{})
+	larger := redisProperties()
+	larger["CacheNodeType"] = "cache.m7g.large"
+	invalid := redisProperties()
+	invalid["Engine"] = "memcached"
+	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
+	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
+		Name: "redis", Request: r, Update: larger, Invalid: invalid,
+		Count: func(t *testing.T) int { return len(processesOf(t, p.folder(requested(r)))) + redisCount(t, p, r.Token) },
+	})
+}
+
+// redisCount is 1 if the server of token runs; a redis-server shows its
+// address, not its arguments, as its command line.
+func redisCount(t *testing.T, p *Platform, token string) int {
+	t.Helper()
+	all, err := p.keeper.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, running := range all {
+		if running.Name == token && running.Alive() {
+			n++
+		}
+	}
+	return n
+}
+
+func TestRedisKeepsDataAndAddressWhenKilled(t *testing.T) {
+	testneed.Program(t, "redis-server", "apt-get install redis-server")
+	p := newPlatform(t, Options{})
+	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
+	made := create(t, p, r)
+	if got := ask(t, made, "SET cart 7"); got != "+OK" {
+		t.Fatalf("SET: %s", got)
+	}
+	killServer(t, p, r.Token)
+	if _, err := handlerOf(t, p, r.Type).Read(t.Context(), r); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("read of a killed server: %v; want unavailable", err)
+	}
+	// As after a restart of makeitso: another platform on the same folder.
+	again, err := New("local", p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := again.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, made, "GET cart"); got != "7" {
+		t.Errorf("after a kill and Resume, GET cart gives %q; want 7", got)
+	}
+	before, err := again.keeper.Find(r.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := again.keeper.Find(r.Token); err != nil || after.PID != before.PID {
+		t.Errorf("Resume touched a server that ran: %v, %v", after, err)
+	}
+}
+
+func TestRedisThatCannotComeUpIsExplained(t *testing.T) {
+	testneed.Program(t, "redis-server", "apt-get install redis-server")
+	p := newPlatform(t, Options{})
+	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
+	create(t, p, r)
+	res, err := p.load(r.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	killServer(t, p, r.Token)
+	thief, err := net.Listen("tcp", loopback(res.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thief.Close()
+	err = p.Resume(t.Context())
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(res.Port)) {
+		t.Errorf("with its port taken: %v; want a failure that names port %d", err, res.Port)
+	}
+}
+
+func TestEmbeddedRedisAnnouncesItself(t *testing.T) {
+	var said []string
+	p := newPlatform(t, Options{
+		Path: []string{t.TempDir()}, DockerHost: "unix:///no/docker.sock", Embedded: true,
+		Announce: func(text string) { said = append(said, text) },
+	})
+	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
+	made := create(t, p, r)
+	if got := ask(t, made, "SET cart 7"); got != "+OK" {
+		t.Fatalf("SET: %s", got)
+	}
+	if got := ask(t, made, "GET cart"); got != "7" {
+		t.Errorf("GET cart gives %q; want 7", got)
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "data/Redis: a stand-in") {
+		t.Errorf("announced %q", said)
+	}
+}

@@ -1,0 +1,256 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+	"makeitso/internal/statefile"
+)
+
+// resource is what the platform keeps of one resource, in a file of its own
+// in the resource's folder.
+type resource struct {
+	Token      string         `json:"token"`
+	Type       string         `json:"type"`
+	Stack      string         `json:"stack"`
+	LogicalID  string         `json:"logicalId"`
+	PhysicalID string         `json:"physicalId,omitempty"`
+	Properties map[string]any `json:"properties,omitempty"`
+	Attributes map[string]any `json:"attributes,omitempty"`
+	// Complete is set when the resource was ready for the first time.
+	Complete bool `json:"complete,omitempty"`
+	// Port is the loopback port of its server, kept for ever.
+	Port int `json:"port,omitempty"`
+	// By is what serves it, decided once: its data belongs to that.
+	By backing `json:"by,omitempty"`
+	// Password is the one the server has now.
+	Password string `json:"password,omitempty"`
+}
+
+// name is what a user calls the resource.
+func (r *resource) name() string { return r.Stack + "/" + r.LogicalID }
+
+// text gives a property that is a string, "" if it is absent or another kind.
+func (r *resource) text(property string) string {
+	s, _ := r.Properties[property].(string)
+	return s
+}
+
+// invalid is a mistake in one property.
+func (r *resource) invalid(property, format string, args ...any) *fault.Error {
+	return fault.New(fault.Invalid, "%s (%s): %s %s", r.name(), r.Type, property, fmt.Sprintf(format, args...))
+}
+
+// folder is where everything of the resource lies.
+func (p *Platform) folder(r *resource) string { return filepath.Join(p.dir, "resources", r.Token) }
+
+func (p *Platform) save(r *resource) error {
+	if err := os.MkdirAll(p.folder(r), 0o700); err != nil {
+		return fmt.Errorf("make the folder of %s: %w", r.name(), err)
+	}
+	return statefile.Write(filepath.Join(p.folder(r), "resource.json"), r)
+}
+
+// load gives the resource of a token, fault.NotFound if nothing of it exists.
+func (p *Platform) load(token string) (*resource, error) {
+	r := &resource{Token: token}
+	err := statefile.Read(filepath.Join(p.folder(r), "resource.json"), r)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "no resource %s exists in environment %s", token, p.env)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read resource %s: %w", token, err)
+	}
+	return r, nil
+}
+
+// resources gives everything there is, by token.
+func (p *Platform) resources() ([]*resource, error) {
+	entries, err := os.ReadDir(filepath.Join(p.dir, "resources"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list resources: %w", err)
+	}
+	var all []*resource
+	for _, e := range entries {
+		r, err := p.load(e.Name())
+		if fault.Is(err, fault.NotFound) {
+			continue // its folder was being made or removed
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// complete gives the resources of a type that were ready once.
+func (p *Platform) complete(typ string) ([]*resource, error) {
+	all, err := p.resources()
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(r *resource) bool { return r.Type != typ || !r.Complete }), nil
+}
+
+// handler is the stack.Handler of one type.
+type handler struct {
+	p     *Platform
+	typ   string
+	maker maker
+}
+
+// requested is the resource that a request speaks of, as if it were new.
+func requested(r stack.Request) *resource {
+	return &resource{
+		Token: r.Token, Type: r.Type, Stack: r.Stack, LogicalID: r.LogicalID,
+		PhysicalID: r.PhysicalID, Properties: r.Properties,
+	}
+}
+
+func (h *handler) Check(ctx context.Context, r stack.Request) error {
+	res := requested(r)
+	facts, _ := stack.Registry().Type(h.typ)
+	for _, property := range facts.Required {
+		if _, given := r.Properties[property]; !given {
+			return res.invalid(property, "is required and missing")
+		}
+	}
+	return h.maker.check(ctx, res)
+}
+
+func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return stack.Result{}, context.Cause(ctx)
+	}
+	res, err := h.p.load(r.Token)
+	if fault.Is(err, fault.NotFound) {
+		res = requested(r)
+		// Written before anything is made, so that Delete finds what a
+		// failed or killed Create left.
+		err = h.p.save(res)
+	}
+	if err != nil {
+		return stack.Result{}, err
+	}
+	res.Properties = r.Properties
+	return h.finish(ctx, res)
+}
+
+func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
+	res, err := h.p.load(r.Token)
+	if err != nil {
+		return stack.Result{}, err
+	}
+	if !res.Complete {
+		return stack.Result{}, fault.New(fault.NotFound, "%s was begun and never came to be", res.name())
+	}
+	if err := h.maker.read(ctx, res); err != nil {
+		return stack.Result{}, err
+	}
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes, Properties: res.Properties}, nil
+}
+
+func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
+	res, err := h.p.load(r.Token)
+	if err != nil {
+		return stack.Result{}, err
+	}
+	res.Properties = r.Properties
+	return h.finish(ctx, res)
+}
+
+// finish makes what res declares and writes down that it is so.
+func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, error) {
+	if err := h.maker.make(ctx, res); err != nil {
+		return stack.Result{}, err
+	}
+	res.Complete = true
+	if err := h.p.save(res); err != nil {
+		return stack.Result{}, err
+	}
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announceSites(ctx, res)
+}
+
+func (h *handler) Delete(ctx context.Context, r stack.Request) error {
+	res, err := h.p.load(r.Token)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := h.maker.remove(ctx, res); err != nil {
+		return err
+	}
+	// The state file last: what is half removed must be found again.
+	if err := removeFolder(h.p.folder(res), "resource.json"); err != nil {
+		return fmt.Errorf("remove %s: %w", res.name(), err)
+	}
+	return h.p.announceSites(ctx, res)
+}
+
+// removeFolder removes a folder with all in it, the file called last at the end.
+func removeFolder(dir, last string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == last {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// announceSites tells of sites that a change of r may have changed.
+func (p *Platform) announceSites(ctx context.Context, r *resource) error {
+	isSite := r.Type == "AWS::CloudFront::Distribution" || r.Type == "AWS::Route53::RecordSet"
+	if !isSite || p.o.SitesChanged == nil {
+		return nil
+	}
+	if err := p.o.SitesChanged(ctx); err != nil {
+		return fmt.Errorf("put the sites in force: %w", err)
+	}
+	return nil
+}
+
+// unknown says whether a value is decided only when other resources exist.
+func unknown(v any) bool {
+	s, isText := v.(string)
+	return isText && strings.Contains(s, stack.KnownAfterApply)
+}
+
+// digits gives n hexadecimal digits that belong to this token and salt for ever.
+func digits(token, salt string, n int) string {
+	sum := sha256.Sum256([]byte(token + "\x00" + salt))
+	return hex.EncodeToString(sum[:])[:n]
+}
+
+// generatedName is the name of a resource whose template gives none:
+// stack, logical id and something unique, at most max letters.
+func (r *resource) generatedName(max int) string {
+	name := r.Stack + "-" + r.LogicalID
+	suffix := "-" + digits(r.Token, "name", 12)
+	return name[:min(len(name), max-len(suffix))] + suffix
+}
+
+// declaredOr gives the name declared by a property, or a generated one.
+func (r *resource) declaredOr(property string, max int) string {
+	return cmp.Or(r.text(property), r.generatedName(max))
+}

@@ -1,0 +1,117 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/process"
+)
+
+// startTime is how long a server may take until it answers.
+const startTime = 60 * time.Second
+
+// serve starts a server unless it runs, and waits until ready succeeds. A
+// server that does not come up is stopped again, and its last words are told.
+func (p *Platform) serve(ctx context.Context, spec process.Spec, ready func(context.Context) error) error {
+	running, err := p.keeper.Start(ctx, spec)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	err = awaitReady(ctx, running.Exited(), ready)
+	if err == nil {
+		return nil
+	}
+	// Not ctx: what does not work is to be stopped even if nobody waits.
+	stopping, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*stopTime)
+	defer stop()
+	if stopErr := running.Stop(stopping, stopTime); stopErr != nil {
+		return fmt.Errorf("%w; then stop it: %w", err, stopErr)
+	}
+	return err
+}
+
+// readyInterval is the time between two looks whether a server is ready.
+const readyInterval = 20 * time.Millisecond
+
+// awaitReady tries ready again and again until it succeeds, answers
+// fault.Failed for good, or the server has ended.
+func awaitReady(ctx context.Context, exited <-chan struct{}, ready func(context.Context) error) error {
+	tick := time.NewTicker(readyInterval)
+	defer tick.Stop()
+	for {
+		err := ready(ctx)
+		if err == nil || fault.Is(err, fault.Failed) {
+			return err
+		}
+		select {
+		case <-exited:
+			return fault.New(fault.Failed, "it ended before it was ready")
+		case <-ctx.Done():
+			return fault.Wrap(fault.Failed, err, "it was not ready in time")
+		case <-tick.C:
+		}
+	}
+}
+
+// stopServer stops the process of that name, if there is one.
+func (p *Platform) stopServer(ctx context.Context, name string) error {
+	running, err := p.keeper.Find(name)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return running.Stop(ctx, stopTime)
+}
+
+// alive looks whether the process of that name runs, fault.Unavailable if not.
+func (p *Platform) alive(r *resource) error {
+	running, err := p.keeper.Find(r.Token)
+	if err == nil && running.Alive() {
+		return nil
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return fault.New(fault.Unavailable, "the server of %s (%s) does not run", r.name(), r.PhysicalID).
+		WithHint("start what is missing, with its data: makeitso up")
+}
+
+// failedToStart explains why a resource's server does not come up.
+func failedToStart(r *resource, log string, err error) error {
+	f := fault.Wrap(fault.Failed, err, "start the server of %s on port %d", r.name(), r.Port)
+	if last := tail(log); last != "" {
+		return f.WithHint("its last words (%s):\n%s", log, last)
+	}
+	return f
+}
+
+// tail gives the last lines of a log, for people; "" if there are none.
+func tail(log string) string {
+	const most, lines = 4096, 5
+	f, err := os.Open(log)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > most {
+		if _, err := f.Seek(-most, io.SeekEnd); err != nil {
+			return ""
+		}
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return ""
+	}
+	last := strings.Split(string(bytes.TrimSpace(text)), "\n")
+	return strings.Join(last[max(0, len(last)-lines):], "\n")
+}

@@ -1,0 +1,282 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"makeitso/internal/edge"
+	"makeitso/internal/fault"
+)
+
+// distribution makes AWS::CloudFront::Distribution: a site of the edge.
+type distribution struct{ p *Platform }
+
+func (h distribution) check(_ context.Context, r *resource) error {
+	config, isObject := r.Properties["DistributionConfig"].(map[string]any)
+	if !isObject {
+		if unknown(r.Properties["DistributionConfig"]) {
+			return nil
+		}
+		return r.invalid("DistributionConfig", "is not an object")
+	}
+	if behaviors, _ := config["CacheBehaviors"].([]any); len(behaviors) > 0 {
+		return fault.New(fault.Unsupported, "%s: CacheBehaviors are not served on this machine", r.name()).
+			WithHint("take them out; everything is served from the origin of DefaultCacheBehavior")
+	}
+	origin, err := defaultOrigin(r)
+	if err != nil {
+		return err
+	}
+	if domain := origin["DomainName"]; !unknown(domain) {
+		if _, err := h.origin(r); err != nil {
+			return err
+		}
+	}
+	return h.unclaimed(r)
+}
+
+// defaultOrigin gives the origin that the default behavior names.
+func defaultOrigin(r *resource) (map[string]any, error) {
+	config, _ := r.Properties["DistributionConfig"].(map[string]any)
+	target := textIn(config["DefaultCacheBehavior"], "TargetOriginId")
+	origins, _ := config["Origins"].([]any)
+	var ids []string
+	for _, o := range origins {
+		origin, _ := o.(map[string]any)
+		if id := textIn(o, "Id"); id == target && target != "" {
+			return origin, nil
+		} else if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	return nil, r.invalid("DistributionConfig.DefaultCacheBehavior.TargetOriginId", "%q is none of the Origins %v", target, ids)
+}
+
+// origin finds the bucket that a distribution serves.
+func (h distribution) origin(r *resource) (*resource, error) {
+	origin, err := defaultOrigin(r)
+	if err != nil {
+		return nil, err
+	}
+	domain := textIn(origin, "DomainName")
+	all, err := h.p.complete("AWS::S3::Bucket")
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range all {
+		// As GetAtt gives it here, or written out as on AWS.
+		if domain == b.Attributes["DomainName"] || strings.HasPrefix(domain, b.PhysicalID+".s3.") || strings.HasPrefix(domain, b.PhysicalID+".s3-") {
+			return b, nil
+		}
+	}
+	return nil, fault.New(fault.Unsupported, "%s: the origin %s is no bucket of environment %s", r.name(), domain, h.p.env).
+		WithHint("on this machine a distribution serves a bucket: use !GetAtt Bucket.RegionalDomainName")
+}
+
+func (h distribution) make(ctx context.Context, r *resource) error {
+	if _, err := h.origin(r); err != nil {
+		return err
+	}
+	h.p.hosts.Lock()
+	defer h.p.hosts.Unlock()
+	if err := h.unclaimed(r); err != nil {
+		return err
+	}
+	r.PhysicalID = "E" + strings.ToUpper(digits(r.Token, "distribution", 13))
+	label := strings.ToLower(r.LogicalID) + "-" + digits(r.Token, "distribution", 6)
+	r.Attributes = map[string]any{
+		"Id":         r.PhysicalID,
+		"DomainName": label[max(0, len(label)-63):] + "." + h.p.o.Project + ".localhost",
+	}
+	// Written before the lock is given back, so that its names are claimed.
+	return h.p.save(r)
+}
+
+// unclaimed refuses host names that another distribution has.
+func (h distribution) unclaimed(r *resource) error {
+	all, err := h.p.resources()
+	if err != nil {
+		return err
+	}
+	mine := aliases(r)
+	for _, other := range all {
+		if other.Type != r.Type || other.Token == r.Token || other.PhysicalID == "" {
+			continue
+		}
+		for _, host := range aliases(other) {
+			if slices.Contains(mine, host) {
+				return fault.New(fault.Conflict, "%s: the host name %s belongs to %s", r.name(), host, other.name()).
+					WithHint("choose another of DistributionConfig.Aliases")
+			}
+		}
+	}
+	return nil
+}
+
+func (h distribution) read(context.Context, *resource) error   { return nil }
+func (h distribution) remove(context.Context, *resource) error { return nil }
+
+// aliases are the host names that a distribution declares.
+func aliases(r *resource) []string {
+	config, _ := r.Properties["DistributionConfig"].(map[string]any)
+	declared, _ := config["Aliases"].([]any)
+	var hosts []string
+	for _, alias := range declared {
+		if host, isText := alias.(string); isText && !unknown(host) {
+			hosts = append(hosts, hostName(host))
+		}
+	}
+	return hosts
+}
+
+// hostName is a name as the edge compares it.
+func hostName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// recordSet makes AWS::Route53::RecordSet: a host name at the edge.
+type recordSet struct{ p *Platform }
+
+const recordTypes = "A AAAA CAA CNAME DS HTTPS MX NAPTR NS PTR SOA SPF SRV SSHFP SVCB TLSA TXT"
+
+func (h recordSet) check(_ context.Context, r *resource) error {
+	if typ := r.text("Type"); !unknown(typ) && !slices.Contains(strings.Fields(recordTypes), typ) {
+		return r.invalid("Type", "%q is none of %s", typ, recordTypes)
+	}
+	_, alias := r.Properties["AliasTarget"]
+	_, records := r.Properties["ResourceRecords"]
+	if alias == records {
+		return r.invalid("ResourceRecords", "or AliasTarget must be given, and not both")
+	}
+	return nil
+}
+
+func (h recordSet) make(_ context.Context, r *resource) error {
+	r.PhysicalID = hostName(r.text("Name"))
+	r.Attributes = map[string]any{"Id": r.PhysicalID}
+	return nil
+}
+
+func (h recordSet) read(context.Context, *resource) error   { return nil }
+func (h recordSet) remove(context.Context, *resource) error { return nil }
+
+// target is the name that a record sends its own to, "" for a record of
+// another kind.
+func target(r *resource) string {
+	if alias := textIn(r.Properties["AliasTarget"], "DNSName"); alias != "" {
+		return hostName(alias)
+	}
+	records, _ := r.Properties["ResourceRecords"].([]any)
+	if r.text("Type") != "CNAME" || len(records) != 1 {
+		return ""
+	}
+	name, _ := records[0].(string)
+	return hostName(name)
+}
+
+// Sites gives what the edge is to serve from this environment's buckets, in
+// the order of their names.
+func (p *Platform) Sites() ([]edge.Site, error) {
+	distributions, err := p.complete("AWS::CloudFront::Distribution")
+	if err != nil {
+		return nil, err
+	}
+	if len(distributions) == 0 {
+		return nil, nil
+	}
+	records, err := p.complete("AWS::Route53::RecordSet")
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.storeConfig()
+	if err != nil {
+		return nil, err
+	}
+	var sites []edge.Site
+	for _, r := range distributions {
+		config, _ := r.Properties["DistributionConfig"].(map[string]any)
+		if enabled, given := config["Enabled"]; given && fmt.Sprint(enabled) == "false" {
+			continue
+		}
+		from, err := distribution{p}.origin(r)
+		if fault.Is(err, fault.Unsupported) {
+			continue // its bucket is gone: there is nothing to serve
+		}
+		if err != nil {
+			return nil, err
+		}
+		site := siteOf(r, config)
+		site.Name = p.env + "/" + r.name()
+		site.Hosts = hostsOf(r, records)
+		site.Origin = "http://" + loopback(c.Port) + "/" + from.PhysicalID
+		site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
+		sites = append(sites, site)
+	}
+	slices.SortFunc(sites, func(a, b edge.Site) int { return strings.Compare(a.Name, b.Name) })
+	return sites, nil
+}
+
+// siteOf gives what a distribution says of the way it is served.
+func siteOf(r *resource, config map[string]any) edge.Site {
+	s := edge.Site{Index: strings.TrimPrefix(textIn(config, "DefaultRootObject"), "/")}
+	behavior, _ := config["DefaultCacheBehavior"].(map[string]any)
+	if seconds, given := number(behavior["DefaultTTL"]); given {
+		s.TTL = time.Duration(seconds) * time.Second
+	}
+	responses, _ := config["CustomErrorResponses"].([]any)
+	for _, v := range responses {
+		response, _ := v.(map[string]any)
+		code, given := number(response["ErrorCode"])
+		page := textIn(v, "ResponsePagePath")
+		if !given || page == "" {
+			continue
+		}
+		status, given := number(response["ResponseCode"])
+		if !given {
+			status = code
+		}
+		if s.Errors == nil {
+			s.Errors = map[int]edge.Error{}
+		}
+		s.Errors[code] = edge.Error{Path: page, Status: status}
+	}
+	return s
+}
+
+// hostsOf gives a distribution's host names: its own, its aliases, and the
+// records that lead to any of them.
+func hostsOf(r *resource, records []*resource) []string {
+	own, _ := r.Attributes["DomainName"].(string)
+	hosts := map[string]bool{own: true}
+	for _, alias := range aliases(r) {
+		hosts[alias] = true
+	}
+	for range records { // a record may lead to a record
+		for _, record := range records {
+			if hosts[target(record)] {
+				hosts[hostName(record.text("Name"))] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(hosts))
+}
+
+// number gives a whole number of a template, which may be written as text.
+func number(v any) (int, bool) {
+	switch v := v.(type) {
+	case string:
+		n, err := strconv.Atoi(v)
+		return n, err == nil
+	case int:
+		return v, true
+	case int64:
+		return int(v), true
+	case float64:
+		return int(v), v == math.Trunc(v)
+	}
+	return 0, false
+}
