@@ -37,8 +37,11 @@ func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (
 		}
 	}
 	o, err := e.start(ctx, s, cs, listen)
+	if halted(err) {
+		return err
+	}
 	if err != nil {
-		return errors.Join(err, e.keepPresentImports(ctx, cs.Stack))
+		return errors.Join(err, e.keepPresentImports(context.WithoutCancel(ctx), cs.Stack))
 	}
 	return o.run(ctx)
 }

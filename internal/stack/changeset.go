@@ -57,7 +57,7 @@ type ChangeSet struct {
 	Outputs []OutputChange   `json:"outputs,omitempty"`
 	// Imports is the exports that the template uses, with their values.
 	Imports map[string]string `json:"imports,omitempty"`
-	// Other is what changes besides resources and outputs: Tags, Parameters, Template.
+	// Other is what changes besides resources and outputs: Tags, Description, DependsOn.
 	Other    []string  `json:"other,omitempty"`
 	Warnings diag.List `json:"warnings,omitempty"`
 	// Digest names exactly what will be done; an approval is for a digest.

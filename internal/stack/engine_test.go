@@ -540,3 +540,66 @@ func TestDeleteThatFailsCanBeDoneAgain(t *testing.T) {
 	}
 	b.wantThings("")
 }
+
+func TestOnlyADeadHoldersLeaseIsTakenOver(t *testing.T) {
+	b := newBench(t)
+	started, _ := b.platform.Block("create", "B")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cs := b.plan("app", chain, nil)
+	done := make(chan error, 1)
+	go func() { done <- b.engine.Apply(ctx, cs, nil) }()
+	<-started
+	alive := true
+	other := stack.New("local", b.platform, b.store, stack.Options{Holder: "other", Alive: func(holder string) bool { return alive && holder == "test" }})
+	if err := other.Resume(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.CreateInProgress)
+	if err := other.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a change beside another holder's answered %v", err)
+	}
+	// The first process is gone in the middle of the create of B.
+	alive = false
+	b.platform.On("create", "B", nil)
+	if err := other.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a change beside a dead holder's answered %v, want a refusal until Resume", err)
+	}
+	if err := other.Resume(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.CreateComplete)
+	cancel(stack.ErrSuspend)
+	<-done
+}
+
+func TestAChangeOfDependenciesAloneIsKept(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", `Resources: {A: {Type: "Test::Thing"}, B: {Type: "Test::Thing"}}`)
+	b.mustApply("app", `Resources: {A: {Type: "Test::Thing", DependsOn: B}, B: {Type: "Test::Thing"}}`)
+	if n := len(b.platform.Calls()); n != 2 {
+		t.Errorf("%d calls, want the 2 creates alone", n)
+	}
+	if err := b.engine.Delete(t.Context(), "app", nil); err != nil {
+		t.Fatal(err)
+	}
+	if calls := b.platform.Calls(); calls[2].LogicalID != "A" || calls[3].LogicalID != "B" {
+		t.Errorf("deleted in the order %v, want A before B", calls[2:])
+	}
+}
+
+func TestAConditionalReplacementIsTheHandlersChoice(t *testing.T) {
+	text := `Resources: {Cache: {Type: "AWS::ElastiCache::CacheCluster", Properties: {CacheNodeType: a, NumCacheNodes: 1, Engine: redis, PreferredAvailabilityZones: [%s]}}}`
+	for _, inPlace := range []bool{true, false} {
+		b := newBench(t)
+		b.mustApply("app", fmt.Sprintf(text, "a"))
+		old := b.platform.Things()[0].Token
+		if !inPlace {
+			b.platform.Fail("update", "Cache", fault.New(fault.Unsupported, "zones cannot move"))
+		}
+		b.mustApply("app", fmt.Sprintf(text, "b"))
+		things := b.platform.Things()
+		if len(things) != 1 || (things[0].Token == old) != inPlace {
+			t.Errorf("in place %v: %v exist, the old token is %s", inPlace, things, old)
+		}
+	}
+}

@@ -51,7 +51,7 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 		return unknown, nil
 	}
 	value, known := physical.Attributes[attribute]
-	if p.changes[id] == nil {
+	if !p.changes[id].touchesProperties() {
 		if !known {
 			return nil, fmt.Errorf("Resource type %s does not support attribute {%s}.", physical.Type, attribute)
 		}
@@ -65,6 +65,14 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 		return value, nil
 	}
 	return unknown, nil
+}
+
+// touchesProperties says whether a change may have an effect on attributes;
+// that of Tags alone has none.
+func (c *ResourceChange) touchesProperties() bool {
+	return c != nil && slices.ContainsFunc(c.Details, func(d Detail) bool {
+		return d.Target.Attribute == "Properties" && d.Target.Name != "Tags"
+	})
 }
 
 // standing is the world as it is, for values before the change.
@@ -297,7 +305,7 @@ func (p *planner) cause(d *Detail, id, name string, after any) {
 		return
 	}
 	for _, ref := range p.after.t.References(now, p.after.conditions) {
-		if p.changes[ref.LogicalID] == nil {
+		if p.changes[ref.LogicalID] == nil || ref.Attribute == "" && !p.replaced(ref.LogicalID) {
 			continue
 		}
 		if ref.Attribute == "" {
@@ -328,7 +336,10 @@ func (p *planner) customName(id string, properties map[string]any, physical Phys
 	if !given || !slices.Contains(facts.CreateOnly, name) || !reflect.DeepEqual(value, physical.Properties[name]) {
 		return
 	}
-	pos := c.Properties.Get(name).Pos
+	pos := c.Pos
+	if written := c.Properties.Get(name); written != nil {
+		pos = written.Pos
+	}
 	p.diags.Errorf(pos, "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %v and update the stack again.", value).
 		Hint = "change " + name + " of " + id + ", or leave it out"
 }

@@ -82,7 +82,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change) (*ChangeSet, er
 		cs.Warnings.Sort()
 		return nil, err
 	}
-	cs.Other = e.otherChanges(p, s, c)
+	cs.Other = otherChanges(p, s, c)
 	after, _ := p.after.outputs(p, true) // its mistakes were reported by plan
 	if err := guardExports(c.Stack, after, exports); err != nil {
 		return nil, err
@@ -137,13 +137,20 @@ func recorded(imports map[string]string) func(string) (string, error) {
 	}
 }
 
-func (e *Engine) otherChanges(p *planner, s Stack, c Change) []string {
+// otherChanges names what changes although no resource or output does.
+func otherChanges(p *planner, s Stack, c Change) []string {
 	var other []string
 	if s.exists() && !maps.Equal(s.Tags, c.Tags) {
 		other = append(other, "Tags")
 	}
 	if s.exists() && s.Description != p.after.t.Description {
 		other = append(other, "Description")
+	}
+	for id, on := range p.after.graph {
+		physical, exists := p.exists[id]
+		if exists && p.changes[id] == nil && !slices.Equal(physical.DependsOn, on) {
+			return append(other, "DependsOn")
+		}
 	}
 	return other
 }
