@@ -82,6 +82,8 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 	front := &http.Server{
 		Handler:           p,
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       connContext,
+		ConnState:         connState,
 		ErrorLog:          p.quiet,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -90,7 +92,7 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 	control := &http.Server{Handler: p.control(), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
-	for server, l := range map[*http.Server]net.Listener{front: public, control: private} {
+	for server, l := range map[*http.Server]net.Listener{front: headListener{public}, control: private} {
 		servers.Go(func() {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)

@@ -57,17 +57,9 @@ func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	if saved == "" {
 		return p, nil
 	}
-	raw, err := os.ReadFile(saved)
-	if errors.Is(err, os.ErrNotExist) {
-		return p, nil
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "the edge cannot read its saved configuration")
-	}
-	var c Config
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "the edge's saved configuration %s is damaged", saved).
-			WithHint("remove the file; makeitso gives the edge its configuration again")
+	c, err := LoadConfig(saved)
+	if err != nil || c.Version == 0 {
+		return p, err
 	}
 	if err := p.enforce(c); err != nil {
 		return nil, fmt.Errorf("load %s: %w", saved, err)
@@ -224,11 +216,15 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()
-	if t.services[x.host] != nil {
+	switch {
+	case hasTwoLengths(r):
+		x.w.Header().Set("Connection", "close")
+		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
+	case t.services[x.host] != nil:
 		x.serveService(r)
-	} else if s := t.sites[x.host]; s != nil {
-		x.serveSite(r, s)
-	} else {
+	case t.sites[x.host] != nil:
+		x.serveSite(r, t.sites[x.host])
+	default:
 		x.unknownHost(t)
 	}
 }

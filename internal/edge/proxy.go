@@ -55,6 +55,11 @@ func (x *exchange) serveService(r *http.Request) {
 		x.page(http.StatusMethodNotAllowed, "this is not a forward proxy", "CONNECT is not served here.")
 		return
 	}
+	// An answer may begin before the request has ended: without this the
+	// server would first wait for the whole of the request.
+	if err := http.NewResponseController(x.w).EnableFullDuplex(); err != nil {
+		x.entry.Error = err.Error()
+	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(pr *httputil.ProxyRequest) {
 			pr.SetXForwarded()
