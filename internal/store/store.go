@@ -53,17 +53,16 @@ type dialect struct {
 var sqliteDialect = dialect{
 	name: "SQLite",
 	schema: []string{
-		`CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID`,
-		`CREATE TABLE IF NOT EXISTS streams (stream TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID`,
+		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID`,
+		`CREATE TABLE IF NOT EXISTS makeitso_streams (stream TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID`,
 	},
 }
 
 var postgresDialect = dialect{
 	name: "PostgreSQL",
 	schema: []string{
-		`CREATE SCHEMA IF NOT EXISTS makeitso`,
-		`CREATE TABLE IF NOT EXISTS makeitso.records (kind TEXT COLLATE "C" NOT NULL, key TEXT COLLATE "C" NOT NULL, value BYTEA NOT NULL, version BIGINT NOT NULL, PRIMARY KEY (kind, key))`,
-		`CREATE TABLE IF NOT EXISTS makeitso.streams (stream TEXT COLLATE "C" NOT NULL, number BIGINT NOT NULL, value BYTEA NOT NULL, PRIMARY KEY (stream, number))`,
+		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT COLLATE "C" NOT NULL, key TEXT COLLATE "C" NOT NULL, value BYTEA NOT NULL, version BIGINT NOT NULL, PRIMARY KEY (kind, key))`,
+		`CREATE TABLE IF NOT EXISTS makeitso_streams (stream TEXT COLLATE "C" NOT NULL, number BIGINT NOT NULL, value BYTEA NOT NULL, PRIMARY KEY (stream, number))`,
 	},
 	lockStream: `SELECT pg_advisory_xact_lock(hashtext(?))`,
 	notify:     `SELECT pg_notify('makeitso', ?)`,
@@ -90,8 +89,8 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-// OpenPostgres opens the database behind a postgres:// URL and makes the
-// schema "makeitso" there if it does not exist.
+// OpenPostgres opens the database behind a postgres:// URL and makes its
+// tables there if they do not exist.
 func OpenPostgres(ctx context.Context, databaseURL string) (*Store, error) {
 	db, err := sql.Open("pgx", databaseURL)
 	if err != nil {
@@ -154,12 +153,11 @@ func (s *Store) migrate(ctx context.Context) error {
 	})
 }
 
-// sql gives query in the dialect: table names and placeholders.
+// sql gives query with the dialect's placeholders.
 func (s *Store) sql(query string) string {
 	if !s.dialect.numbered {
 		return query
 	}
-	query = strings.NewReplacer(" records", " makeitso.records", " streams", " makeitso.streams").Replace(query)
 	var b strings.Builder
 	n := 0
 	for _, r := range query {
@@ -190,7 +188,7 @@ func (s *Store) inTx(ctx context.Context, do func(*sql.Tx) error) error {
 // Get implements record.Store.
 func (s *Store) Get(ctx context.Context, kind, key string) (record.Entry, error) {
 	e := record.Entry{Key: key}
-	err := s.db.QueryRowContext(ctx, s.sql(`SELECT value, version FROM records WHERE kind = ? AND key = ?`), kind, key).Scan(&e.Value, &e.Version)
+	err := s.db.QueryRowContext(ctx, s.sql(`SELECT value, version FROM makeitso_records WHERE kind = ? AND key = ?`), kind, key).Scan(&e.Value, &e.Version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return record.Entry{}, fault.New(fault.NotFound, "%s %q does not exist", kind, key)
 	}
@@ -202,7 +200,7 @@ func (s *Store) Get(ctx context.Context, kind, key string) (record.Entry, error)
 
 // List implements record.Store.
 func (s *Store) List(ctx context.Context, kind, prefix string) (_ []record.Entry, err error) {
-	query, args := `SELECT key, value, version FROM records WHERE kind = ? AND key >= ?`, []any{kind, prefix}
+	query, args := `SELECT key, value, version FROM makeitso_records WHERE kind = ? AND key >= ?`, []any{kind, prefix}
 	if end := successor(prefix); end != "" {
 		query, args = query+` AND key < ?`, append(args, end)
 	}
@@ -252,16 +250,16 @@ func (s *Store) write(ctx context.Context, tx *sql.Tx, op record.Op) error {
 	var err error
 	switch {
 	case op.Value == nil && op.If > 0:
-		result, err = tx.ExecContext(ctx, s.sql(`DELETE FROM records WHERE kind = ? AND key = ? AND version = ?`), op.Kind, op.Key, op.If)
+		result, err = tx.ExecContext(ctx, s.sql(`DELETE FROM makeitso_records WHERE kind = ? AND key = ? AND version = ?`), op.Kind, op.Key, op.If)
 	case op.Value == nil:
-		_, err = tx.ExecContext(ctx, s.sql(`DELETE FROM records WHERE kind = ? AND key = ?`), op.Kind, op.Key)
+		_, err = tx.ExecContext(ctx, s.sql(`DELETE FROM makeitso_records WHERE kind = ? AND key = ?`), op.Kind, op.Key)
 		return err
 	case op.If == record.Absent:
-		result, err = tx.ExecContext(ctx, s.sql(`INSERT INTO records (kind, key, value, version) VALUES (?, ?, ?, 1) ON CONFLICT (kind, key) DO NOTHING`), op.Kind, op.Key, op.Value)
+		result, err = tx.ExecContext(ctx, s.sql(`INSERT INTO makeitso_records (kind, key, value, version) VALUES (?, ?, ?, 1) ON CONFLICT (kind, key) DO NOTHING`), op.Kind, op.Key, op.Value)
 	case op.If > 0:
-		result, err = tx.ExecContext(ctx, s.sql(`UPDATE records SET value = ?, version = version + 1 WHERE kind = ? AND key = ? AND version = ?`), op.Value, op.Kind, op.Key, op.If)
+		result, err = tx.ExecContext(ctx, s.sql(`UPDATE makeitso_records SET value = ?, version = version + 1 WHERE kind = ? AND key = ? AND version = ?`), op.Value, op.Kind, op.Key, op.If)
 	default:
-		result, err = tx.ExecContext(ctx, s.sql(`INSERT INTO records AS r (kind, key, value, version) VALUES (?, ?, ?, 1)
+		result, err = tx.ExecContext(ctx, s.sql(`INSERT INTO makeitso_records AS r (kind, key, value, version) VALUES (?, ?, ?, 1)
 			ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value, version = r.version + 1`), op.Kind, op.Key, op.Value)
 	}
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"makeitso/internal/record"
 )
 
-const lastNumber = `SELECT COALESCE(MAX(number), 0) FROM streams WHERE stream = ?`
+const lastNumber = `SELECT COALESCE(MAX(number), 0) FROM makeitso_streams WHERE stream = ?`
 
 // Append implements record.Store.
 func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
@@ -27,7 +27,7 @@ func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (in
 		}
 		for _, v := range values {
 			last++
-			if _, err := tx.ExecContext(ctx, s.sql(`INSERT INTO streams (stream, number, value) VALUES (?, ?, ?)`), stream, last, v); err != nil {
+			if _, err := tx.ExecContext(ctx, s.sql(`INSERT INTO makeitso_streams (stream, number, value) VALUES (?, ?, ?)`), stream, last, v); err != nil {
 				return err
 			}
 		}
@@ -47,7 +47,7 @@ func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (in
 
 // Read implements record.Store.
 func (s *Store) Read(ctx context.Context, stream string, after int64, limit int) (_ []record.Item, err error) {
-	rows, err := s.db.QueryContext(ctx, s.sql(`SELECT number, value FROM streams WHERE stream = ? AND number > ? ORDER BY number LIMIT ?`), stream, after, limit)
+	rows, err := s.db.QueryContext(ctx, s.sql(`SELECT number, value FROM makeitso_streams WHERE stream = ? AND number > ? ORDER BY number LIMIT ?`), stream, after, limit)
 	if err != nil {
 		return nil, s.fault(err)
 	}
@@ -76,7 +76,7 @@ func (s *Store) Wait(ctx context.Context, stream string, after int64) error {
 		grown := s.grown
 		s.mu.Unlock()
 		var has bool
-		if err := s.db.QueryRowContext(ctx, s.sql(`SELECT EXISTS (SELECT 1 FROM streams WHERE stream = ? AND number > ?)`), stream, after).Scan(&has); err != nil {
+		if err := s.db.QueryRowContext(ctx, s.sql(`SELECT EXISTS (SELECT 1 FROM makeitso_streams WHERE stream = ? AND number > ?)`), stream, after).Scan(&has); err != nil {
 			return s.fault(err)
 		}
 		if has {

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"makeitso/internal/api"
+	"makeitso/internal/fault"
+	"makeitso/internal/server"
+)
+
+// serverOptions gives the options of a server for the project at hand.
+func (a *app) serverOptions() (server.Options, error) {
+	folder, err := a.folder()
+	if err != nil {
+		return server.Options{}, err
+	}
+	o := server.Options{Folder: folder, State: a.state, Database: a.database, Announce: a.announce}
+	if o.State == "" {
+		o.State = filepath.Join(folder, ".makeitso")
+	} else if !filepath.IsAbs(o.State) {
+		o.State = filepath.Join(a.Dir, o.State)
+	}
+	o.Self, err = os.Executable()
+	return o, err
+}
+
+func (a *app) announce(text string) { a.note("%s", text) }
+
+// withServer calls do with a client of the project's makeitso: the one that
+// runs, or else one started in this process for as long as do takes. work says
+// whether that one may go on with runs that were interrupted.
+func (a *app) withServer(ctx context.Context, work bool, do func(*api.Client) error) (err error) {
+	o, err := a.serverOptions()
+	if err != nil {
+		return err
+	}
+	client, err := server.Connect(ctx, o.State)
+	if err == nil {
+		defer client.Close()
+		return do(client)
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	o.Work = work
+	s, err := server.Start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	client = s.Client()
+	defer client.Close()
+	return do(client)
+}
+
+// printJSON writes v for programs.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

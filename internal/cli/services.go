@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"makeitso/internal/api"
+	"makeitso/internal/control"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var r control.StatusRequest
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "Show how things stand: services, stacks, runs",
+		Example: "  makeitso status\n  makeitso status --environment local --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+				status, err := client.Status(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return a.printJSON(status)
+				}
+				return a.printStatus(status)
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "only this environment")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) printStatus(s control.StatusResponse) error {
+	fmt.Fprintf(a.Out, "%s\n", a.style(bold, "project "+s.Project))
+	if s.Server.Listen != "" {
+		fmt.Fprintf(a.Out, "  served by process %d, pushes at %s\n", s.Server.PID, s.Server.Listen)
+	} else {
+		fmt.Fprintln(a.Out, "  not served: nothing is repaired and no push is taken (makeitso serve)")
+	}
+	for _, run := range s.Runs {
+		fmt.Fprintf(a.Out, "  run %s  %s  %s\n", run.ID, run.Status, run.Reason)
+	}
+	for _, env := range s.Environments {
+		fmt.Fprintf(a.Out, "%s\n", a.style(bold, "environment "+env.Name))
+		if err := a.printEnvironment(env); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) printEnvironment(env control.EnvironmentStatus) error {
+	var rows [][]string
+	for _, address := range env.Addresses {
+		rows = append(rows, []string{"  " + address.Name, address.URL})
+	}
+	for _, st := range env.Stacks {
+		rows = append(rows, []string{"  stack " + st.Name, st.Status, st.Reason})
+	}
+	for _, svc := range env.Services {
+		line := svc.Live
+		if r := svc.Rollout; r != nil && !r.Final {
+			line += fmt.Sprintf("; %s %s: %s", r.Release, r.Phase, r.Reason)
+		}
+		rows = append(rows, []string{"  service " + svc.Service, line})
+		for _, i := range svc.Instances {
+			state := i.State
+			if i.Restarts > 0 {
+				state += fmt.Sprintf(", replaced %d times", i.Restarts)
+			}
+			if i.Reason != "" {
+				state += ": " + i.Reason
+			}
+			rows = append(rows, []string{"    " + i.ID, strings.TrimSpace(i.Address + "  " + state)})
+		}
+	}
+	return a.table(rows)
+}
+
+// printAddresses shows where everything answers.
+func (a *app) printAddresses(ctx context.Context, client *api.Client) error {
+	status, err := client.Status(ctx, control.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	for _, env := range status.Environments {
+		for _, address := range env.Addresses {
+			fmt.Fprintf(a.Out, "  %-24s %s\n", address.Name, a.style(bold, address.URL))
+		}
+	}
+	return nil
+}
+
+func (a *app) releasesCommand() *cobra.Command {
+	var r control.ServiceRequest
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "releases SERVICE",
+		Short:   "List the releases of a service",
+		Example: "  makeitso releases api",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Service = args[0]
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+				releases, err := client.Releases(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return a.printJSON(releases)
+				}
+				rows := [][]string{{"RELEASE", "STATUS", "IMAGE", "COMMIT", "BEGUN", "REASON"}}
+				for _, rel := range releases {
+					rows = append(rows, []string{rel.ID, string(rel.Status), abbreviate(strings.TrimPrefix(rel.Artifact.Digest, "sha256:")), abbreviate(rel.Artifact.Commit), ago(rel.Created), rel.Reason})
+				}
+				return a.table(rows)
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	var r control.ServiceRequest
+	cmd := &cobra.Command{
+		Use:     "rollback SERVICE",
+		Short:   "Put an earlier release of a service back",
+		Long:    "Puts an earlier release back: its image, its configuration and its traffic.",
+		Example: "  makeitso rollback api\n  makeitso rollback api --to api-3",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Service = args[0]
+			return a.withServer(cmd.Context(), true, func(client *api.Client) error {
+				rel, err := client.Rollback(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.Out, "%s of service %s is %s\n", rel.ID, r.Service, strings.ToLower(string(rel.Status)))
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	cmd.Flags().StringVar(&r.Release, "to", "", "the release to go back to (default: the last good one before)")
+	return cmd
+}

@@ -1,0 +1,260 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"makeitso/internal/api"
+	"makeitso/internal/control"
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+)
+
+// stacksOptions are the options of all commands about stacks.
+type stacksOptions struct {
+	stacks      []string
+	environment string
+	json        bool
+	yes         bool
+}
+
+func (o stacksOptions) request() control.StacksRequest {
+	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks}
+}
+
+func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
+	cmd.Flags().StringVarP(&o.environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	if asJSON {
+		cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
+	}
+}
+
+func (a *app) planCommand() *cobra.Command {
+	var o stacksOptions
+	cmd := &cobra.Command{
+		Use:     "plan [STACK…]",
+		Short:   "Show what apply would change",
+		Example: "  makeitso plan\n  makeitso plan data --environment local --json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.stacks = args
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.plan(cmd.Context(), client, o) })
+		},
+	}
+	o.flags(cmd, true)
+	return cmd
+}
+
+func (a *app) plan(ctx context.Context, client *api.Client, o stacksOptions) error {
+	sets, err := client.Plan(ctx, o.request())
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return a.printJSON(sets)
+	}
+	return a.printChangeSets(sets)
+}
+
+func (a *app) printChangeSets(sets []*stack.ChangeSet) error {
+	for _, cs := range sets {
+		if err := cs.WriteText(a.Out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var o stacksOptions
+	cmd := &cobra.Command{
+		Use:     "apply [STACK…]",
+		Short:   "Make stacks so, after showing what changes",
+		Example: "  makeitso apply network data\n  makeitso apply --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.stacks = args
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.apply(cmd.Context(), client, o) })
+		},
+	}
+	o.flags(cmd, false)
+	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+// apply shows and applies one stack after another, since what one exports the
+// next may import.
+func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) error {
+	request := o.request()
+	names := o.stacks
+	if len(names) == 0 {
+		ordered, err := client.StackOrder(ctx)
+		if err != nil {
+			return err
+		}
+		names = ordered
+	}
+	for _, name := range names {
+		request.Stacks = []string{name}
+		sets, err := client.Plan(ctx, request)
+		if err != nil {
+			return err
+		}
+		if err := a.printChangeSets(sets); err != nil {
+			return err
+		}
+		if sets[0].Empty() {
+			continue
+		}
+		if err := a.confirm(o.yes, "apply this?"); err != nil {
+			return err
+		}
+		request.Digests = map[string]string{name: sets[0].Digest}
+		if err := client.Apply(ctx, request, a.printStackEvent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) printStackEvent(ev stack.Event) error {
+	_, err := fmt.Fprintln(a.Out, a.eventLine(ev))
+	return err
+}
+
+func (a *app) eventLine(ev stack.Event) string {
+	status := ev.Status
+	color := blue
+	switch {
+	case strings.HasSuffix(status, "COMPLETE"):
+		color = green
+	case strings.Contains(status, "FAILED"), strings.Contains(status, "ROLLBACK"):
+		color = red
+	}
+	padded := fmt.Sprintf("%-36s", status)
+	return strings.TrimRight(fmt.Sprintf("%s  %s %-24s %s", ev.Time.Local().Format(time.TimeOnly), a.style(color, padded), ev.LogicalID, ev.Reason), " ")
+}
+
+// confirm asks a yes-or-no question, unless yes was given before.
+func (a *app) confirm(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	if !a.Terminal {
+		return fault.New(fault.Invalid, "this needs a yes and there is no terminal to ask on").WithHint("read the change set, then repeat with --yes")
+	}
+	fmt.Fprintf(a.Out, "%s [y/N] ", question)
+	answer, err := bufio.NewReader(a.In).ReadString('\n')
+	if word := strings.ToLower(strings.TrimSpace(answer)); err != nil || word != "y" && word != "yes" {
+		return fault.New(fault.Canceled, "not done: the answer was not yes")
+	}
+	return nil
+}
+
+func (a *app) outputsCommand() *cobra.Command {
+	var o stacksOptions
+	cmd := &cobra.Command{
+		Use:     "outputs [STACK…]",
+		Short:   "Print the outputs of stacks",
+		Example: "  makeitso outputs data\n  makeitso outputs --json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.stacks = args
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.outputs(cmd.Context(), client, o) })
+		},
+	}
+	o.flags(cmd, true)
+	return cmd
+}
+
+func (a *app) outputs(ctx context.Context, client *api.Client, o stacksOptions) error {
+	all, err := client.Outputs(ctx, o.request())
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return a.printJSON(all)
+	}
+	rows := [][]string{{"STACK", "OUTPUT", "VALUE"}}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		for _, key := range slices.Sorted(maps.Keys(all[name])) {
+			rows = append(rows, []string{name, key, all[name][key]})
+		}
+	}
+	return a.table(rows)
+}
+
+func (a *app) eventsCommand() *cobra.Command {
+	var o stacksOptions
+	cmd := &cobra.Command{
+		Use:     "events STACK",
+		Short:   "Print what happened to a stack's resources",
+		Example: "  makeitso events data",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.stacks = args
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.events(cmd.Context(), client, o) })
+		},
+	}
+	o.flags(cmd, true)
+	return cmd
+}
+
+func (a *app) events(ctx context.Context, client *api.Client, o stacksOptions) error {
+	events, err := client.StackEvents(ctx, o.request())
+	if err != nil {
+		return err
+	}
+	if o.json {
+		return a.printJSON(events)
+	}
+	for _, ev := range events {
+		if err := a.printStackEvent(ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) destroyCommand() *cobra.Command {
+	var o stacksOptions
+	cmd := &cobra.Command{
+		Use:     "destroy",
+		Short:   "Remove an environment: its services, stacks, data and processes",
+		Example: "  makeitso destroy --environment local\n  makeitso destroy --yes",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.destroy(cmd.Context(), client, o) })
+		},
+	}
+	o.flags(cmd, false)
+	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	return cmd
+}
+
+func (a *app) destroy(ctx context.Context, client *api.Client, o stacksOptions) error {
+	plan, err := client.PlanDestroy(ctx, o.request())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.Out, "destroying environment %s removes:\n", plan.Environment)
+	for _, service := range plan.Services {
+		fmt.Fprintf(a.Out, "  service %s and its instances\n", service)
+	}
+	if err := a.printChangeSets(plan.Stacks); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Out, "  and all data of these: it cannot be brought back")
+	if err := a.confirm(o.yes, "destroy all of this?"); err != nil {
+		return err
+	}
+	if err := client.Destroy(ctx, o.request(), a.printStackEvent); err != nil {
+		return err
+	}
+	a.note("environment %s is gone", plan.Environment)
+	return nil
+}

@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"makeitso/internal/platform/local"
+)
+
+func (a *app) typesCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "types",
+		Short: "List the resource types of the local platform and what stands for each",
+		Long: `Lists what the local platform does with each resource type: real (software runs)
+or modelled (checked, stored, referable; nothing runs). Any other type is refused
+when a change set is made.`,
+		Example: "  makeitso types\n  makeitso types --json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			p, err := local.New("local", local.Options{State: a.Dir, Project: "types"}) // nothing is written before the first resource
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			types := p.Types()
+			if asJSON {
+				return a.printJSON(types)
+			}
+			rows := [][]string{{"TYPE", "IS", "WHAT STANDS FOR IT"}}
+			for _, t := range types {
+				rows = append(rows, []string{t.Name, string(t.Support.Level), t.Support.Note})
+			}
+			return a.table(rows)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

@@ -1,0 +1,123 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/pipeline"
+	"makeitso/internal/project"
+	"makeitso/internal/release"
+	"makeitso/internal/stack"
+)
+
+// StatusRequest asks how things stand.
+type StatusRequest struct {
+	Environment string `json:"environment,omitempty"` // default: every one that exists
+}
+
+// StatusResponse is how things stand.
+type StatusResponse struct {
+	Project      string              `json:"project"`
+	Server       ServerStatus        `json:"server"`
+	Environments []EnvironmentStatus `json:"environments"`
+	Runs         []pipeline.Run      `json:"runs"` // those under way
+}
+
+// ServerStatus is the process that answers.
+type ServerStatus struct {
+	PID    int    `json:"pid"`
+	Push   string `json:"push,omitempty"`   // the URL that takes pushes, "" if none
+	Listen string `json:"listen,omitempty"` // where pushes are taken, "" if nowhere
+	Edge   string `json:"edge,omitempty"`   // where the edge listens, "" while it does not run
+}
+
+// EnvironmentStatus is how one environment stands.
+type EnvironmentStatus struct {
+	Name      string           `json:"name"`
+	Addresses []Address        `json:"addresses"`
+	Stacks    []stack.Stack    `json:"stacks"`
+	Services  []release.Status `json:"services"`
+}
+
+// Status tells how things stand.
+func (c *Control) Status(ctx context.Context, r StatusRequest) (StatusResponse, error) {
+	p, _, err := c.o.Project()
+	if err != nil {
+		return StatusResponse{}, err
+	}
+	status := StatusResponse{Project: p.Name, Server: c.o.Server()}
+	if status.Runs, err = c.o.Engine.Open(ctx); err != nil {
+		return status, err
+	}
+	if r.Environment != "" {
+		if _, err := c.environmentName(p, r.Environment); err != nil {
+			return status, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Environments)) {
+		if r.Environment != "" && name != r.Environment || !c.o.Exists(name) {
+			continue
+		}
+		es, err := c.environmentStatus(ctx, p, name)
+		if err != nil {
+			return status, err
+		}
+		status.Environments = append(status.Environments, es)
+	}
+	return status, nil
+}
+
+func (c *Control) environmentStatus(ctx context.Context, p *project.Project, name string) (EnvironmentStatus, error) {
+	status := EnvironmentStatus{Name: name}
+	env, err := c.o.Environment(ctx, p, name)
+	if err != nil {
+		return status, err
+	}
+	if status.Stacks, err = env.Stacks.Stacks(ctx); err != nil {
+		return status, err
+	}
+	if status.Services, err = env.Services.Services(ctx); err != nil {
+		return status, err
+	}
+	status.Addresses, err = env.Addresses(ctx)
+	return status, err
+}
+
+// ServiceRequest names a service and perhaps one of its releases.
+type ServiceRequest struct {
+	Environment string `json:"environment,omitempty"`
+	Service     string `json:"service"`
+	Release     string `json:"release,omitempty"` // Rollback: where to; default: the last good one before
+}
+
+// Releases lists the releases of a service, the newest first.
+func (c *Control) Releases(ctx context.Context, r ServiceRequest) ([]release.Release, error) {
+	env, err := c.service(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return env.Services.Releases(ctx, r.Service)
+}
+
+// Rollback puts an earlier release of a service back: its image, its
+// configuration and its traffic.
+func (c *Control) Rollback(ctx context.Context, r ServiceRequest) (release.Release, error) {
+	env, err := c.service(ctx, r)
+	if err != nil {
+		return release.Release{}, err
+	}
+	return env.Services.Rollback(ctx, r.Service, r.Release)
+}
+
+func (c *Control) service(ctx context.Context, r ServiceRequest) (*Environment, error) {
+	p, _, err := c.o.Project()
+	if err != nil {
+		return nil, err
+	}
+	if p.Services[r.Service] == nil {
+		return nil, fault.New(fault.NotFound, "%s has no service %q", project.File, r.Service).WithHint("its services are: %v", slices.Sorted(maps.Keys(p.Services)))
+	}
+	return c.open(ctx, r.Environment)
+}

@@ -1,0 +1,277 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/pipeline"
+	"makeitso/internal/project"
+	"makeitso/internal/stack"
+)
+
+// StacksRequest names stacks of an environment.
+type StacksRequest struct {
+	Environment string   `json:"environment,omitempty"`
+	Stacks      []string `json:"stacks,omitempty"` // none means all of the project
+	After       int64    `json:"after,omitempty"`  // StackEvents: only those with higher numbers
+	// Digests, for Apply, are what a person said yes to, by stack; a stack
+	// whose change set has another by now is refused.
+	Digests map[string]string `json:"digests,omitempty"`
+}
+
+// Plan compares the working tree's templates with what exists.
+func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet, error) {
+	var sets []*stack.ChangeSet
+	err := c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
+		cs, err := env.Stacks.Plan(ctx, change)
+		sets = append(sets, cs)
+		return err
+	})
+	return sets, err
+}
+
+// Apply makes the stacks so and sends each event as it happens.
+func (c *Control) Apply(ctx context.Context, r StacksRequest, send func(stack.Event) error) error {
+	return c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
+		cs, err := env.Stacks.Plan(ctx, change)
+		if err != nil {
+			return err
+		}
+		if digest, ok := r.Digests[change.Stack]; ok && digest != cs.Digest {
+			return fault.New(fault.Conflict, "stack %s has moved since its change set was shown", change.Stack).WithHint("look at it again: makeitso plan %s", change.Stack)
+		}
+		if cs.Empty() {
+			return nil
+		}
+		return observe(send, func(see func(stack.Event)) error { return env.Stacks.Apply(ctx, cs, see) })
+	})
+}
+
+// observe runs do with an observer that sends, and reports what could not be
+// sent after do has ended: a reader who leaves must not stop an apply halfway.
+func observe(send func(stack.Event) error, do func(see func(stack.Event)) error) error {
+	var failed error
+	err := do(func(ev stack.Event) {
+		if failed == nil {
+			failed = send(ev)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return failed
+}
+
+// eachStack calls do for each stack of the request in the order in which
+// their references want them.
+func (c *Control) eachStack(ctx context.Context, r StacksRequest, do func(*Environment, stack.Change) error) error {
+	p, _, err := c.o.Project()
+	if err != nil {
+		return err
+	}
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return err
+	}
+	names := r.Stacks
+	if len(names) == 0 {
+		names = applyOrder(p)
+	}
+	for _, name := range names {
+		if p.Stacks[name] == nil {
+			return fault.New(fault.NotFound, "%s has no stack %q", project.File, name).WithHint("its stacks are: %v", slices.Sorted(maps.Keys(p.Stacks)))
+		}
+		change, err := pipeline.Change(p, c.o.Folder, name, func(text string) (string, error) {
+			return c.expand(ctx, p, env, text)
+		}, map[string]string{"makeitso:environment": env.Name})
+		if err != nil {
+			return err
+		}
+		if err := do(env, change); err != nil {
+			return fmt.Errorf("stack %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// StackOrder gives the project's stacks in the order in which they are applied.
+func (c *Control) StackOrder(context.Context, Nothing) ([]string, error) {
+	p, _, err := c.o.Project()
+	if err != nil {
+		return nil, err
+	}
+	return applyOrder(p), nil
+}
+
+// applyOrder gives all stacks: those that pipelines apply in their order
+// there, then the others by name.
+func applyOrder(p *project.Project) []string {
+	var names []string
+	for _, pl := range slices.Sorted(maps.Keys(p.Pipelines)) {
+		for _, stage := range p.Pipelines[pl].Stages {
+			names = append(names, stage.Apply...)
+		}
+	}
+	names = append(names, slices.Sorted(maps.Keys(p.Stacks))...)
+	seen := map[string]bool{}
+	return slices.DeleteFunc(names, func(name string) bool {
+		defer func() { seen[name] = true }()
+		return seen[name]
+	})
+}
+
+func (c *Control) expand(ctx context.Context, p *project.Project, env *Environment, text string) (string, error) {
+	return project.Expand(text, func(r project.Reference) (string, error) {
+		switch {
+		case r.Kind == project.StackOutput:
+			outputs, err := env.Stacks.Outputs(ctx, r.Name)
+			if err != nil {
+				return "", err
+			}
+			return outputs[r.Attribute], nil
+		case r.Kind == project.RunValue:
+			hash, _, _ := c.o.Commit(ctx)
+			return hash, nil
+		case r.Attribute == "name":
+			return env.Name, nil
+		case r.Attribute == "region":
+			return p.Environments[env.Name].Region, nil
+		}
+		return p.Environments[env.Name].Account, nil
+	})
+}
+
+// Outputs gives the outputs of stacks, by stack and key.
+func (c *Control) Outputs(ctx context.Context, r StacksRequest) (map[string]map[string]string, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return nil, err
+	}
+	names := r.Stacks
+	if len(names) == 0 {
+		stacks, err := env.Stacks.Stacks(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range stacks {
+			names = append(names, s.Name)
+		}
+	}
+	all := map[string]map[string]string{}
+	for _, name := range names {
+		if all[name], err = env.Stacks.Outputs(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// StackEvents gives the events of one stack.
+func (c *Control) StackEvents(ctx context.Context, r StacksRequest) ([]stack.Event, error) {
+	if len(r.Stacks) != 1 {
+		return nil, fault.New(fault.Invalid, "events are asked of one stack, not of %d", len(r.Stacks))
+	}
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return nil, err
+	}
+	return env.Stacks.Events(ctx, r.Stacks[0], r.After)
+}
+
+// DestroyResponse says what Destroy removes.
+type DestroyResponse struct {
+	Environment string             `json:"environment"`
+	Services    []string           `json:"services"`
+	Stacks      []*stack.ChangeSet `json:"stacks"`
+}
+
+// PlanDestroy says what Destroy would remove.
+func (c *Control) PlanDestroy(ctx context.Context, r StacksRequest) (DestroyResponse, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return DestroyResponse{}, err
+	}
+	response := DestroyResponse{Environment: env.Name}
+	services, err := env.Services.Services(ctx)
+	if err != nil {
+		return response, err
+	}
+	for _, s := range services {
+		response.Services = append(response.Services, s.Service)
+	}
+	names, err := c.deleteOrder(ctx, env)
+	if err != nil {
+		return response, err
+	}
+	for _, name := range names {
+		cs, err := env.Stacks.PlanDelete(ctx, name)
+		if err != nil {
+			return response, err
+		}
+		response.Stacks = append(response.Stacks, cs)
+	}
+	return response, nil
+}
+
+// deleteOrder gives the stacks so that each comes before those it imports
+// from.
+func (c *Control) deleteOrder(ctx context.Context, env *Environment) ([]string, error) {
+	stacks, err := env.Stacks.Stacks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	exports, err := env.Stacks.Exports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	importers := map[string][]string{} // by exporting stack
+	for _, e := range exports {
+		importers[e.Stack] = append(importers[e.Stack], e.Importers...)
+	}
+	var order []string
+	seen := map[string]bool{}
+	var visit func(name string)
+	visit = func(name string) {
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		for _, importer := range importers[name] {
+			visit(importer)
+		}
+		order = append(order, name)
+	}
+	for _, s := range stacks {
+		visit(s.Name)
+	}
+	return order, nil
+}
+
+// Destroy removes everything of an environment: its services, its stacks and
+// their data, its processes and folders. What fails to go is named and can be
+// destroyed again.
+func (c *Control) Destroy(ctx context.Context, r StacksRequest, send func(stack.Event) error) error {
+	plan, err := c.PlanDestroy(ctx, r)
+	if err != nil {
+		return err
+	}
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return err
+	}
+	for _, service := range plan.Services {
+		if err := env.Services.Remove(ctx, service); err != nil {
+			return fmt.Errorf("remove service %s: %w", service, err)
+		}
+	}
+	for _, cs := range plan.Stacks {
+		err := observe(send, func(see func(stack.Event)) error { return env.Stacks.Delete(ctx, cs.Stack, see) })
+		if err != nil {
+			return fmt.Errorf("delete stack %s: %w", cs.Stack, err)
+		}
+	}
+	return env.Clear(ctx)
+}

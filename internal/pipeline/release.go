@@ -1,0 +1,90 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"makeitso/internal/project"
+	"makeitso/internal/release"
+)
+
+// release gives a service its next release and waits for the rollout's end.
+func (w *stageWork) release(ctx context.Context) (Result, error) {
+	env, err := w.environment(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	name := w.step.Stage.Release
+	done, err := w.engine.takeTurn(ctx, env.Name+"/service/"+name, func() error {
+		return w.write(ctx, Waiting, "for another run to finish with service "+name)
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	defer done()
+	if w.run.Status != Running {
+		if err := w.write(ctx, Running, ""); err != nil {
+			return Result{}, err
+		}
+	}
+	service, artifact, config, err := w.wanted(ctx, env, name)
+	if err != nil {
+		return Result{}, err
+	}
+	subject, digest := w.serviceDigest(name, artifact.Digest)
+	if err := w.checkApproved(subject, digest); err != nil {
+		return Result{}, err
+	}
+	// The key tells attempts apart: a retry begins a new rollout, a restart
+	// goes on with the one under way.
+	attempt := fmt.Sprintf("%s.%d/%s", w.run.Run, w.run.Attempt, w.run.ID)
+	begun := time.Now()
+	r, err := env.Services.Release(ctx, service, artifact, config, attempt)
+	result := Result{Release: r.ID, Digest: artifact.Digest}
+	if err != nil {
+		return result, err
+	}
+	result.Summary = fmt.Sprintf("%s is live after %s", r.ID, elapsed(time.Since(begun)))
+	return result, w.log.Printf("release %s of %s: %s %s", r.ID, name, r.Status, r.Reason)
+}
+
+// wanted gives everything a release of the service is made of.
+func (w *stageWork) wanted(ctx context.Context, env *Environment, name string) (release.Service, release.Artifact, map[string]string, error) {
+	s := w.project.Services[name]
+	digest, err := w.digestOf(s.Artifact)
+	if err != nil {
+		return release.Service{}, release.Artifact{}, nil, err
+	}
+	config, err := w.expandAll(ctx, s.Env)
+	if err != nil {
+		return release.Service{}, release.Artifact{}, nil, err
+	}
+	return Service(name, s, env.Hosts(name)), release.Artifact{Digest: digest, Commit: w.flow.run.Source.Commit}, config, nil
+}
+
+// Service gives a project's service as releases know it.
+func Service(name string, s *project.Service, hosts []string) release.Service {
+	out := release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Watch: s.Rollout.Watch}
+	for _, share := range s.Rollout.Canary {
+		out.Canary = append(out.Canary, float64(share)/100)
+	}
+	return out
+}
+
+// serve starts an instance for an acceptance test.
+func (w *stageWork) serve(ctx context.Context) (string, func(context.Context) error, error) {
+	env, err := w.environment(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	service, artifact, config, err := w.wanted(ctx, env, w.step.Stage.Serve)
+	if err != nil {
+		return "", nil, err
+	}
+	address, stop, err := env.Services.Serve(ctx, service, artifact.Digest, config)
+	if err != nil {
+		return "", nil, fmt.Errorf("serve %s: %w", service.Name, err)
+	}
+	return address, stop, w.log.Printf("%s %s answers at http://%s", service.Name, short(artifact.Digest), address)
+}

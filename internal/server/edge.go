@@ -1,0 +1,268 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"makeitso/internal/edge"
+	"makeitso/internal/fault"
+	"makeitso/internal/process"
+	"makeitso/internal/release"
+)
+
+// edgeProcess is the edge as its users see it: started when there is first
+// something to serve, found again after a restart, and told of each change
+// with a whole configuration.
+type edgeProcess struct {
+	keeper *process.Keeper
+	self   string
+	listen string // where a new one listens
+	folder string
+	client *edge.Client
+
+	mu     sync.Mutex
+	config edge.Config // in force, or to be when it starts
+	actual string      // where the running one listens, "" if none is known to run
+}
+
+const edgeName = "edge"
+
+// edgeStart is how long an edge may take to come up.
+const edgeStart = 15 * time.Second
+
+var _ release.Edge = (*edgeProcess)(nil)
+
+// newEdgeProcess finds out what the edge was serving last; it starts nothing.
+func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
+	e := &edgeProcess{keeper: keeper, self: o.Self, listen: o.Edge, folder: filepath.Join(o.State, "edge")}
+	e.client = edge.NewClient(e.path("edge.sock"))
+	config, err := edge.LoadConfig(e.path("config.json"))
+	if err != nil {
+		return nil, err
+	}
+	e.config = config
+	return e, nil
+}
+
+func (e *edgeProcess) path(name string) string { return filepath.Join(e.folder, name) }
+
+// SetService implements release.Edge.
+func (e *edgeProcess) SetService(ctx context.Context, s edge.Service) error {
+	return e.change(ctx, func(c *edge.Config) {
+		c.Services = append(slices.DeleteFunc(c.Services, func(old edge.Service) bool { return old.Name == s.Name }), s)
+	})
+}
+
+// RemoveService implements release.Edge.
+func (e *edgeProcess) RemoveService(ctx context.Context, name string) error {
+	return e.change(ctx, func(c *edge.Config) {
+		c.Services = slices.DeleteFunc(c.Services, func(old edge.Service) bool { return old.Name == name })
+	})
+}
+
+// SetSites puts the sites of an environment in force, in place of those it had.
+func (e *edgeProcess) SetSites(ctx context.Context, environment string, sites []edge.Site) error {
+	return e.change(ctx, func(c *edge.Config) {
+		c.Sites = append(slices.DeleteFunc(c.Sites, func(old edge.Site) bool { return strings.HasPrefix(old.Name, environment+"/") }), sites...)
+	})
+}
+
+// change brings a changed configuration into force; if that is refused the
+// old one stays.
+func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := edge.Config{Version: e.config.Version + 1, Services: slices.Clone(e.config.Services), Sites: slices.Clone(e.config.Sites)}
+	edit(&next)
+	if len(next.Services)+len(next.Sites) == 0 && !e.running() {
+		e.config = next
+		return nil
+	}
+	if err := e.ensure(ctx); err != nil {
+		return err
+	}
+	if err := e.client.Configure(ctx, next); err != nil {
+		return err
+	}
+	e.config = next
+	return nil
+}
+
+// Stats implements release.Edge.
+func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) { return e.client.Stats(ctx) }
+
+// Invalidate drops paths of a site from the cache.
+func (e *edgeProcess) Invalidate(ctx context.Context, site string, paths ...string) error {
+	return e.client.Invalidate(ctx, site, paths...)
+}
+
+// Services gives what is served for an environment.
+func (e *edgeProcess) Services(environment string) []edge.Service {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.config.Services), func(s edge.Service) bool { return !strings.HasPrefix(s.Name, environment+"/") })
+}
+
+// Address gives where the edge listens, "" while none runs.
+func (e *edgeProcess) Address() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.actual == "" && e.running() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if stats, err := e.client.Stats(ctx); err == nil {
+			e.actual = stats.Listen
+		}
+	}
+	return e.actual
+}
+
+// Port gives the port of Address, or the one that a new edge would have.
+func (e *edgeProcess) Port() string {
+	address := e.Address()
+	if address == "" {
+		address = e.listen
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return port
+}
+
+func (e *edgeProcess) running() bool {
+	p, err := e.keeper.Find(edgeName)
+	return err == nil && p.Alive()
+}
+
+// Ensure starts the edge unless it runs.
+func (e *edgeProcess) Ensure(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.ensure(ctx)
+}
+
+func (e *edgeProcess) ensure(ctx context.Context) error {
+	if e.running() && e.actual != "" {
+		return nil
+	}
+	if !e.running() {
+		if err := e.portFree(); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(e.folder, 0o700); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "make the edge's folder")
+		}
+	}
+	p, err := e.keeper.Start(ctx, process.Spec{
+		Name: edgeName, Path: e.self, Env: os.Environ(), Dir: e.folder, Log: e.path("edge.log"),
+		Args: []string{"internal", "edge", "--listen", e.listen, "--socket", e.path("edge.sock"), "--config", e.path("config.json"), "--log", e.path("access.log")},
+	})
+	if err != nil {
+		return err
+	}
+	return e.untilReady(ctx, p)
+}
+
+// portFree says now, in a sentence, what the edge could only write to its log.
+func (e *edgeProcess) portFree() error {
+	l, err := net.Listen("tcp", e.listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fault.New(fault.Conflict, "the edge cannot listen on %s: the port is in use", e.listen).
+			WithHint("stop what listens there, or choose another with --edge 127.0.0.1:PORT")
+	}
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, "the edge cannot listen on %s", e.listen).WithHint("choose another address with --edge")
+	}
+	return l.Close()
+}
+
+// untilReady waits until the edge answers on its socket; its end before that
+// is an error with what it printed.
+func (e *edgeProcess) untilReady(ctx context.Context, p *process.Process) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, edgeStart, fault.New(fault.Failed, "the edge did not answer within %s", edgeStart))
+	defer cancel()
+	for {
+		stats, err := e.client.Stats(ctx)
+		if err == nil {
+			e.actual = stats.Listen
+			return nil
+		}
+		select {
+		case <-p.Exited():
+			printed, readErr := os.ReadFile(e.path("edge.log"))
+			if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
+				return readErr
+			}
+			return fault.New(fault.Failed, "the edge ended at once: %s", lastLine(string(printed)))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond): // a socket that appears is no event
+		}
+	}
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
+}
+
+// StopIfIdle ends the edge if it has nothing to serve.
+func (e *edgeProcess) StopIfIdle(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.config.Services)+len(e.config.Sites) > 0 {
+		return nil
+	}
+	p, err := e.keeper.Find(edgeName)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.actual = ""
+	return p.Stop(ctx, 10*time.Second)
+}
+
+// keepAlive starts the edge again whenever it ends, until ctx does. The new one
+// serves what the old one did.
+func (e *edgeProcess) keepAlive(ctx context.Context, announce func(string)) {
+	for ctx.Err() == nil {
+		p, err := e.keeper.Find(edgeName)
+		if err == nil {
+			select {
+			case <-p.Exited():
+			case <-ctx.Done():
+				return
+			}
+		}
+		e.mu.Lock()
+		e.actual = ""
+		wanted := len(e.config.Services)+len(e.config.Sites) > 0
+		if wanted {
+			err = e.ensure(ctx)
+		}
+		e.mu.Unlock()
+		if wanted && err == nil {
+			announce("the edge had ended; it was started again")
+			continue
+		}
+		if wanted && ctx.Err() == nil {
+			announce("the edge could not be started again: " + fault.Text(err))
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+
+	"makeitso/internal/control"
+	"makeitso/internal/fault"
+	"makeitso/internal/pipeline"
+	"makeitso/internal/platform/local"
+	"makeitso/internal/project"
+	"makeitso/internal/publish"
+	"makeitso/internal/release"
+	"makeitso/internal/stack"
+)
+
+// environment is one place of the project, tied to its platform.
+type environment struct {
+	name     string
+	project  string
+	server   *Server
+	platform *local.Platform
+	stacks   *stack.Engine
+	services *release.Controller
+}
+
+// environment opens an environment; the first time it adopts what runs there.
+func (s *Server) environment(ctx context.Context, p *project.Project, name string) (*environment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if env := s.environments[name]; env != nil {
+		return env, nil
+	}
+	wanted := p.Environments[name]
+	if wanted == nil {
+		return nil, fault.New(fault.NotFound, "%s has no environment %q", project.File, name)
+	}
+	if wanted.Platform != "local" {
+		return nil, fault.New(fault.Unsupported, "environment %s stands on platform %s, which this makeitso does not have yet", name, wanted.Platform).
+			WithHint("run it for an environment on platform local, e.g. --environment local")
+	}
+	env := &environment{name: name, project: p.Name, server: s}
+	if err := env.open(wanted); err != nil {
+		return nil, err
+	}
+	if err := env.adopt(ctx); err != nil {
+		env.platform.Close()
+		return nil, err
+	}
+	s.environments[name] = env
+	return env, nil
+}
+
+func (env *environment) open(wanted *project.Environment) (err error) {
+	s := env.server
+	env.platform, err = local.New(env.name, local.Options{
+		State: s.o.State, Project: env.project, Region: wanted.Region, Account: wanted.Account,
+		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
+		Announce:     s.o.Announce,
+		SitesChanged: env.sitesChanged,
+		Unpack: func(ctx context.Context, digest, into string) (entrypoint, variables []string, err error) {
+			c, err := s.images.Unpack(ctx, digest, into)
+			return c.Entrypoint, c.Env, err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	env.stacks = stack.New(env.name, env.platform, s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder()})
+	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
+	return nil
+}
+
+// adopt finds again what runs in the environment and goes on with what was
+// interrupted there.
+func (env *environment) adopt(ctx context.Context) error {
+	s := env.server
+	if !s.o.Work || !s.exists(env.name) {
+		return env.supervise()
+	}
+	if err := env.platform.Resume(ctx); err != nil {
+		return err
+	}
+	if err := env.stacks.Resume(ctx, func(stack.Event) {}); err != nil {
+		return err
+	}
+	if err := env.sitesChanged(ctx); err != nil {
+		return err
+	}
+	return env.supervise()
+}
+
+// supervise keeps the environment's services alive for as long as the server
+// lives.
+func (env *environment) supervise() error {
+	s := env.server
+	if !s.o.Work {
+		return nil
+	}
+	s.working.Go(func() {
+		if err := env.services.Run(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.o.Announce(fmt.Sprintf("environment %s is not kept alive any more: %v", env.name, err))
+		}
+	})
+	return nil
+}
+
+// holder names this process in leases.
+func (s *Server) holder() string { return "makeitso of " + s.o.State }
+
+// observe turns what a release tells into events.
+func (env *environment) observe(ev release.Event) {
+	err := env.server.engine.Emit(env.server.ctx, pipeline.Event{
+		Kind: "release", Environment: ev.Environment, Subject: cmp.Or(ev.Release, ev.Service), Status: ev.Kind, Message: ev.Message,
+	})
+	if err != nil {
+		env.server.o.Announce(fmt.Sprintf("an event could not be stored: %v", err))
+	}
+}
+
+// sitesChanged puts the environment's sites in force.
+func (env *environment) sitesChanged(ctx context.Context) error {
+	sites, err := env.platform.Sites()
+	if err != nil {
+		return err
+	}
+	return env.server.edge.SetSites(ctx, env.name, sites)
+}
+
+// hosts gives the host names of a service: without the environment's name
+// where that is "local".
+func (env *environment) hosts(service string) []string {
+	if env.name == "local" {
+		return []string{service + "." + env.project + ".localhost"}
+	}
+	return []string{service + "." + env.name + "." + env.project + ".localhost"}
+}
+
+// pipelineEnvironment gives an environment as runs see it.
+func (s *Server) pipelineEnvironment(ctx context.Context, p *project.Project, name string) (*pipeline.Environment, error) {
+	env, err := s.environment(ctx, p, name)
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts}, nil
+}
+
+// Bucket implements pipeline.Sites.
+func (env *environment) Bucket(_ context.Context, name string) (publish.Bucket, error) {
+	return env.platform.Bucket(name)
+}
+
+// Invalidate implements pipeline.Sites.
+func (env *environment) Invalidate(ctx context.Context, bucket string, paths []string) error {
+	sites, err := env.platform.Sites()
+	if err != nil {
+		return err
+	}
+	for _, site := range sites {
+		origin, err := url.Parse(site.Origin)
+		if err != nil {
+			return fmt.Errorf("read the origin of site %s: %w", site.Name, err)
+		}
+		if path.Base(origin.Path) != bucket {
+			continue
+		}
+		if err := env.server.edge.Invalidate(ctx, site.Name, paths...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forControl gives an environment as people see it.
+func (env *environment) forControl() *control.Environment {
+	return &control.Environment{Name: env.name, Stacks: env.stacks, Services: env.services, Addresses: env.addresses, Clear: env.clear}
+}
+
+// addresses tells where the environment's sites and services answer.
+func (env *environment) addresses(ctx context.Context) ([]control.Address, error) {
+	port := env.server.edge.Port()
+	var all []control.Address
+	for _, s := range env.server.edge.Services(env.name) {
+		for _, host := range s.Hosts {
+			all = append(all, control.Address{Name: "service " + strings.TrimPrefix(s.Name, env.name+"/"), URL: "http://" + host + ":" + port})
+		}
+	}
+	sites, err := env.platform.Sites()
+	if err != nil {
+		return nil, err
+	}
+	for _, site := range sites {
+		if len(site.Hosts) > 0 {
+			all = append(all, control.Address{Name: "site", URL: "http://" + shortest(site.Hosts) + ":" + port})
+		}
+	}
+	return all, nil
+}
+
+// shortest gives the name that a person would choose.
+func shortest(hosts []string) string {
+	best := hosts[0]
+	for _, host := range hosts[1:] {
+		if len(host) < len(best) {
+			best = host
+		}
+	}
+	return best
+}
+
+// clear stops everything of the environment and removes its data, and the edge
+// with the last of them.
+func (env *environment) clear(ctx context.Context) error {
+	s := env.server
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil))
+	if err != nil {
+		return err
+	}
+	return s.edge.StopIfIdle(ctx)
+}
