@@ -41,7 +41,7 @@ type Options struct {
 	Client   *http.Client     // asks instances for their health; must have a timeout
 	Observe  func(Event)      // is told of progress; must return quickly
 	Limits   rollout.Limits   // longest times of a rollout's waits
-	Analysis analysis.Options // of the evidence against a canary
+	Analysis analysis.Options // of the evidence against a canary; its Window by default is the time of all watches
 
 	HealthInterval time.Duration // between health checks of an instance that is well; default 500 ms
 	StartInterval  time.Duration // between those of one that starts; default 50 ms
@@ -107,7 +107,7 @@ type Controller struct {
 // New makes the controller of an environment. Nothing moves before Run.
 func New(environment string, instances Instances, edge Edge, store record.Store, o Options) *Controller {
 	return &Controller{
-		environment: environment, instances: instances, edge: edge, store: store, o: o.normalize(),
+		environment: environment, instances: instances, edge: patientEdge{edge}, store: store, o: o.normalize(),
 		services: record.Of[serviceRecord](store, "service"),
 		releases: record.Of[Release](store, "release"), temporary: record.Of[temporaryRecord](store, "temporary-instance"),
 		started: make(chan struct{}), keepers: map[string]*keeper{}, changed: make(chan struct{}), serving: map[string]bool{},

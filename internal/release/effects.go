@@ -106,14 +106,25 @@ func (k *keeper) reassert(ctx context.Context) {
 	}, func(context.Context) {})
 }
 
+// rule is how this rollout's canary is judged.
+func (k *keeper) rule() analysis.Options {
+	o := k.c.o.Analysis
+	if o.Window == 0 {
+		for _, step := range k.rec.State.Plan.Steps {
+			o.Window += step.Watch
+		}
+	}
+	return o
+}
+
 // countFrom sets the counters from which evidence is gathered.
 func (k *keeper) countFrom(seen edge.Stats, route int, weight float64) {
 	plan := k.rec.State.Plan
 	if k.rec.Evidence == nil || k.rec.Evidence.New != plan.New.Release {
-		k.rec.Evidence = &evidenceRecord{New: plan.New.Release, Test: analysis.New(k.c.o.Analysis).State()}
+		k.rec.Evidence = &evidenceRecord{New: plan.New.Release, Test: analysis.New(k.rule()).State()}
 	}
 	e := k.rec.Evidence
-	test := analysis.Resume(k.c.o.Analysis, e.Test)
+	test := analysis.Resume(k.rule(), e.Test)
 	test.SetWeight(weight)
 	test.Tick(k.now())
 	e.Test, e.Route = test.State(), route
@@ -162,7 +173,7 @@ func (k *keeper) weigh(ctx context.Context, seen edge.Stats) {
 		k.countFrom(seen, state.InForce, weight) // another edge, which counts from the beginning
 		return
 	}
-	test := analysis.Resume(k.c.o.Analysis, e.Test)
+	test := analysis.Resume(k.rule(), e.Test)
 	n, o := minus(newer, e.NewSeen), minus(older, e.OldSeen)
 	test.ObserveCounts(n.Requests-n.Bad, n.Bad, o.Requests-o.Bad, o.Bad)
 	explained := test.Explain()
@@ -193,7 +204,7 @@ func (k *keeper) sensitivity() string {
 	if e == nil || e.New != k.rec.State.Plan.New.Release {
 		return ""
 	}
-	return analysis.Resume(k.c.o.Analysis, e.Test).Explain().Sensitivity()
+	return analysis.Resume(k.rule(), e.Test).Explain().Sensitivity()
 }
 
 // verify asks every instance of the old version, and the edge about them.

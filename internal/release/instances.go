@@ -114,10 +114,12 @@ func (k *keeper) lost(ctx context.Context, m rollout.Member, id, reason string) 
 		return // it is on its way out already
 	}
 	k.unwatch(id)
-	k.rec.doom(id)
-	slot.vacate(k.now(), reason, k.c.o)
 	before := k.rec.State
 	k.rec.State = rollout.Next(before, rollout.Event{Kind: rollout.Lost, At: k.now(), Member: m, Reason: reason})
+	if after, _ := k.rec.State.Place(m); after.Status == rollout.Begun { // a replacement comes
+		k.rec.doom(id)
+		slot.vacate(k.now(), reason, k.c.o)
+	}
 	k.commit(ctx, before)
 }
 

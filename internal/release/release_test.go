@@ -126,13 +126,15 @@ func TestBadCanaryIsRolledBack(t *testing.T) {
 
 func TestReleaseThatDoesNotComeUp(t *testing.T) {
 	for artifact, want := range map[string]string{
-		"sick":    "did not become healthy within 300ms: GET /healthz answers 503 Service Unavailable",
+		"sick":    "did not become healthy within 500ms: GET /healthz answers 503 Service Unavailable",
 		"exits":   "exit status 3",
 		"missing": "it cannot be started: artifact missing is not stored here",
 	} {
 		t.Run(artifact, func(t *testing.T) {
 			w := newWorld(t)
-			c := w.live(w.store, quick(w))
+			o := quick(w)
+			o.Limits.Start = 500 * time.Millisecond
+			c := w.live(w.store, o)
 			_, err := c.Release(within(t), api, Artifact{Digest: artifact}, nil, "first")
 			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "" {
 				t.Errorf("as first release: %v, running %q", err, w.instances.running())
@@ -312,8 +314,8 @@ func TestServe(t *testing.T) {
 	if err := stop(within(t)); err != nil || listening(address) {
 		t.Errorf("after stop: %v, listening %v", err, listening(address))
 	}
-	if _, _, err := c.Serve(within(t), api, "sick", nil); !fault.Is(err, fault.Failed) || w.instances.running() != "" {
-		t.Errorf("of a sick one: %v, running %q", err, w.instances.running())
+	if _, _, err := c.Serve(within(t), api, "exits", nil); !fault.Is(err, fault.Failed) || w.instances.running() != "" {
+		t.Errorf("of one that exits: %v, running %q", err, w.instances.running())
 	}
 	address, _, err = c.Serve(within(t), api, "one", nil)
 	if err != nil {

@@ -41,13 +41,11 @@ func newWorld(t *testing.T) *world {
 }
 
 func quick(w *world) Options {
-	o := Options{
+	return Options{
 		Observe:        w.events.add,
 		HealthInterval: 10 * time.Millisecond, StartInterval: 2 * time.Millisecond, Poll: 5 * time.Millisecond,
 		BackoffMin: 5 * time.Millisecond, BackoffMax: 50 * time.Millisecond, StopGrace: time.Second,
 	}
-	o.Limits.Start = 300 * time.Millisecond
-	return o
 }
 
 // life is one controller and its Run.
@@ -320,12 +318,6 @@ func (e *fakeEdge) routed() (edge.Service, bool) {
 	defer e.mu.Unlock()
 	s, ok := e.services["local/api"]
 	return s, ok
-}
-
-func (e *fakeEdge) seen(arm string) edge.Counts {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.counts["local/api"][arm]
 }
 
 // pick draws the arm by a coin and an instance of it.
