@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,23 @@ import (
 
 	"makeitso/internal/fault"
 )
+
+// TestMain fails if an edge that ended left a goroutine behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	left := ""
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		all := make([]byte, 1<<20)
+		all = all[:runtime.Stack(all, true)]
+		if _, others, _ := strings.Cut(string(all), "\n\n"); !strings.Contains(others, "internal/edge.") {
+			os.Exit(code)
+		} else {
+			left = others
+		}
+	}
+	fmt.Fprintf(os.Stderr, "goroutines are left behind:\n%s\n", left)
+	os.Exit(1)
+}
 
 // running is an edge that a test started.
 type running struct {

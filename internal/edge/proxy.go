@@ -70,8 +70,9 @@ func (x *exchange) serveService(r *http.Request) {
 			res.Header.Set("X-Request-Id", x.entry.ID)
 			return nil
 		},
-		Transport:     x,
-		FlushInterval: -1, // what an upstream sends goes on at once
+		Transport: x,
+		// What comes without a length goes on at once, the rest in a moment.
+		FlushInterval: 5 * time.Millisecond,
 		BufferPool:    x.plane.buffers,
 		ErrorLog:      x.plane.quiet,
 		ErrorHandler:  func(_ http.ResponseWriter, _ *http.Request, err error) { x.fail(err) },
@@ -204,7 +205,7 @@ func (x *exchange) fail(err error) {
 	case x.upload != nil && x.upload.broken.Load():
 		x.page(http.StatusBadRequest, "bad request", "The body of the request is broken.")
 	case x.client.Err() != nil:
-		x.w.status = statusClientGone // nobody is there to be answered
+		x.abandon()
 	case errors.Is(err, errNoInstance):
 		x.w.Header().Set("Retry-After", "1")
 		x.page(http.StatusServiceUnavailable, "no instance is running", "The service "+x.entry.Service+" has no instance that can take the request now.")
@@ -218,6 +219,14 @@ func (x *exchange) fail(err error) {
 // statusClientGone stands in the access log where a client left before it was
 // answered.
 const statusClientGone = 499
+
+// abandon ends an exchange that has no client any more, or that a shutdown
+// breaks off: the connection is closed, so that nobody takes an empty answer
+// for the real one.
+func (x *exchange) abandon() {
+	x.w.status = statusClientGone
+	panic(http.ErrAbortHandler)
+}
 
 // begin starts the clock.
 func (a *attempt) begin(cancel context.CancelCauseFunc, limit time.Duration) {

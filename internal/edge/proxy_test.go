@@ -121,6 +121,44 @@ func TestServerSentEventsAreNotHeldBack(t *testing.T) {
 	e.awaitCounts(t, "v1", Counts{Requests: 1})
 }
 
+func TestBodyOfKnownLengthIsNotHeldBack(t *testing.T) {
+	e := start(t, Options{})
+	more := make(chan struct{})
+	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "6")
+		for _, text := range []string{"", "one", "two"} {
+			io.WriteString(w, text)
+			w.(http.Flusher).Flush()
+			<-more
+		}
+	})))
+	done := make(chan *http.Response, 1)
+	go func() {
+		res, err := e.http.Do(e.request(t, "GET", apiHost, "/", nil))
+		if err != nil {
+			t.Error(err)
+		}
+		done <- res
+	}()
+	var res *http.Response
+	select {
+	case res = <-done: // the header comes before the body
+	case <-time.After(5 * time.Second):
+		t.Error("the header is held back")
+		close(more)
+		return
+	}
+	defer res.Body.Close()
+	for _, want := range []string{"one", "two"} {
+		more <- struct{}{}
+		got := make([]byte, 3)
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != want {
+			t.Errorf("got %q %v, want %q", got, err, want)
+		}
+	}
+	more <- struct{}{}
+}
+
 func TestUpgradedConnectionOutlivesConfigurations(t *testing.T) {
 	e := start(t, Options{})
 	echo := upstream(t, func(w http.ResponseWriter, r *http.Request) {

@@ -52,7 +52,7 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 	case errors.Is(err, errLarge):
 		x.passThrough(r, s, name)
 	case x.client.Err() != nil:
-		x.w.status = statusClientGone
+		x.abandon()
 	case err != nil:
 		x.entry.Error = err.Error()
 		x.siteError(r, s, http.StatusBadGateway)

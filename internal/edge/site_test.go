@@ -62,6 +62,9 @@ func (b *bucket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
+	if strings.ContainsAny(r.RequestURI, "!'()*+,;=:@&$") {
+		b.t.Errorf("the path %s is not escaped as S3 signs it", r.RequestURI)
+	}
 	key, ok := strings.CutPrefix(r.URL.Path, "/bucket/")
 	if r.URL.RawQuery != "" || !ok || key == "" {
 		b.t.Errorf("the origin was asked for %s", r.URL)
