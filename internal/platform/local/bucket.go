@@ -35,7 +35,7 @@ func (h bucket) unclaimed(r *resource) error {
 		return err
 	}
 	for _, other := range all {
-		if other.Token != r.Token && other.PhysicalID == r.text("BucketName") {
+		if !r.is(other) && other.PhysicalID == r.text("BucketName") {
 			return fault.New(fault.Conflict, "%s: the bucket name %s belongs to %s", r.name(), other.PhysicalID, other.name()).
 				WithHint("choose another BucketName, or leave it out and let one be generated")
 		}

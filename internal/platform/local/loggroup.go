@@ -39,7 +39,7 @@ func (h logGroup) make(_ context.Context, r *resource) error {
 		return err
 	}
 	for _, other := range all {
-		if other.Token != r.Token && other.PhysicalID == name {
+		if !r.is(other) && other.PhysicalID == name {
 			return fault.New(fault.Conflict, "%s: the log group %s belongs to %s", r.name(), name, other.name()).
 				WithHint("choose another LogGroupName")
 		}

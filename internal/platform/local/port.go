@@ -26,17 +26,25 @@ func freePort(taken func(port int) bool) (int, error) {
 		if taken(port) {
 			continue
 		}
-		l, err := net.Listen("tcp", loopback(port))
-		if err != nil {
-			continue // somebody has it
+		if portIsFree(port) == nil {
+			return port, nil
 		}
-		if err := l.Close(); err != nil {
-			return 0, fmt.Errorf("look for a free port: %w", err)
-		}
-		return port, nil
 	}
 	return 0, fault.New(fault.Unavailable, "no port between %d and %d is free", firstPort, lastPort).
 		WithHint("stop programs that listen there: ss -ltnp")
+}
+
+// portIsFree fails with fault.Unavailable if a program listens on the port.
+func portIsFree(port int) error {
+	l, err := net.Listen("tcp", loopback(port))
+	if err == nil {
+		err = l.Close()
+	}
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "another program has port %d", port).
+			WithHint("find it and stop it: ss -ltnp 'sport = :%d'", port)
+	}
+	return nil
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -231,7 +231,7 @@ func (h postgres) serve(ctx context.Context, r *resource, log string, ready func
 	// After a kill, what postgres left may hold its memory for a moment; it
 	// leaves no event to wait for, and postgres refuses to start meanwhile.
 	for end := time.Now().Add(stopTime); ; {
-		err := h.p.serve(ctx, spec, ready)
+		err := h.p.serve(ctx, spec, r.Port, ready)
 		if err == nil || time.Now().After(end) || !strings.Contains(tail(log), "pre-existing shared memory block") {
 			return err
 		}

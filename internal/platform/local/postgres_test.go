@@ -64,7 +64,7 @@ func TestPostgresKeepsDataAndAddressWhenKilled(t *testing.T) {
 	h := handlerOf(t, p, r.Type)
 	made := create(t, p, r)
 	const first = "it's a secret 1"
-	exec(t, made, first, "CREATE TABLE orders (id int)", "INSERT INTO orders VALUES (42)")
+	execute(t, made, first, "CREATE TABLE orders (id int)", "INSERT INTO orders VALUES (42)")
 	if _, err := query(t, made, "wrong", "SELECT 1"); err == nil {
 		t.Error("a wrong password was accepted")
 	}
@@ -91,8 +91,8 @@ func TestPostgresKeepsDataAndAddressWhenKilled(t *testing.T) {
 	}
 }
 
-// exec runs statements that answer nothing.
-func exec(t *testing.T, made stack.Result, password string, statements ...string) {
+// execute runs statements that answer nothing.
+func execute(t *testing.T, made stack.Result, password string, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
 		if _, err := query(t, made, password, s); err != nil && err != pgx.ErrNoRows {

@@ -70,7 +70,7 @@ func (h redis) make(ctx context.Context, r *resource) error {
 		if specErr != nil {
 			return specErr
 		}
-		err = h.p.serve(ctx, spec, ready)
+		err = h.p.serve(ctx, spec, r.Port, ready)
 	case byDocker:
 		err = h.p.serveContainer(ctx, h.container(r), ready)
 	}

@@ -137,10 +137,15 @@ func TestRedisThatCannotComeUpIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer thief.Close()
 	err = p.Resume(t.Context())
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprint(res.Port)) {
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), fmt.Sprintf("another program has port %d", res.Port)) {
 		t.Errorf("with its port taken: %v; want a failure that names port %d", err, res.Port)
+	}
+	if err := thief.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Resume(t.Context()); err != nil {
+		t.Errorf("with its port free again: %v", err)
 	}
 }
 

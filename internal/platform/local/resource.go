@@ -41,6 +41,15 @@ type resource struct {
 // name is what a user calls the resource.
 func (r *resource) name() string { return r.Stack + "/" + r.LogicalID }
 
+// is says whether other is this very resource. A planned one has no token yet
+// and is known by its place in the template.
+func (r *resource) is(other *resource) bool {
+	if r.Token == "" {
+		return r.name() == other.name()
+	}
+	return r.Token == other.Token
+}
+
 // text gives a property that is a string, "" if it is absent or another kind.
 func (r *resource) text(property string) string {
 	s, _ := r.Properties[property].(string)

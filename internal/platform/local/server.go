@@ -16,9 +16,15 @@ import (
 // startTime is how long a server may take until it answers.
 const startTime = 60 * time.Second
 
-// serve starts a server unless it runs, and waits until ready succeeds. A
-// server that does not come up is stopped again, and its last words are told.
-func (p *Platform) serve(ctx context.Context, spec process.Spec, ready func(context.Context) error) error {
+// serve starts the server of a port unless it runs, and waits until ready
+// succeeds. A server that does not come up is stopped again.
+func (p *Platform) serve(ctx context.Context, spec process.Spec, port int, ready func(context.Context) error) error {
+	if found, err := p.keeper.Find(spec.Name); err != nil || !found.Alive() {
+		// Else another program could answer in its place.
+		if err := portIsFree(port); err != nil {
+			return err
+		}
+	}
 	running, err := p.keeper.Start(ctx, spec)
 	if err != nil {
 		return err
@@ -48,12 +54,19 @@ func awaitReady(ctx context.Context, exited <-chan struct{}, ready func(context.
 	defer tick.Stop()
 	for {
 		err := ready(ctx)
-		if err == nil || fault.Is(err, fault.Failed) {
+		if fault.Is(err, fault.Failed) {
 			return err
 		}
 		select {
-		case <-exited:
+		case <-exited: // whoever answered, it was another
 			return fault.New(fault.Failed, "it ended before it was ready")
+		default:
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-exited:
 		case <-ctx.Done():
 			return fault.Wrap(fault.Failed, err, "it was not ready in time")
 		case <-tick.C:
@@ -88,8 +101,13 @@ func (p *Platform) alive(r *resource) error {
 
 // failedToStart explains why a resource's server does not come up.
 func failedToStart(r *resource, log string, err error) error {
-	f := fault.Wrap(fault.Failed, err, "start the server of %s on port %d", r.name(), r.Port)
-	if last := tail(log); last != "" {
+	return withLastWords(fault.Wrap(fault.Failed, err, "start the server of %s on port %d", r.name(), r.Port), log)
+}
+
+// withLastWords adds what a program printed last, unless a hint is known that
+// says what to do.
+func withLastWords(f *fault.Error, log string) error {
+	if last := tail(log); last != "" && fault.HintOf(f) == "" {
 		return f.WithHint("its last words (%s):\n%s", log, last)
 	}
 	return f

@@ -106,7 +106,7 @@ func (h distribution) unclaimed(r *resource) error {
 	}
 	mine := aliases(r)
 	for _, other := range all {
-		if other.Type != r.Type || other.Token == r.Token || other.PhysicalID == "" {
+		if other.Type != r.Type || r.is(other) || other.PhysicalID == "" {
 			continue
 		}
 		for _, host := range aliases(other) {

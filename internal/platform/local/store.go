@@ -81,9 +81,8 @@ func (p *Platform) runStore(ctx context.Context) (storeConfig, error) {
 		Name: storeProcess, Path: command[0], Args: command[1:], Log: log,
 		Dir: p.storeFolder(), Env: []string{"PATH=" + os.Getenv("PATH")},
 	}
-	if err := p.serve(ctx, spec, func(ctx context.Context) error { return storeAnswers(ctx, c) }); err != nil {
-		return c, fault.Wrap(fault.Failed, err, "start the S3 server of environment %s on port %d", p.env, c.Port).
-			WithHint("its last words (%s):\n%s", log, tail(log))
+	if err := p.serve(ctx, spec, c.Port, func(ctx context.Context) error { return storeAnswers(ctx, c) }); err != nil {
+		return c, withLastWords(fault.Wrap(fault.Failed, err, "start the S3 server of environment %s on port %d", p.env, c.Port), log)
 	}
 	return c, nil
 }

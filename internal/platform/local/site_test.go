@@ -1,0 +1,157 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"makeitso/internal/edge"
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+	"makeitso/internal/stack/stacktest"
+)
+
+// distributionProperties serves a bucket under aliases.
+func distributionProperties(origin any, aliases ...any) map[string]any {
+	return map[string]any{"DistributionConfig": map[string]any{
+		"Enabled": true, "Aliases": aliases, "DefaultRootObject": "index.html",
+		"Origins":              []any{map[string]any{"Id": "files", "DomainName": origin}},
+		"DefaultCacheBehavior": map[string]any{"TargetOriginId": "files", "DefaultTTL": "60"},
+		"CustomErrorResponses": []any{map[string]any{"ErrorCode": 404, "ResponseCode": 200, "ResponsePagePath": "/index.html"}},
+	}}
+}
+
+func TestDistributionContract(t *testing.T) {
+	p := newPlatform(t, Options{})
+	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
+	origin := files.Attributes["DomainName"]
+	r := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(origin, "www.shop.localhost"))
+	invalid := distributionProperties(origin)
+	invalid["DistributionConfig"].(map[string]any)["Origins"] = []any{}
+	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
+		Name: "distribution", Request: r, Update: distributionProperties(origin, "shop.localhost"), Invalid: invalid,
+		Count: func(t *testing.T) int {
+			sites, err := p.Sites()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(sites)
+		},
+	})
+}
+
+func TestSitesFollowDistributionsAndRecords(t *testing.T) {
+	changes := 0
+	p := newPlatform(t, Options{SitesChanged: func(context.Context) error { changes++; return nil }})
+	if sites, err := p.Sites(); err != nil || len(sites) != 0 {
+		t.Fatalf("before anything: %v, %v", sites, err)
+	}
+	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"}))
+	cdn := create(t, p, request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["RegionalDomainName"], "WWW.shop.localhost")))
+	domain := attribute(t, cdn, "DomainName")
+	if !strings.HasPrefix(domain, "cdn-") || !strings.HasSuffix(domain, ".shop.localhost") {
+		t.Errorf("domain name %q", domain)
+	}
+	create(t, p, request("AWS::Route53::RecordSet", "Apex", map[string]any{
+		"Name": "shop.localhost.", "Type": "A", "AliasTarget": map[string]any{"DNSName": domain, "HostedZoneId": "Z2FDTNDATAQYW2"},
+	}))
+	create(t, p, request("AWS::Route53::RecordSet", "Second", map[string]any{
+		"Name": "old.shop.localhost", "Type": "CNAME", "TTL": 60, "ResourceRecords": []any{"shop.localhost."},
+	}))
+	elsewhere := request("AWS::Route53::RecordSet", "Mail", map[string]any{"Name": "mail.shop.localhost", "Type": "A", "ResourceRecords": []any{"10.0.0.1"}})
+	create(t, p, elsewhere)
+	sites, err := p.Sites()
+	if err != nil || len(sites) != 1 {
+		t.Fatalf("sites %v, %v; want one", sites, err)
+	}
+	store, err := p.storeConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := edge.Site{
+		Name: "local/data/Cdn", Hosts: []string{domain, "old.shop.localhost", "shop.localhost", "www.shop.localhost"},
+		Origin: "http://" + loopback(store.Port) + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: "us-east-1",
+		Index: "index.html", TTL: time.Minute, Errors: map[int]edge.Error{404: {Path: "/index.html", Status: 200}},
+	}
+	if !reflect.DeepEqual(sites[0], want) {
+		t.Errorf("site %+v\nwant %+v", sites[0], want)
+	}
+	if changes != 4 {
+		t.Errorf("%d changes were told; want 4", changes)
+	}
+}
+
+func TestHostNamesBelongToOneDistribution(t *testing.T) {
+	p := newPlatform(t, Options{})
+	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
+	origin := files.Attributes["DomainName"]
+	create(t, p, request("AWS::CloudFront::Distribution", "One", distributionProperties(origin, "www.shop.localhost")))
+	second := request("AWS::CloudFront::Distribution", "Two", distributionProperties(origin, "www.shop.localhost."))
+	h := handlerOf(t, p, second.Type)
+	if err := h.Check(t.Context(), second); !fault.Is(err, fault.Conflict) {
+		t.Errorf("check of the second: %v", err)
+	}
+	if _, err := h.Create(t.Context(), second); !fault.Is(err, fault.Conflict) {
+		t.Errorf("create of the second: %v", err)
+	}
+}
+
+func TestOriginsThatCannotBeServed(t *testing.T) {
+	p := newPlatform(t, Options{})
+	for _, c := range []struct {
+		origin string
+		code   fault.Code // "" passes Check
+	}{
+		{stack.KnownAfterApply, ""},
+		{"example.com", fault.Unsupported},
+	} {
+		r := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(c.origin))
+		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); fault.CodeOf(err) != c.code {
+			t.Errorf("origin %s: %v; want %q", c.origin, err, c.code)
+		}
+	}
+}
+
+func TestSitesThatCannotBePutInForceFail(t *testing.T) {
+	p := newPlatform(t, Options{SitesChanged: func(context.Context) error { return errors.New("the edge is away") }})
+	r := request("AWS::Route53::RecordSet", "R", map[string]any{"Name": "a.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}})
+	_, err := handlerOf(t, p, r.Type).Create(t.Context(), r)
+	if err == nil || !strings.Contains(err.Error(), "the edge is away") {
+		t.Errorf("create: %v", err)
+	}
+}
+
+func TestRecordAndLogGroupContracts(t *testing.T) {
+	p := newPlatform(t, Options{})
+	record := map[string]any{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}}
+	both := map[string]any{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}, "AliasTarget": map[string]any{}}
+	stacktest.Handler(t, handlerOf(t, p, "AWS::Route53::RecordSet"), stacktest.Case{
+		Name: "record", Request: request("AWS::Route53::RecordSet", "Record", record), Invalid: both,
+	})
+	group := request("AWS::Logs::LogGroup", "Log", map[string]any{"LogGroupName": "/shop/../api"})
+	stacktest.Handler(t, handlerOf(t, p, group.Type), stacktest.Case{
+		Name: "log group", Request: group, Invalid: map[string]any{"LogGroupName": "a b"},
+		Update: map[string]any{"LogGroupName": "/shop/../api", "RetentionInDays": 7},
+	})
+}
+
+func TestPlannedAgainDoesNotCollideWithItself(t *testing.T) {
+	p := newPlatform(t, Options{})
+	bucket := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
+	files := create(t, p, bucket)
+	cdn := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"))
+	create(t, p, cdn)
+	for _, r := range []stack.Request{bucket, cdn} {
+		r.Token = ""
+		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); err != nil {
+			t.Errorf("planned again: %v", err)
+		}
+		r.LogicalID = "Other"
+		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); !fault.Is(err, fault.Conflict) {
+			t.Errorf("planned a second %s of that name: %v", r.Type, err)
+		}
+	}
+}
