@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
@@ -272,7 +273,23 @@ func TestTagsAndDeletionsAreSilent(t *testing.T) {
 
 func TestConcurrentPushes(t *testing.T) {
 	var told pushes
-	s, url := serve(t, t.TempDir(), gitserver.Options{Pushed: told.add})
+	var steps []string // guarded by told.mu
+	s, url := serve(t, t.TempDir(), gitserver.Options{
+		Check: func(_ context.Context, _, commit string, _ func(string) ([]byte, error)) error {
+			told.mu.Lock()
+			defer told.mu.Unlock()
+			steps = append(steps, "check "+commit)
+			return nil
+		},
+		Pushed: func(ctx context.Context, p gitserver.Push) (string, error) {
+			told.mu.Lock()
+			if last := steps[len(steps)-1]; last != "check "+p.New {
+				t.Errorf("between check and report of %s came %q", p.New, last)
+			}
+			told.mu.Unlock()
+			return told.add(ctx, p)
+		},
+	})
 	origin := repository(t)
 	commit(t, origin, "a", "1")
 	git(t, origin, "push", url, "main")
@@ -324,7 +341,7 @@ func TestFailureAfterAPushIsShownAndRecovered(t *testing.T) {
 		t.Errorf("the pusher sees\n%s", out)
 	}
 	var told pushes
-	s, url := serve(t, dir, gitserver.Options{Pushed: told.add}) // as after a restart
+	s, _ := serve(t, dir, gitserver.Options{Pushed: told.add}) // as after a restart
 	for range 2 {
 		if err := s.Recover(t.Context()); err != nil {
 			t.Fatal(err)
@@ -375,7 +392,11 @@ func TestClientThatLeavesLosesNoPush(t *testing.T) {
 	}
 	<-client.Done()
 	close(gone)
-	<-pushed
+	select {
+	case <-pushed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the push was lost")
+	}
 	if told.all[0].New != head {
 		t.Errorf("told of %+v", told.all)
 	}
@@ -385,9 +406,7 @@ func TestBadRequests(t *testing.T) {
 	dir := t.TempDir()
 	_, url := serve(t, dir, gitserver.Options{})
 	base := strings.TrimSuffix(url, "/shop.git")
-	if err := os.MkdirAll(filepath.Join(filepath.Dir(dir), "secret.git"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	git(t, filepath.Dir(dir), "init", "-q", "--bare", "secret.git")
 	const refs = "/info/refs?service=git-upload-pack"
 	tests := []struct {
 		method, path, contentType string

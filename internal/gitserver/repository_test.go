@@ -171,6 +171,11 @@ func TestWatch(t *testing.T) {
 	git(t, dir, "checkout", "-q", "main")
 	git(t, dir, "branch", "-q", "-D", "feature/deep/x")
 	expect(t, told, "feature/deep/x", third, "")
+	git(t, dir, "branch", "packed")
+	expect(t, told, "packed", "", second)
+	git(t, dir, "pack-refs", "--all", "--prune")
+	git(t, dir, "branch", "-q", "-D", "packed")
+	expect(t, told, "packed", second, "")
 	git(t, dir, "branch", "feature/deep/y")
 	expect(t, told, "feature/deep/y", "", second)
 
