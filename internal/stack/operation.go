@@ -88,7 +88,7 @@ func (o *operation) GetAtt(id, attribute string) (any, error) {
 	}
 	value, ok := c.Attributes[attribute]
 	if !ok {
-		return nil, fmt.Errorf("Resource type %s does not support attribute {%s}.", c.Type, attribute)
+		return nil, noAttribute(c.Type, attribute)
 	}
 	return value, nil
 }

@@ -1,13 +1,13 @@
 package stack
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/fault"
 	"makeitso/internal/template"
 )
 
@@ -53,7 +53,7 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 	value, known := physical.Attributes[attribute]
 	if !p.changes[id].touchesProperties() {
 		if !known {
-			return nil, fmt.Errorf("Resource type %s does not support attribute {%s}.", physical.Type, attribute)
+			return nil, noAttribute(physical.Type, attribute)
 		}
 		return value, nil
 	}
@@ -65,6 +65,11 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 		return value, nil
 	}
 	return unknown, nil
+}
+
+// noAttribute says it in the service's words.
+func noAttribute(typ, attribute string) error {
+	return fault.New(fault.Invalid, "Resource type %s does not support attribute {%s}.", typ, attribute)
 }
 
 // touchesProperties says whether a change may have an effect on attributes;

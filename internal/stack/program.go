@@ -133,9 +133,12 @@ func (p *program) properties(id string, w world, secret bool) (map[string]any, d
 	if r.Properties == nil {
 		return map[string]any{}, nil
 	}
-	value, _, diags := p.t.Resolve(r.Properties, p.scope(w, secret))
+	value, exists, diags := p.t.Resolve(r.Properties, p.scope(w, secret))
+	if !exists {
+		return map[string]any{}, diags
+	}
 	properties, ok := value.(map[string]any)
-	if !ok { // a function that gives no map
+	if !ok && len(diags) == 0 { // a function that gives no map
 		diags.Errorf(r.Properties.Pos, "Template format error: [/Resources/%s/Properties] must be an object.", id)
 	}
 	return properties, diags

@@ -49,8 +49,8 @@ func (p *parser) parameter(m pair) {
 	}
 	p.t.Parameters[m.key] = d
 	if d.Default != nil && len(p.diags) == before {
-		if _, err := d.bind(*d.Default); err != nil {
-			p.diags.Errorf(m.pos, "default of parameter %s: %v", m.key, err)
+		if _, wrong := d.bind(*d.Default); wrong != "" {
+			p.diags.Errorf(m.pos, "default of parameter %s: %s", m.key, wrong)
 		}
 	}
 }
@@ -140,36 +140,38 @@ func (d *Parameter) isList() bool {
 	return d.Type == "CommaDelimitedList" || strings.HasPrefix(d.Type, "List<")
 }
 
-// bind checks a value given as text and gives what Ref gives: a string or a list.
-func (d *Parameter) bind(text string) (any, error) {
+// bind checks a value given as text and gives what Ref gives: a string or a
+// list. The second answer says what is wrong, in the service's words.
+func (d *Parameter) bind(text string) (value any, wrong string) {
 	if !d.isList() {
 		return text, d.checkOne(text)
 	}
 	items := []any{}
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
-		if err := d.checkOne(item); err != nil {
-			return nil, err
+		if wrong := d.checkOne(item); wrong != "" {
+			return nil, wrong
 		}
 		items = append(items, item)
 	}
-	return items, nil
+	return items, ""
 }
 
-// checkOne judges one scalar by the parameter's type and constraints.
-func (d *Parameter) checkOne(text string) error {
-	fail := func(format string, args ...any) error {
+// checkOne judges one scalar by the parameter's type and constraints, and
+// says what is wrong.
+func (d *Parameter) checkOne(text string) string {
+	fail := func(format string, args ...any) string {
 		reason := fmt.Sprintf(format, args...)
 		if d.ConstraintDescription != "" {
 			reason = d.ConstraintDescription
 		}
-		return fmt.Errorf("Parameter %s failed to satisfy constraint: %s", d.Name, reason)
+		return fmt.Sprintf("Parameter %s failed to satisfy constraint: %s", d.Name, reason)
 	}
 	if d.Type == "Number" || d.Type == "List<Number>" {
 		x, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 		switch {
 		case err != nil:
-			return fmt.Errorf("Parameter '%s' must be a number.", d.Name)
+			return fmt.Sprintf("Parameter '%s' must be a number.", d.Name)
 		case d.MinValue != nil && x < *d.MinValue:
 			return fail("must be at least %v", *d.MinValue)
 		case d.MaxValue != nil && x > *d.MaxValue:
@@ -186,7 +188,7 @@ func (d *Parameter) checkOne(text string) error {
 	case d.AllowedPattern != nil && !d.AllowedPattern.MatchString(text):
 		return fail("must match pattern %s", strings.TrimSuffix(strings.TrimPrefix(d.AllowedPattern.String(), "^(?:"), ")$"))
 	}
-	return nil
+	return ""
 }
 
 // Bind checks the values given for the template's parameters, adds defaults,
@@ -205,9 +207,9 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 		if !ok {
 			text = *d.Default
 		}
-		value, err := d.bind(text)
-		if err != nil {
-			diags.Errorf(d.Pos, "%v", err)
+		value, wrong := d.bind(text)
+		if wrong != "" {
+			diags.Errorf(d.Pos, "%s", wrong)
 			continue
 		}
 		bound[name] = value

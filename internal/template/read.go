@@ -66,6 +66,20 @@ func (r *reader) pos(n *yaml.Node) diag.Pos {
 	return diag.Pos{File: r.file, Line: n.Line, Column: n.Column}
 }
 
+// tooMuch counts what is read and says, once, when it is more than a template
+// can be.
+func (r *reader) tooMuch(n *yaml.Node, values, depth int) bool {
+	if r.values > maxValues {
+		return true
+	}
+	if r.values += values; r.values <= maxValues && depth <= maxDepth {
+		return false
+	}
+	r.diags.Errorf(r.pos(n), "Template format error: more than %d values, or nested more than %d deep", maxValues, maxDepth)
+	r.values = maxValues + 1
+	return true
+}
+
 // pair is a key of a mapping node and its value.
 type pair struct {
 	key   string
@@ -76,6 +90,9 @@ type pair struct {
 // pairs gives the entries of a mapping with merges applied, and reports keys
 // that stand twice.
 func (r *reader) pairs(n *yaml.Node, depth int) []pair {
+	if r.tooMuch(n, len(n.Content)/2, depth) {
+		return nil
+	}
 	var all []pair
 	at := map[string]int{}
 	var merged []*yaml.Node
@@ -108,8 +125,7 @@ func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 }
 
 func (r *reader) mergeSources(n *yaml.Node, depth int) []pair {
-	if depth > maxDepth {
-		r.diags.Errorf(r.pos(n), "Template format error: merged maps are nested more than %d deep", maxDepth)
+	if r.tooMuch(n, 1, depth) {
 		return nil
 	}
 	switch n.Kind {
@@ -131,12 +147,7 @@ func (r *reader) mergeSources(n *yaml.Node, depth int) []pair {
 // value reads one value and what is below it; nil if it had a mistake that
 // leaves nothing to go on with. In conditions, {Condition: name} is a function.
 func (r *reader) value(n *yaml.Node, conditions bool, depth int) *Value {
-	r.values++
-	if r.values > maxValues || depth > maxDepth {
-		if r.values <= maxValues+1 {
-			r.diags.Errorf(r.pos(n), "Template format error: more than %d values, or nested more than %d deep", maxValues, maxDepth)
-		}
-		r.values = max(r.values, maxValues+1) // say it once
+	if r.tooMuch(n, 1, depth) {
 		return nil
 	}
 	if n.Kind == yaml.AliasNode {

@@ -27,7 +27,7 @@ type Resource struct {
 	Type                string
 	Pos                 diag.Pos // of the logical id
 	TypePos             diag.Pos
-	Properties          *Value // a map; nil if there are none
+	Properties          *Value // a map or a function that gives one; nil if there are none
 	Metadata            *Value
 	Condition           string // "" if it always exists
 	DependsOn           []Name
@@ -203,7 +203,7 @@ func (p *parser) resourceAttribute(r *Resource, a pair) {
 		r.Type, r.TypePos = p.scalar(a), p.pos(a.value)
 	case "Properties":
 		r.Properties = p.value(a.value, false, 0)
-		if r.Properties != nil && r.Properties.Kind != Map {
+		if r.Properties != nil && r.Properties.Kind != Map && r.Properties.Kind != Call {
 			p.diags.Errorf(r.Properties.Pos, "Template format error: [/Resources/%s/Properties] must be an object.", r.LogicalID)
 			r.Properties = nil
 		}

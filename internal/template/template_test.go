@@ -98,33 +98,8 @@ func values(t *testing.T, b *strings.Builder, tmpl *template.Template, given map
 	if diags.HasErrors() {
 		return diags
 	}
-	scope := &template.Scope{Parameters: bound, Pseudo: pseudo, Conditions: conditions,
-		Ref: func(id string) any {
-			if slices.Contains(unknown, id) {
-				return template.Unknown{Because: id}
-			}
-			return "ref-" + id
-		},
-		GetAtt: func(id, attribute string) (any, error) {
-			switch {
-			case slices.Contains(unknown, id):
-				return template.Unknown{Because: id + "." + attribute}, nil
-			case attribute == "Port":
-				return 6379.0, nil
-			case attribute == "List":
-				return []any{"x", "y"}, nil
-			case attribute == "None":
-				return nil, fmt.Errorf("%s has no attribute %s", id, attribute)
-			}
-			return id + "." + attribute, nil
-		},
-		Import: func(name string) (string, error) {
-			if name == "absent" {
-				return "", fmt.Errorf("No export named %s found", name)
-			}
-			return "imported-" + name, nil
-		},
-	}
+	scope := world(unknown)
+	scope.Parameters, scope.Pseudo, scope.Conditions = bound, pseudo, conditions
 	resolve := func(what string, v *template.Value) {
 		if v == nil {
 			return
@@ -153,4 +128,81 @@ func values(t *testing.T, b *strings.Builder, tmpl *template.Template, given map
 		resolve("export "+name, tmpl.Outputs[name].Export)
 	}
 	return diags
+}
+
+// world knows every resource but the unknown ones, and what it gives for each
+// shows by its text where it comes from.
+func world(unknown []string) *template.Scope {
+	return &template.Scope{
+		Ref: func(id string) any {
+			if slices.Contains(unknown, id) {
+				return template.Unknown{Because: id}
+			}
+			return "ref-" + id
+		},
+		GetAtt: func(id, attribute string) (any, error) {
+			switch {
+			case slices.Contains(unknown, id):
+				return template.Unknown{Because: id + "." + attribute}, nil
+			case attribute == "Port":
+				return 6379.0, nil
+			case attribute == "List":
+				return []any{"x", "y"}, nil
+			case attribute == "None":
+				return nil, fmt.Errorf("%s has no attribute %s", id, attribute)
+			}
+			return id + "." + attribute, nil
+		},
+		Import: func(name string) (string, error) {
+			if name == "absent" {
+				return "", fmt.Errorf("No export named %s found", name)
+			}
+			return "imported-" + name, nil
+		},
+	}
+}
+
+// TestNestedAliases gives templates that would be huge if they were written
+// out: they are refused in little time.
+func TestNestedAliases(t *testing.T) {
+	for name, level := range map[string]string{"aliases": "[*a%[3]d, *a%[3]d, *a%[3]d, *a%[3]d, *a%[3]d, *a%[3]d]", "merges": "{<<: [*a%[3]d, *a%[3]d, *a%[3]d, *a%[3]d, *a%[3]d, *a%[3]d]}"} {
+		var b strings.Builder
+		b.WriteString("Metadata: {}\nMappings:\n  a0: &a0 {k: v}\n")
+		for i := range 12 {
+			fmt.Fprintf(&b, "  a%d: &a%d "+level+"\n", i+1, i+1, i)
+		}
+		b.WriteString("Resources: {A: {Type: \"T::A\", Properties: {X: *a12}}}\n")
+		_, diags := template.Parse("template.yaml", []byte(b.String()))
+		if !strings.Contains(diags.Error(), "more than 500000 values") {
+			t.Errorf("%s: %v", name, diags)
+		}
+	}
+}
+
+// FuzzTemplate looks for templates that make the language panic.
+func FuzzTemplate(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(archive.Files[0].Data)
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		tmpl, diags := template.Parse("template.yaml", src)
+		if diags.HasErrors() {
+			return
+		}
+		given := map[string]string{}
+		for name, p := range tmpl.Parameters {
+			if p.Default == nil {
+				given[name] = "1"
+			}
+		}
+		values(t, &strings.Builder{}, tmpl, given, nil)
+	})
 }
