@@ -188,6 +188,20 @@ func TestReserveMovesByTheClockOnly(t *testing.T) {
 	near(t, "evidence", test.Evidence(), 1, 1e-12)
 }
 
+// The centre is a running average that forgets within about half a minute.
+func TestCentreFollowsTheOldVersion(t *testing.T) {
+	test := begin(0.10)
+	test.ObserveCounts(50, 50, 90, 10)
+	test.Tick(start.Add(time.Second))
+	near(t, "centre", test.State().Center, 10.0/(100+20), 1e-12)
+	test.ObserveCounts(0, 0, 40, 0)
+	test.Tick(start.Add(31 * time.Second))
+	near(t, "centre half a minute later", test.State().Center, 10/math.E/(100/math.E+40+20), 1e-12)
+	test.ObserveCounts(0, 0, 0, 1e6)
+	test.Tick(start.Add(32 * time.Second))
+	near(t, "centre of an outage", test.State().Center, 0.5, 0)
+}
+
 func TestResume(t *testing.T) {
 	test := begin(0.10)
 	test.ObserveCounts(30, 1, 300, 2)

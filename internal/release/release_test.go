@@ -1,6 +1,7 @@
 package release
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,74 @@ func TestGoodCanaryIsPromoted(t *testing.T) {
 			t.Errorf("no event says %q in\n%s", want, events)
 		}
 	}
+}
+
+// A request counts once, with the weight by which its arm was drawn, though the
+// edge's counters go on from step to step.
+func TestEvidenceCountsEachRequestOnce(t *testing.T) {
+	w := newWorld(t)
+	o := quick(w)
+	halfway := make(chan struct{})
+	o.Observe = func(e Event) {
+		if e.Message == "traffic: api-1 50 %, api-2 50 %" {
+			close(halfway)
+		}
+	}
+	c := w.live(w.store, o)
+	c.mustRelease(canary(time.Millisecond), "one", "run-1")
+	end := w.load(200 * time.Microsecond)
+	go func() { <-halfway; end() }()
+	c.mustRelease(canary(100*time.Millisecond), "two", "run-2")
+	rec, err := c.known(within(t), "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, most := rec.Evidence.Test.Canary.Requests, w.edge.seen("api-2").Requests; got == 0 || got > most {
+		t.Errorf("%d requests of the canary were weighed, the edge sent it %d", got, most)
+	}
+}
+
+func TestDrainingWaitsForRequests(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	one := api
+	one.Instances = 1
+	c.mustRelease(one, "one", "run-1")
+	slow := make(chan string, 1)
+	go func() {
+		answer, err := http.Get(w.edge.server.URL + "/slow")
+		if err != nil {
+			slow <- err.Error()
+			return
+		}
+		answer.Body.Close()
+		slow <- answer.Status
+	}()
+	eventually(t, "the slow request to be under way", func() bool { return w.edge.busy() == 1 })
+	c.mustRelease(one, "two", "run-2")
+	if got := <-slow; got != "200 OK" {
+		t.Errorf("the request that was under way got %s", got)
+	}
+}
+
+// An instance that does not end in time does not hold up the rollout, and is
+// not forgotten.
+func TestInstanceThatDoesNotEnd(t *testing.T) {
+	w := newWorld(t)
+	o := quick(w)
+	o.Limits.Stop = 20 * time.Millisecond
+	c := w.live(w.store, o)
+	c.mustRelease(api, "one", "run-1")
+	w.instances.setStuck(true)
+	c.mustRelease(api, "two", "run-2")
+	if got := w.instances.running(); got != "one one two two" {
+		t.Errorf("running: %q", got)
+	}
+	if !strings.Contains(w.events.text(), "the process does not end; trying again in") {
+		t.Errorf("no event tells of it:\n%s", w.events.text())
+	}
+	w.instances.setStuck(false)
+	eventually(t, "the old instances to end", func() bool { return w.instances.running() == "two two" })
 }
 
 func TestCanaryWithoutTrafficSaysSo(t *testing.T) {

@@ -108,6 +108,7 @@ type fakeInstances struct {
 	mu     sync.Mutex
 	all    map[string]*fakeInstance
 	starts int
+	stuck  bool // Stop fails
 }
 
 type fakeInstance struct {
@@ -169,6 +170,10 @@ func (f *fakeInstances) Exited(id string) <-chan struct{} {
 
 func (f *fakeInstances) Stop(_ context.Context, id string, _ time.Duration) error {
 	f.mu.Lock()
+	if f.stuck {
+		f.mu.Unlock()
+		return errStuck
+	}
 	i := f.all[id]
 	delete(f.all, id)
 	f.mu.Unlock()
@@ -176,6 +181,14 @@ func (f *fakeInstances) Stop(_ context.Context, id string, _ time.Duration) erro
 		i.end("stopped")
 	}
 	return nil
+}
+
+var errStuck = errors.New("the process does not end")
+
+func (f *fakeInstances) setStuck(stuck bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stuck = stuck
 }
 
 func (f *fakeInstances) list() []*fakeInstance {
@@ -228,6 +241,9 @@ func (i *fakeInstance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n := i.requests.Add(1)
+	if r.URL.Path == "/slow" {
+		time.Sleep(100 * time.Millisecond) // the work that is under way when the instance is to go
+	}
 	if i.artifact == "broken" || i.artifact == "fifth" && n%5 == 0 {
 		http.Error(w, "oops", http.StatusInternalServerError)
 		return
@@ -318,6 +334,22 @@ func (e *fakeEdge) routed() (edge.Service, bool) {
 	defer e.mu.Unlock()
 	s, ok := e.services["local/api"]
 	return s, ok
+}
+
+func (e *fakeEdge) seen(arm string) edge.Counts {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.counts["local/api"][arm]
+}
+
+// busy counts the requests under way.
+func (e *fakeEdge) busy() (n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, i := range e.inFlight {
+		n += i
+	}
+	return n
 }
 
 // pick draws the arm by a coin and an instance of it.

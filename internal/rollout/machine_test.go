@@ -343,12 +343,13 @@ func (x *explorer) events(n node) []Event {
 			}
 		}
 	}
-	for _, p := range n.s.Places {
+	for _, p := range n.s.Places { // also what was not asked for, or comes late
+		out = append(out, Event{Kind: Drained, Member: p.Member}, Event{Kind: Stopped, Member: p.Member}, Event{Kind: Healthy, Member: p.Member})
 		if p.Status != Begun && n.losses < x.losses {
 			out = append(out, Event{Kind: Lost, Member: p.Member, Reason: "killed"})
 		}
 	}
-	out = append(out, Event{Kind: RollBack, Reason: "stopped by hand"}, Event{Kind: Tick})
+	out = append(out, Event{Kind: RollBack, Reason: "stopped by hand"}, Event{Kind: Tick}, Event{Kind: Verified})
 	for i := range out {
 		out[i].At = n.now
 	}
@@ -365,6 +366,9 @@ func (x *explorer) follow(n node, e Event) node {
 		next.losses++
 		next.lost = append(next.lost, e.Member)
 	case Healthy:
+		if p, _ := n.s.Place(e.Member); p.Status != Begun {
+			break // said of an instance that was not waited for
+		}
 		next.lost = slices.DeleteFunc(next.lost, func(m Member) bool { return m == e.Member })
 	case InForce:
 		next.edge = n.s.Arms()
