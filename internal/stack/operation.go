@@ -197,7 +197,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 	case s.Step != nil && (s.Status == CreateFailed || s.Status == UpdateFailed):
 		return fault.New(fault.Failed, "resource %s (%s): %s", id, s.typ(), s.Reason)
 	case s.Step != nil:
-		return o.perform(ctx, s)
+		return o.perform(ctx, s, false)
 	}
 	properties, diags := o.after.properties(id, o, true)
 	next := Physical{Properties: properties}
@@ -219,7 +219,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 		s.Current, begun.Next = begun.Next, nil // policies and dependencies alone: nothing to call
 		return o.keep(ctx, s)
 	}
-	return o.perform(ctx, s)
+	return o.perform(ctx, s, true)
 }
 
 // begin decides what to do to a resource: nil if it is as it shall be.
@@ -267,7 +267,9 @@ func orEmpty(m map[string]any) map[string]any {
 }
 
 // perform stores the intent of a step, calls the handler and stores the result.
-func (o *operation) perform(ctx context.Context, s resourceState) error {
+// A step that goes on after a crash is not checked again, since what it had
+// begun would be in its own way.
+func (o *operation) perform(ctx context.Context, s resourceState, check bool) error {
 	s.Status, s.Reason = CreateInProgress, ""
 	if s.Step.Kind != stepCreate {
 		s.Status = UpdateInProgress
@@ -278,12 +280,12 @@ func (o *operation) perform(ctx context.Context, s resourceState) error {
 	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {
 		return err
 	}
-	result, err := o.call(ctx, s)
+	result, err := o.call(ctx, s, check)
 	if s.Step.Kind == stepUpdate && fault.Is(err, fault.Unsupported) && o.planned(s.LogicalID) == ReplaceConditional {
 		replace := *s.Step.Next
 		replace.Token, replace.PhysicalID, replace.Attributes = o.newToken(s.LogicalID), "", nil
 		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace}
-		return o.perform(ctx, s)
+		return o.perform(ctx, s, check)
 	}
 	if err != nil {
 		return o.failed(ctx, s, err)
@@ -298,7 +300,7 @@ func (o *operation) perform(ctx context.Context, s resourceState) error {
 }
 
 // call asks the handler for what a step intends.
-func (o *operation) call(ctx context.Context, s resourceState) (Result, error) {
+func (o *operation) call(ctx context.Context, s resourceState, check bool) (Result, error) {
 	h, err := o.e.platform.Handler(s.Step.Next.Type)
 	if err != nil {
 		return Result{}, err
@@ -307,8 +309,10 @@ func (o *operation) call(ctx context.Context, s resourceState) (Result, error) {
 	if s.Step.Kind == stepUpdate {
 		r.Previous = orEmpty(s.Step.Before.Properties)
 	}
-	if err := h.Check(ctx, r); err != nil {
-		return Result{}, err
+	if check {
+		if err := h.Check(ctx, r); err != nil {
+			return Result{}, err
+		}
 	}
 	if s.Step.Kind == stepUpdate {
 		return h.Update(ctx, r)
