@@ -16,18 +16,16 @@ import (
 func (k *keeper) route(ctx context.Context) (edge.Service, error) {
 	state := k.rec.State
 	s := edge.Service{Name: edgeName(k.c.environment, k.name)}
-	var health []string
+	var hosts, health []string
 	for _, a := range state.Arms() {
 		r, err := k.c.release(ctx, k.name, a.Release)
 		if err != nil {
 			return s, err
 		}
-		for _, h := range r.Service.Hosts {
-			if !slices.Contains(s.Hosts, h) {
-				s.Hosts = append(s.Hosts, h)
-			}
+		if a.Weight > 0 { // who only finishes what it has is asked nothing new
+			hosts = append(hosts, r.Service.Hosts...)
+			health = append(health, r.Service.Health)
 		}
-		health = append(health, r.Service.Health)
 		arm := edge.Arm{Name: a.Release, Weight: a.Weight}
 		for _, m := range slices.Concat(a.Members, a.Leaving) {
 			if slot := k.rec.slot(m); slot != nil && slot.Started {
@@ -37,6 +35,8 @@ func (k *keeper) route(ctx context.Context) (edge.Service, error) {
 		}
 		s.Arms = append(s.Arms, arm)
 	}
+	slices.Sort(hosts)
+	s.Hosts = slices.Compact(hosts)
 	// The edge asks all instances of a service the same; where two releases
 	// differ in what they answer, it is left to the keeper's own checks.
 	if health = slices.Compact(health); len(health) == 1 {
@@ -68,7 +68,9 @@ func (k *keeper) shift(ctx context.Context, number int) {
 	var seen edge.Stats
 	k.begin(ctx, "shift", func(ctx context.Context) error {
 		if err := k.setRoute(ctx, s); err != nil {
-			return fmt.Errorf("change the traffic of %s: %w", k.name, err)
+			err = fmt.Errorf("change the traffic of %s: %w", k.name, err)
+			k.hindered(ctx, err)
+			return err
 		}
 		if !coin {
 			return nil
@@ -84,6 +86,17 @@ func (k *keeper) shift(ctx context.Context, number int) {
 			k.countFrom(seen, number, weight)
 		}
 		k.apply(ctx, rollout.Event{Kind: rollout.InForce, Route: number})
+	})
+}
+
+// hindered tells the machine why the traffic cannot be changed. What the edge
+// refuses as wrong it will refuse again: there the rollout turns round at once.
+func (k *keeper) hindered(ctx context.Context, err error) {
+	k.post(ctx, func(ctx context.Context) {
+		k.apply(ctx, rollout.Event{Kind: rollout.Hindered, Reason: err.Error()})
+		if fault.Is(err, fault.Invalid) {
+			k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: err.Error()})
+		}
 	})
 }
 

@@ -296,22 +296,34 @@ func (k *keeper) report(before rollout.State) {
 	if now.Phase == before.Phase && now.Step == before.Step && now.Plan.New == before.Plan.New {
 		return
 	}
-	if !now.Phase.Final() {
+	switch {
+	case now.Phase.Final():
+		k.tell(release, EventRelease, ending(now))
+	case now.Phase == rollout.Restoring && before.Phase.Forward():
+		k.tell(release, EventRollout, "going back: "+now.Cause)
+	default:
 		k.tell(release, EventRollout, now.Reason)
-		return
 	}
-	message := string(now.Phase)
-	if now.Reason != "" {
-		message += ": " + now.Reason
-	}
-	k.tell(release, EventRelease, fmt.Sprintf("%s %s", orRemoval(release), message))
 }
 
-func orRemoval(release string) string {
-	if release == "" {
-		return "removal"
+// ending is how a rollout ended, in words.
+func ending(s rollout.State) string {
+	what := s.Plan.New.Release
+	if what == "" {
+		what = "the removal of " + s.Plan.Old.Release
 	}
-	return release
+	switch s.Phase {
+	case rollout.Promoted:
+		if s.Plan.New.Release == "" {
+			return s.Plan.Old.Release + " is removed"
+		}
+		return what + " is live"
+	case rollout.RolledBack:
+		return fmt.Sprintf("%s was rolled back, %s is live: %s", what, s.Plan.Old.Release, s.Reason)
+	case rollout.RollbackFailed:
+		return fmt.Sprintf("%s could not be rolled back: %s", what, s.Reason)
+	}
+	return fmt.Sprintf("%s failed: %s", what, s.Reason)
 }
 
 func trafficText(s rollout.State) string {

@@ -279,6 +279,9 @@ func (e *fakeEdge) SetService(_ context.Context, s edge.Service) error {
 	if e.down {
 		return errEdgeDown
 	}
+	if slices.Contains(s.Hosts, "taken.localhost") {
+		return fault.New(fault.Invalid, "host taken.localhost is given to another service")
+	}
 	sum := 0.0
 	for _, a := range s.Arms {
 		sum += a.Weight

@@ -67,7 +67,7 @@ func (s State) waiting() string {
 	case s.Phase == Verifying:
 		return fmt.Sprintf("waiting for %s to answer, at most %s", s.Plan.Old.Release, limits.Rollback)
 	case s.Route != s.InForce && s.Phase != Starting:
-		return fmt.Sprintf("waiting for the traffic to change, at most %s", limits.Route)
+		return fmt.Sprintf("waiting for the traffic to change, at most %s%s", limits.Route, after(s.Trouble))
 	}
 	for _, p := range s.Places {
 		switch {

@@ -16,6 +16,7 @@ const (
 	Unwell   EventKind = "unwell"   // Member, not healthy yet, says why (Reason)
 	Lost     EventKind = "lost"     // Member's instance has ended or must be destroyed (Reason)
 	InForce  EventKind = "in force" // the traffic numbered Route is in force
+	Hindered EventKind = "hindered" // the traffic could not be put in force yet (Reason)
 	Drained  EventKind = "drained"  // Member has finished what it had
 	Stopped  EventKind = "stopped"  // Member's instance has ended for good
 	Verified EventKind = "verified" // the old version was asked and answers
@@ -118,6 +119,11 @@ func (m *machine) take(e Event) {
 	switch e.Kind {
 	case InForce:
 		m.s.InForce = max(m.s.InForce, min(e.Route, m.s.Route))
+		m.s.Trouble = ""
+	case Hindered:
+		if m.s.Route != m.s.InForce {
+			m.s.Trouble = e.Reason
+		}
 	case RollBack:
 		if m.s.Phase.Forward() {
 			m.restore(e.Reason)
@@ -236,14 +242,14 @@ func (m *machine) advance() {
 		case m.s.Route == m.s.InForce:
 			m.enter(Draining, "")
 		case m.over(m.s.Since, m.s.Plan.Limits.Route):
-			m.restore(fmt.Sprintf("the traffic could not be changed within %s", m.s.Plan.Limits.Route))
+			m.restore(fmt.Sprintf("the traffic could not be changed within %s%s", m.s.Plan.Limits.Route, after(m.s.Trouble)))
 		}
 	case Draining:
 		switch {
 		case !m.going(m.s.Plan.New.Release):
 			m.enter(Watching, "")
 		case m.s.Route != m.s.InForce && m.over(m.s.Since, m.s.Plan.Limits.Drain+m.s.Plan.Limits.Stop):
-			m.restore("the old instances could not be taken out of the traffic in time")
+			m.restore("the old instances could not be taken out of the traffic in time" + after(m.s.Trouble))
 		}
 	case Watching:
 		if m.over(m.s.Since, m.step().Watch) {

@@ -182,6 +182,8 @@ type State struct {
 	// Route numbers the states of the traffic; the one numbered InForce is in force.
 	Route   int `json:"route"`
 	InForce int `json:"inForce"`
+	// Trouble is why the traffic is not in force yet, as far as was heard.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // Live is the version that a service has for good in this state: the old one
