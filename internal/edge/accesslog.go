@@ -106,12 +106,19 @@ func (l *accessLog) fail(err error) {
 	l.failed = err
 }
 
-// run writes until the queue is closed. What is queued at the moment goes out
-// in one write.
+// logFile is the file being written, and the lines that go out in one write.
+type logFile struct {
+	*accessLog
+	file  *os.File
+	size  int64
+	lines []byte
+	held  int64 // how many lines those are
+}
+
+// run writes until the queue is closed; what is queued at the moment together.
 func (l *accessLog) run(file *os.File, size int64) {
 	defer close(l.done)
-	var lines []byte
-	held := int64(0)
+	f := &logFile{accessLog: l, file: file, size: size}
 	for e := range l.entries {
 		line, err := json.Marshal(e)
 		if err != nil {
@@ -119,45 +126,49 @@ func (l *accessLog) run(file *os.File, size int64) {
 			l.dropped.Add(1)
 			continue
 		}
-		lines, held = append(append(lines, line...), '\n'), held+1
-		if len(l.entries) > 0 && len(lines) < 64<<10 {
-			continue
+		if full := f.size + int64(len(f.lines)); full > 0 && full+int64(len(line)) >= l.limit {
+			f.flush()
+			f.rotate()
 		}
-		if size > 0 && size+int64(len(lines)) > l.limit {
-			file, size = l.rotate(file, size)
+		f.lines, f.held = append(append(f.lines, line...), '\n'), f.held+1
+		if len(l.entries) == 0 || len(f.lines) > 64<<10 {
+			f.flush()
 		}
-		n, err := file.Write(lines)
-		if err != nil {
-			l.fail(fmt.Errorf("write access log: %w", err))
-			l.dropped.Add(held)
-		}
-		size, lines, held = size+int64(n), lines[:0], 0
 	}
-	if err := file.Close(); err != nil {
+	if err := f.file.Close(); err != nil {
 		l.fail(fmt.Errorf("close access log: %w", err))
 	}
 }
 
-// rotate begins a new file and gives it; if that cannot be done the old one
-// goes on, so that no line is lost.
-func (l *accessLog) rotate(file *os.File, size int64) (*os.File, int64) {
-	for i := logFiles - 1; i > 0; i-- {
-		from := l.path
-		if i > 1 {
-			from = fmt.Sprintf("%s.%d", l.path, i-1)
-		}
-		if err := os.Rename(from, fmt.Sprintf("%s.%d", l.path, i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.fail(fmt.Errorf("rotate access log: %w", err))
-			return file, size
-		}
-	}
-	next, nextSize, err := openAppend(l.path)
+func (f *logFile) flush() {
+	n, err := f.file.Write(f.lines)
 	if err != nil {
-		l.fail(err)
-		return file, size
+		f.fail(fmt.Errorf("write access log: %w", err))
+		f.dropped.Add(f.held)
 	}
-	if err := file.Close(); err != nil {
-		l.fail(fmt.Errorf("close access log: %w", err))
+	f.size, f.lines, f.held = f.size+int64(n), f.lines[:0], 0
+}
+
+// rotate begins a new file; if that cannot be done the old one goes on, so
+// that no line is lost.
+func (f *logFile) rotate() {
+	for i := logFiles - 1; i > 0; i-- {
+		from := f.path
+		if i > 1 {
+			from = fmt.Sprintf("%s.%d", f.path, i-1)
+		}
+		if err := os.Rename(from, fmt.Sprintf("%s.%d", f.path, i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.fail(fmt.Errorf("rotate access log: %w", err))
+			return
+		}
 	}
-	return next, nextSize
+	next, size, err := openAppend(f.path)
+	if err != nil {
+		f.fail(err)
+		return
+	}
+	if err := f.file.Close(); err != nil {
+		f.fail(fmt.Errorf("close access log: %w", err))
+	}
+	f.file, f.size = next, size
 }

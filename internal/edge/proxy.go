@@ -152,9 +152,6 @@ func (x *exchange) try(req *http.Request, a *attempt, limit time.Duration) (*htt
 	}
 	res, err := x.plane.transport.RoundTrip(out)
 	if err != nil {
-		if context.Cause(ctx) == errNoAnswer {
-			err = errNoAnswer
-		}
 		atFault := x.client.Err() == nil && (x.upload == nil || !x.upload.broken.Load())
 		a.settle(atFault)
 		return nil, err

@@ -265,25 +265,54 @@ func TestInvalidate(t *testing.T) {
 		}
 	}
 
-	// What is on its way while it is invalidated is not kept.
-	b.put("late.txt", "old", "max-age=3600")
-	hold := make(chan struct{})
-	b.set(func() { b.hold = hold })
-	done := make(chan struct{})
-	go func() { defer close(done); e.get(t, siteHost, "/late.txt") }()
-	<-b.arrived
-	invalidate("/late.txt")
-	b.set(func() { b.hold = nil })
-	close(hold)
-	<-done
-	b.put("late.txt", "new", "max-age=3600")
-	e.expect(t, "/late.txt", 200, "Miss", "new")
-
 	// Another bucket under the same name begins with nothing.
 	other := newBucket(t)
 	other.put("index.html", "other", "")
 	e.configure(t, other.site(2))
 	e.expect(t, "/", 200, "Miss", "other")
+}
+
+func TestWhatIsInvalidatedOnItsWayIsNotKept(t *testing.T) {
+	for name, forget := range map[string]func(*cache) error{
+		"invalidated": func(c *cache) error { return c.invalidate("s", []string{"/x"}) },
+		"another origin": func(c *cache) error {
+			c.retain([]Site{{Name: "s", Origin: "b"}}, []Site{{Name: "s", Origin: "a"}})
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, k := newCache(1<<20), key{"s", "/x"}
+			says := func(text string) (*object, error) {
+				return &object{status: 200, body: []byte(text), expires: time.Now().Add(time.Hour)}, nil
+			}
+			asked, release, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				if _, err := c.fetch(t.Context(), k, func() (*object, error) {
+					close(asked)
+					<-release
+					return says("old")
+				}); err != nil {
+					t.Error(err)
+				}
+			}()
+			<-asked
+			if err := forget(c); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			o, err := c.fetch(ctx, k, func() (*object, error) { return says("new") })
+			if err != nil || string(o.body) != "new" {
+				t.Errorf("who asks after that gets %v %v", o, err)
+			}
+			close(release)
+			<-done
+			if o := c.get(k); o == nil || string(o.body) != "new" {
+				t.Errorf("kept is %v", o)
+			}
+		})
+	}
 }
 
 func TestSiteErrors(t *testing.T) {
