@@ -158,7 +158,8 @@ func (c *cache) invalidate(site string, patterns []string) error {
 	return nil
 }
 
-// matches says whether a path matches one of the patterns; none match all.
+// matches says whether a path matches one of the patterns. Where there are
+// none, every path does.
 func matches(patterns []string, path string) bool {
 	for _, p := range patterns {
 		if prefix, wild := strings.CutSuffix(p, "*"); p == path || wild && strings.HasPrefix(path, prefix) {

@@ -225,8 +225,8 @@ func refused(t testing.TB) string {
 
 const apiHost = "api.shop.localhost"
 
-// service makes a configuration of one service with an instance for each
-// address, in one arm.
+// service1 makes a configuration of one service with one arm, an instance for
+// each address.
 func service1(version int64, addresses ...string) Config {
 	a := Arm{Name: "v1", Weight: 1}
 	for i, address := range addresses {

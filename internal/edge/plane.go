@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -61,10 +60,10 @@ func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	if err != nil || c.Version == 0 {
 		return p, err
 	}
-	if err := p.enforce(c); err != nil {
+	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", saved, err)
 	}
-	return p, nil
+	return p, p.put(c)
 }
 
 // newTransport is how instances and origins are asked.
@@ -99,20 +98,12 @@ func (p *plane) apply(c Config) error {
 	if err := p.save(c); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot keep its configuration")
 	}
-	return p.enforceLocked(c)
+	return p.put(c)
 }
 
-// enforce puts a document in force that was accepted before.
-func (p *plane) enforce(c Config) error {
-	p.applying.Lock()
-	defer p.applying.Unlock()
-	if err := c.Validate(); err != nil {
-		return err
-	}
-	return p.enforceLocked(c)
-}
-
-func (p *plane) enforceLocked(c Config) error {
+// put swaps the table for that of a valid document. It must not be called
+// twice at once.
+func (p *plane) put(c Config) error {
 	before := p.current()
 	next, err := newTable(c, before)
 	if err != nil {
@@ -145,7 +136,7 @@ func (p *plane) save(c Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(file, bytes.NewReader(raw))
+	_, err = file.Write(raw)
 	err = errors.Join(err, file.Sync(), file.Close())
 	if err == nil {
 		err = os.Rename(file.Name(), p.saved)

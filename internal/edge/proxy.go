@@ -99,12 +99,12 @@ func (x *exchange) finish() {
 func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	err := errNoInstance
 	for len(x.tried) < maxAttempts {
-		a, limit := x.choose()
+		a := x.choose()
 		if a == nil {
 			return nil, err
 		}
 		var res *http.Response
-		if res, err = x.try(req, a, limit); err == nil {
+		if res, err = x.try(req, a); err == nil {
 			return res, nil
 		}
 		a.end()
@@ -120,28 +120,28 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // choose picks the next instance by the table in force and counts the request
 // there; nil if there is none left to try.
-func (x *exchange) choose() (*attempt, time.Duration) {
+func (x *exchange) choose() *attempt {
 	x.plane.mu.RLock()
 	defer x.plane.mu.RUnlock()
 	s := x.plane.table.services[x.host]
 	if s == nil {
-		return nil, 0
+		return nil
 	}
 	x.entry.Service = s.Name
 	c := s.choose(x.tried)
 	if c == nil {
-		return nil, 0
+		return nil
 	}
 	c.instance.inFlight.Add(1)
 	x.tried = append(x.tried, c.instance)
 	x.last = &attempt{choice: *c, client: x.client, limit: s.RequestTimeout}
-	return x.last, s.RequestTimeout
+	return x.last
 }
 
 // try sends the request to the attempt's instance and waits for the header.
-func (x *exchange) try(req *http.Request, a *attempt, limit time.Duration) (*http.Response, error) {
+func (x *exchange) try(req *http.Request, a *attempt) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	a.begin(cancel, limit)
+	a.begin(cancel)
 	out := req.WithContext(ctx)
 	target := *req.URL
 	target.Scheme, target.Host = "http", a.instance.Address
@@ -226,11 +226,11 @@ func (x *exchange) abandon() {
 }
 
 // begin starts the clock.
-func (a *attempt) begin(cancel context.CancelCauseFunc, limit time.Duration) {
+func (a *attempt) begin(cancel context.CancelCauseFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cancel, a.limit = cancel, limit
-	a.timer = time.AfterFunc(limit, a.expire)
+	a.cancel = cancel
+	a.timer = time.AfterFunc(a.limit, a.expire)
 }
 
 // expire fixes the outcome at the deadline: good if an answer has begun.

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// service of two arms at one upstream each.
+// twoArms makes a configuration of one service with two arms of one instance.
 func twoArms(version int64, old, canary string, weight float64) Config {
 	return Config{Version: version, Services: []Service{{Name: "local/api", Hosts: []string{apiHost}, Arms: []Arm{
 		{Name: "old", Weight: 1 - weight, Instances: []Instance{{ID: "old-0", Address: old}}},
