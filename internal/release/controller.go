@@ -95,10 +95,11 @@ type Controller struct {
 	o           Options
 
 	started chan struct{} // closed when Run has begun
+	ended   chan struct{} // closed when Run is ending
+	fresh   chan *keeper  // new keepers, for Run to start
 
 	mu      sync.Mutex
-	running context.Context // Run's, nil before
-	group   sync.WaitGroup  // the keepers
+	runs    bool // whether Run was called
 	keepers map[string]*keeper
 	changed chan struct{}   // closed and replaced at every stored transition
 	serving map[string]bool // temporary instances of this Controller
@@ -110,7 +111,8 @@ func New(environment string, instances Instances, edge Edge, store record.Store,
 		environment: environment, instances: instances, edge: patientEdge{edge}, store: store, o: o.normalize(),
 		services: record.Of[serviceRecord](store, "service"),
 		releases: record.Of[Release](store, "release"), temporary: record.Of[temporaryRecord](store, "temporary-instance"),
-		started: make(chan struct{}), keepers: map[string]*keeper{}, changed: make(chan struct{}), serving: map[string]bool{},
+		started: make(chan struct{}), ended: make(chan struct{}), fresh: make(chan *keeper),
+		keepers: map[string]*keeper{}, changed: make(chan struct{}), serving: map[string]bool{},
 	}
 }
 
@@ -119,44 +121,34 @@ func New(environment string, instances Instances, edge Edge, store record.Store,
 // It may be called once.
 func (c *Controller) Run(ctx context.Context) error {
 	c.mu.Lock()
-	if c.running != nil {
-		c.mu.Unlock()
+	twice := c.runs
+	c.runs = true
+	c.mu.Unlock()
+	if twice {
 		return fault.New(fault.Internal, "the release controller of %s was started twice", c.environment)
 	}
-	c.running = ctx
-	c.mu.Unlock()
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer close(c.ended) // before the wait: who waits for Run must not hold it up
 	known, err := c.services.List(ctx, c.environment+"/")
 	if err != nil {
 		return fmt.Errorf("list services of %s: %w", c.environment, err)
 	}
 	for _, s := range known {
-		if _, err := c.spawn(s.Name); err != nil {
-			break // ctx has ended already
+		k := newKeeper(c, s.Name)
+		c.keepers[s.Name] = k // nobody else looks before started
+		group.Go(func() { k.keep(ctx) })
+	}
+	group.Go(func() { c.destroyLeftovers(ctx) })
+	close(c.started)
+	for {
+		select {
+		case k := <-c.fresh:
+			group.Go(func() { k.keep(ctx) })
+		case <-ctx.Done():
+			return nil
 		}
 	}
-	close(c.started)
-	c.destroyLeftovers(ctx)
-	<-ctx.Done()
-	c.announce() // takes the lock: from here on spawn starts no keeper
-	c.group.Wait()
-	return nil
-}
-
-// spawn gives the keeper of a service and starts it if there is none.
-func (c *Controller) spawn(service string) (*keeper, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running.Err() != nil {
-		return nil, c.stopping()
-	}
-	if k, ok := c.keepers[service]; ok {
-		return k, nil
-	}
-	k := newKeeper(c, service)
-	c.keepers[service] = k
-	ctx := c.running
-	c.group.Go(func() { k.keep(ctx) })
-	return k, nil
 }
 
 func (c *Controller) stopping() error {
@@ -167,9 +159,23 @@ func (c *Controller) stopping() error {
 func (c *Controller) keeper(ctx context.Context, service string) (*keeper, error) {
 	select {
 	case <-c.started:
-		return c.spawn(service)
+	case <-c.ended:
+		return nil, c.stopping()
 	case <-ctx.Done():
 		return nil, fault.Wrap(fault.Unavailable, context.Cause(ctx), "the supervisor of %s has not started", c.environment)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k, ok := c.keepers[service]; ok {
+		return k, nil
+	}
+	k := newKeeper(c, service)
+	select {
+	case c.fresh <- k:
+		c.keepers[service] = k
+		return k, nil
+	case <-c.ended:
+		return nil, c.stopping()
 	}
 }
 
@@ -244,7 +250,7 @@ func (c *Controller) await(ctx context.Context, changed <-chan struct{}) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-c.running.Done():
+	case <-c.ended:
 		return c.stopping()
 	}
 }

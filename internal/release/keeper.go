@@ -108,7 +108,7 @@ func (k *keeper) call(ctx context.Context, f func(context.Context) error) error 
 		return <-done
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-k.c.running.Done():
+	case <-k.c.ended:
 		return k.c.stopping()
 	}
 }

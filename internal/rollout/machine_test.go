@@ -436,9 +436,9 @@ func TestEveryOrderOfEvents(t *testing.T) {
 		ends   []Phase
 	}{
 		{"first", AllAtOnce(Version{}, version("b", 2)), 2, []Phase{Promoted, Failed, RollbackFailed}},
-		{"rolling", Rolling(version("a", 2), version("b", 2)), 2, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"rolling", Rolling(version("a", 2), version("b", 2)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
 		{"rolling up", Rolling(version("a", 1), version("b", 3)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
-		{"rolling down", Rolling(version("a", 3), version("b", 1)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"rolling down", Rolling(version("a", 2), version("b", 1)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
 		{"canary", Canary(version("a", 1), version("b", 2), []float64{0.1, 0.5}, time.Minute), 2, []Phase{Promoted, RolledBack, RollbackFailed}},
 		{"removal", AllAtOnce(version("a", 1), Version{}), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
 	} {
