@@ -120,30 +120,32 @@ func TestLessLoadedOfTwoIsChosen(t *testing.T) {
 	}
 }
 
+// server is an upstream that is cut off when it is stopped: the edge has to be
+// right that nothing is under way there.
+type server struct {
+	id, address string
+	stop        func()
+}
+
+func beginServer(t testing.TB, number int) server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(time.Millisecond) // a request takes a while
+		fmt.Fprint(w, "ok")
+	})}
+	go s.Serve(l)
+	return server{fmt.Sprint("i-", number), l.Addr().String(), func() { s.Close() }}
+}
+
 // TestNothingIsLostWhileChanging swaps weights and replaces instances, each
 // stopped as soon as the edge shows nothing under way there.
 func TestNothingIsLostWhileChanging(t *testing.T) {
 	e := start(t, Options{})
-	type server struct {
-		id, address string
-		stop        func()
-	}
-	number := 0
-	begin := func() server {
-		number++
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Millisecond) // a request takes a while
-			fmt.Fprint(w, "ok")
-		})}
-		go s.Serve(l)
-		// Close cuts what is under way: the edge has to be right that nothing is.
-		return server{fmt.Sprint("i-", number), l.Addr().String(), func() { s.Close() }}
-	}
-	old, canary := begin(), begin()
+	old, canary := beginServer(t, 0), beginServer(t, 1)
 	defer func() { old.stop(); canary.stop() }()
 	version := int64(0)
 	configure := func(weight float64, leaving ...Instance) {
@@ -177,7 +179,7 @@ func TestNothingIsLostWhileChanging(t *testing.T) {
 		configure(float64(i%10+1) / 11)
 	}
 	for i := range 20 {
-		next := begin()
+		next := beginServer(t, i+2)
 		gone := canary
 		canary = next
 		configure(0.5, Instance{ID: gone.id, Address: gone.address, Draining: true})
