@@ -3,10 +3,10 @@ package local
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"github.com/alicebob/miniredis/v2"
@@ -41,19 +41,21 @@ func embeddedPrograms(state string) string { return filepath.Join(state, "cache"
 // the digest. Only the programs are wanted of it: what runs them is the same
 // as for a PostgreSQL of this machine. The library offers no call for that
 // alone, so it is given a locale that no system has, for which initdb ends
-// right after the programs are in place.
-func fetchPostgres(ctx context.Context, state string) error {
+// right after the programs are in place. repository is where to download
+// from, "" for the library's own.
+func fetchPostgres(ctx context.Context, state, repository string) error {
 	programs := embeddedPrograms(state)
-	if _, err := os.Stat(filepath.Join(programs, "bin", "postgres")); err == nil {
+	if isThere(programs) {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	if err := os.MkdirAll(filepath.Dir(programs), 0o755); err != nil {
+	cache := filepath.Dir(programs)
+	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return fmt.Errorf("make the folder of downloads: %w", err)
 	}
-	scratch, err := os.MkdirTemp(filepath.Dir(programs), "postgresql-")
+	scratch, err := os.MkdirTemp(cache, "postgresql-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the download: %w", err)
 	}
@@ -62,18 +64,31 @@ func fetchPostgres(ctx context.Context, state string) error {
 	if err != nil {
 		return err
 	}
-	var said strings.Builder
-	config := embeddedpostgres.DefaultConfig().Version(embeddedpostgres.V16).Port(uint32(port)).Logger(&said).
-		CachePath(filepath.Join(filepath.Dir(programs), "downloads")).BinariesPath(programs).
+	unpacked := filepath.Join(scratch, "programs")
+	config := embeddedpostgres.DefaultConfig().Version(embeddedpostgres.V16).Port(uint32(port)).Logger(io.Discard).
+		CachePath(filepath.Join(scratch, "download")).BinariesPath(unpacked).
 		RuntimePath(filepath.Join(scratch, "run")).DataPath(filepath.Join(scratch, "data")).Locale("none-such")
+	if repository != "" {
+		config = config.BinaryRepositoryURL(repository)
+	}
 	server := embeddedpostgres.NewDatabase(config)
 	startErr := server.Start()
 	if startErr == nil {
 		startErr = server.Stop()
 	}
-	if _, err := os.Stat(filepath.Join(programs, "bin", "postgres")); err == nil {
-		return nil
+	if !isThere(unpacked) {
+		return fault.Wrap(fault.Unavailable, startErr, "download PostgreSQL").
+			WithHint("connect this machine to the network, or install PostgreSQL: %s", postgresInstall)
 	}
-	return fault.Wrap(fault.Unavailable, startErr, "download PostgreSQL").
-		WithHint("connect this machine to the network, or install PostgreSQL: %s", postgresInstall)
+	// In one step, so that half of it is never taken for the whole.
+	if err := os.Rename(unpacked, programs); err != nil && !isThere(programs) {
+		return fmt.Errorf("keep the downloaded PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// isThere says whether a folder holds PostgreSQL's programs.
+func isThere(programs string) bool {
+	_, err := os.Stat(filepath.Join(programs, "bin", "postgres"))
+	return err == nil
 }

@@ -46,7 +46,8 @@ type Options struct {
 	DockerHost string
 	// ForceDelete lets a bucket be deleted with what is in it.
 	ForceDelete bool
-	// Announce is told what stands in for what was declared; nil for nobody.
+	// Announce is told what stands in for what was declared, from several
+	// goroutines at once; nil for nobody.
 	Announce func(text string)
 	// SitesChanged is called after Sites gives something else, and returns
 	// when that is in force; nil for nobody.

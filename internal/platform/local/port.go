@@ -49,9 +49,12 @@ func portIsFree(port int) error {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// claimPort gives r a port of its own and writes it down, once.
+// claimPort gives r a port of its own and writes it down. It is kept for ever
+// once the resource was ready; before that nobody knows it, and it is given up
+// if another program took it meanwhile.
 func (p *Platform) claimPort(r *resource) error {
-	if r.Port != 0 {
+	begun := r.Complete || r.By == byDocker || p.alive(r) == nil
+	if r.Port != 0 && (begun || portIsFree(r.Port) == nil) {
 		return nil
 	}
 	p.ports.Lock()

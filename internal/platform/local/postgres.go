@@ -212,7 +212,7 @@ func unprivileged() (process.User, error) {
 // serve initialises the data folder if that was not done, and runs postgres.
 func (h postgres) serve(ctx context.Context, r *resource, log string, ready func(context.Context) error) error {
 	if r.By == byEmbedded {
-		if err := fetchPostgres(ctx, h.p.o.State); err != nil {
+		if err := fetchPostgres(ctx, h.p.o.State, ""); err != nil {
 			return err
 		}
 	}

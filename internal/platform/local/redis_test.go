@@ -149,6 +149,25 @@ func TestRedisThatCannotComeUpIsExplained(t *testing.T) {
 	}
 }
 
+func TestAPortLostBeforeTheFirstStartIsReplaced(t *testing.T) {
+	testneed.Program(t, "redis-server", "apt-get install redis-server")
+	p := newPlatform(t, Options{})
+	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
+	res := requested(r) // as a killed Create would leave it
+	if err := p.claimPort(res); err != nil {
+		t.Fatal(err)
+	}
+	thief, err := net.Listen("tcp", loopback(res.Port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thief.Close()
+	made := create(t, p, r)
+	if got := ask(t, made, "PING"); got != "+PONG" || attribute(t, made, "RedisEndpoint.Port") == fmt.Sprint(res.Port) {
+		t.Errorf("PING gives %q on port %v", got, made.Attributes)
+	}
+}
+
 func TestEmbeddedRedisAnnouncesItself(t *testing.T) {
 	var said []string
 	p := newPlatform(t, Options{

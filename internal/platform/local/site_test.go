@@ -58,7 +58,7 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	create(t, p, request("AWS::Route53::RecordSet", "Apex", map[string]any{
 		"Name": "shop.localhost.", "Type": "A", "AliasTarget": map[string]any{"DNSName": domain, "HostedZoneId": "Z2FDTNDATAQYW2"},
 	}))
-	create(t, p, request("AWS::Route53::RecordSet", "Second", map[string]any{
+	create(t, p, request("AWS::Route53::RecordSet", "Again", map[string]any{
 		"Name": "old.shop.localhost", "Type": "CNAME", "TTL": 60, "ResourceRecords": []any{"shop.localhost."},
 	}))
 	elsewhere := request("AWS::Route53::RecordSet", "Mail", map[string]any{"Name": "mail.shop.localhost", "Type": "A", "ResourceRecords": []any{"10.0.0.1"}})
