@@ -117,6 +117,7 @@ func TestFaulty(t *testing.T) {
 		if w.Code == 500 {
 			bad++
 		}
+		// Health is asked between all others: it must not be counted with them.
 		w = httptest.NewRecorder()
 		if h.ServeHTTP(w, httptest.NewRequest("GET", "/healthz", nil)); w.Code != 503 {
 			t.Errorf("health: %%d", w.Code)

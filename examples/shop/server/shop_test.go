@@ -16,7 +16,7 @@ import (
 func away(t *testing.T) http.Handler {
 	t.Helper()
 	const nowhere = "127.0.0.1:1"
-	carts := redis.NewClient(&redis.Options{Addr: nowhere, MaxRetries: -1})
+	carts := redis.NewClient(&redis.Options{Addr: nowhere, MaxRetries: -1, DialerRetries: 1})
 	orders, err := pgxpool.New(t.Context(), "postgres://shop:secret@"+nowhere+"/shop")
 	if err != nil {
 		t.Fatal(err)

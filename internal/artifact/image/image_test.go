@@ -193,12 +193,18 @@ func TestUnpackedImageRuns(t *testing.T) {
 	s := image.New(t.TempDir(), image.Options{})
 	img := mustBuild(t, s, spec(testBinary(t)))
 	into := filepath.Join(t.TempDir(), "a", "root")
+	if err := os.MkdirAll(into, 0o700); err != nil { // it may be there if it is empty
+		t.Fatal(err)
+	}
 	config, err := s.Unpack(t.Context(), img.Digest, into)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(config.Entrypoint, []string{"/app/api"}) || !slices.Equal(img.Entrypoint, config.Entrypoint) || config.WorkingDir != "/" {
 		t.Fatalf("configuration %+v, image %+v", config, img)
+	}
+	if info, err := os.Stat(into); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("the root is %v (%v)", info, err)
 	}
 	out, err := exec.Command(filepath.Join(into, config.Entrypoint[0]), "you").Output()
 	if err != nil || string(out) != "hello [you]\n" {

@@ -69,6 +69,7 @@ func (s *Store) unpackLayers(ctx context.Context, layers []v1.Descriptor, into s
 			err = errors.Join(err, os.RemoveAll(temp))
 		}
 	}()
+	// The image's own root folder is for everybody who is let in to read.
 	if err := os.Chmod(temp, 0o755); err != nil {
 		return err
 	}
@@ -91,6 +92,10 @@ func (s *Store) unpackLayers(ctx context.Context, layers []v1.Descriptor, into s
 		}
 	}
 	if err := u.finish(); err != nil {
+		return err
+	}
+	// os.Rename replaces no folder, not even the empty one that may be there.
+	if err := os.Remove(into); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return os.Rename(temp, into)
