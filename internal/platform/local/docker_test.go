@@ -164,6 +164,7 @@ func (e *engine) count(t *testing.T) int {
 }
 
 func TestDockerServesWhereAProgramIsMissing(t *testing.T) {
+	t.Parallel()
 	e, host := newEngine(t, map[string]bool{redisImage: false})
 	p := newPlatform(t, Options{Path: []string{t.TempDir()}, DockerHost: host, Embedded: true})
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
@@ -195,6 +196,7 @@ func TestDockerServesWhereAProgramIsMissing(t *testing.T) {
 }
 
 func TestDockerWithoutTheImageIsPassedOver(t *testing.T) {
+	t.Parallel()
 	e, host := newEngine(t, map[string]bool{})
 	var said []string
 	p := newPlatform(t, Options{

@@ -62,6 +62,7 @@ func repository(t *testing.T, digest func(jar []byte) string) (address string, d
 }
 
 func TestPostgresIsDownloadedOnce(t *testing.T) {
+	t.Parallel()
 	address, downloads := repository(t, func(jar []byte) string {
 		sum := sha256.Sum256(jar)
 		return hex.EncodeToString(sum[:])
@@ -82,6 +83,7 @@ func TestPostgresIsDownloadedOnce(t *testing.T) {
 }
 
 func TestPostgresWithAnotherDigestIsRefused(t *testing.T) {
+	t.Parallel()
 	address, _ := repository(t, func([]byte) string { return strings.Repeat("0", 64) })
 	state := t.TempDir()
 	err := fetchPostgres(t.Context(), state, address)

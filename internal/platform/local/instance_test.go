@@ -87,6 +87,7 @@ func instanceSpec(id string) release.InstanceSpec {
 }
 
 func TestInstanceRunsFromItsImageOnce(t *testing.T) {
+	t.Parallel()
 	unpacked := 0
 	p := newPlatform(t, Options{Unpack: unpackProgram(&unpacked)})
 	first, err := p.Start(t.Context(), instanceSpec("api-1"))
@@ -132,6 +133,7 @@ func TestInstanceRunsFromItsImageOnce(t *testing.T) {
 }
 
 func TestInstanceThatEndsSaysWhyAndIsNotRunAgain(t *testing.T) {
+	t.Parallel()
 	unpacked := 0
 	p := newPlatform(t, Options{Unpack: unpackProgram(&unpacked)})
 	i, err := p.Start(t.Context(), instanceSpec("api-1"))
@@ -163,6 +165,7 @@ func TestInstanceThatEndsSaysWhyAndIsNotRunAgain(t *testing.T) {
 }
 
 func TestInstancesThatCannotStart(t *testing.T) {
+	t.Parallel()
 	unpacked := 0
 	p := newPlatform(t, Options{Unpack: unpackProgram(&unpacked)})
 	unknown := instanceSpec("api-1")

@@ -119,6 +119,7 @@ func attribute(t *testing.T, r stack.Result, name string) string {
 }
 
 func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	types := p.Types()
 	if len(types) < 30 || !slices.IsSortedFunc(types, func(a, b Type) int { return strings.Compare(a.Name, b.Name) }) {
@@ -141,6 +142,7 @@ func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
 }
 
 func TestNewRefusesWhatCannotBe(t *testing.T) {
+	t.Parallel()
 	if _, err := New("../x", Options{State: t.TempDir(), Project: "shop"}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("environment ../x: %v", err)
 	}
@@ -150,6 +152,7 @@ func TestNewRefusesWhatCannotBe(t *testing.T) {
 }
 
 func TestMissingProgramsAreToldBeforeAnything(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{Path: []string{t.TempDir()}, DockerHost: "unix:///no/docker.sock"})
 	for typ, properties := range map[string]map[string]any{
 		"AWS::ElastiCache::CacheCluster": redisProperties(),
@@ -168,6 +171,7 @@ func TestMissingProgramsAreToldBeforeAnything(t *testing.T) {
 }
 
 func TestRequiredPropertiesAreAsked(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	err := handlerOf(t, p, "AWS::EC2::Subnet").Check(t.Context(), request("AWS::EC2::Subnet", "S", map[string]any{}))
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "VpcId is required") {

@@ -25,6 +25,7 @@ func modelProperties(typ string) map[string]any {
 }
 
 func TestModels(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	for typ := range models() {
 		t.Run(typ, func(t *testing.T) {
@@ -49,6 +50,7 @@ func TestModels(t *testing.T) {
 }
 
 func TestModelsAreWellFormed(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{Account: "111111111111", Region: "eu-west-1"})
 	role := create(t, p, request("AWS::IAM::Role", "Role", map[string]any{"Path": "/app/", "AssumeRolePolicyDocument": map[string]any{}}))
 	want := "arn:aws:iam::111111111111:role/app/" + role.PhysicalID

@@ -43,6 +43,7 @@ func query(t *testing.T, made stack.Result, password, statement string) (string,
 // TestPostgres goes through the life of one database: initialising one costs
 // a second.
 func TestPostgres(t *testing.T) {
+	t.Parallel()
 	testneed.Postgres(t)
 	p := newPlatform(t, Options{})
 	invalid := postgresProperties()
@@ -58,6 +59,7 @@ func TestPostgres(t *testing.T) {
 }
 
 func TestPostgresKeepsDataAndAddressWhenKilled(t *testing.T) {
+	t.Parallel()
 	testneed.Postgres(t)
 	p := newPlatform(t, Options{})
 	r := request("AWS::RDS::DBInstance", "Database", postgresProperties())

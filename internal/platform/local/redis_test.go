@@ -57,6 +57,7 @@ func killServer(t *testing.T, p *Platform, token string) {
 }
 
 func TestRedisContract(t *testing.T) {
+	t.Parallel()
 	testneed.Program(t, "redis-server", "apt-get install redis-server")
 	p := newPlatform(t, Options{})
 	larger := redisProperties()
@@ -88,6 +89,7 @@ func redisCount(t *testing.T, p *Platform, token string) int {
 }
 
 func TestRedisKeepsDataAndAddressWhenKilled(t *testing.T) {
+	t.Parallel()
 	testneed.Program(t, "redis-server", "apt-get install redis-server")
 	p := newPlatform(t, Options{})
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
@@ -124,6 +126,7 @@ func TestRedisKeepsDataAndAddressWhenKilled(t *testing.T) {
 }
 
 func TestRedisThatCannotComeUpIsExplained(t *testing.T) {
+	t.Parallel()
 	testneed.Program(t, "redis-server", "apt-get install redis-server")
 	p := newPlatform(t, Options{})
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
@@ -150,6 +153,7 @@ func TestRedisThatCannotComeUpIsExplained(t *testing.T) {
 }
 
 func TestAPortLostBeforeTheFirstStartIsReplaced(t *testing.T) {
+	t.Parallel()
 	testneed.Program(t, "redis-server", "apt-get install redis-server")
 	p := newPlatform(t, Options{})
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
@@ -169,6 +173,7 @@ func TestAPortLostBeforeTheFirstStartIsReplaced(t *testing.T) {
 }
 
 func TestEmbeddedRedisAnnouncesItself(t *testing.T) {
+	t.Parallel()
 	var said []string
 	p := newPlatform(t, Options{
 		Path: []string{t.TempDir()}, DockerHost: "unix:///no/docker.sock", Embedded: true,

@@ -25,6 +25,7 @@ func distributionProperties(origin any, aliases ...any) map[string]any {
 }
 
 func TestDistributionContract(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
 	origin := files.Attributes["DomainName"]
@@ -44,6 +45,7 @@ func TestDistributionContract(t *testing.T) {
 }
 
 func TestSitesFollowDistributionsAndRecords(t *testing.T) {
+	t.Parallel()
 	changes := 0
 	p := newPlatform(t, Options{SitesChanged: func(context.Context) error { changes++; return nil }})
 	if sites, err := p.Sites(); err != nil || len(sites) != 0 {
@@ -85,6 +87,7 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 }
 
 func TestHostNamesBelongToOneDistribution(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
 	origin := files.Attributes["DomainName"]
@@ -100,6 +103,7 @@ func TestHostNamesBelongToOneDistribution(t *testing.T) {
 }
 
 func TestOriginsThatCannotBeServed(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	for _, c := range []struct {
 		origin string
@@ -116,6 +120,7 @@ func TestOriginsThatCannotBeServed(t *testing.T) {
 }
 
 func TestSitesThatCannotBePutInForceFail(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{SitesChanged: func(context.Context) error { return errors.New("the edge is away") }})
 	r := request("AWS::Route53::RecordSet", "R", map[string]any{"Name": "a.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}})
 	_, err := handlerOf(t, p, r.Type).Create(t.Context(), r)
@@ -125,6 +130,7 @@ func TestSitesThatCannotBePutInForceFail(t *testing.T) {
 }
 
 func TestRecordAndLogGroupContracts(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	record := map[string]any{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}}
 	both := map[string]any{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}, "AliasTarget": map[string]any{}}
@@ -139,6 +145,7 @@ func TestRecordAndLogGroupContracts(t *testing.T) {
 }
 
 func TestPlannedAgainDoesNotCollideWithItself(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	bucket := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
 	files := create(t, p, bucket)

@@ -68,6 +68,7 @@ func contentOf(t *testing.T, p *Platform, name string) *Bucket {
 }
 
 func TestBucketContract(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	r := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
 	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
@@ -92,6 +93,7 @@ func TestBucketContract(t *testing.T) {
 }
 
 func TestBucketHoldsObjects(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	made := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
 	if !validBucket.MatchString(made.PhysicalID) || !strings.HasPrefix(made.PhysicalID, "data-files-") {
@@ -132,6 +134,7 @@ func TestBucketHoldsObjects(t *testing.T) {
 }
 
 func TestPublicPolicyAndWebsite(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{})
 	made := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{
 		"WebsiteConfiguration": map[string]any{"IndexDocument": "index.html", "ErrorDocument": "error.html"},
@@ -171,6 +174,7 @@ func TestPublicPolicyAndWebsite(t *testing.T) {
 }
 
 func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
+	t.Parallel()
 	p := newPlatform(t, Options{ForceDelete: true})
 	r := request("AWS::S3::Bucket", "Files", map[string]any{"VersioningConfiguration": map[string]any{"Status": "Enabled"}})
 	made := create(t, p, r)

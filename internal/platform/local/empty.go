@@ -1,0 +1,29 @@
+package local
+
+import (
+	"context"
+	"fmt"
+)
+
+// EmptyBuckets removes everything that is in the environment's buckets, so
+// that they can be deleted. Only who gives the whole environment up wants
+// that: a bucket that is deleted alone must be empty.
+func (p *Platform) EmptyBuckets(ctx context.Context) error {
+	all, err := p.resources()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Type != "AWS::S3::Bucket" || !r.Complete {
+			continue
+		}
+		c, err := p.runStore(ctx)
+		if err != nil {
+			return err
+		}
+		if err := p.bucketOf(c, r.PhysicalID).empty(ctx); err != nil {
+			return fmt.Errorf("empty bucket %s: %w", r.PhysicalID, err)
+		}
+	}
+	return nil
+}
