@@ -42,6 +42,9 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
+	if err != nil && !a.understood {
+		err = fault.Wrap(fault.Invalid, err, "the command line is not understood").WithHint("see: makeitso --help")
+	}
 	if err != nil {
 		a.printError(err)
 	}
@@ -97,6 +100,8 @@ type app struct {
 	state     string
 	database  string
 	as        string
+
+	understood bool // whether the command line was, so that what fails now is the command itself
 }
 
 func (a *app) root() *cobra.Command {
@@ -111,13 +116,11 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 		Example:       "  makeitso demo\n  makeitso init && makeitso up",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		PersistentPreRun: func(*cobra.Command, []string) { a.understood = true },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fault.Wrap(fault.Invalid, err, "%s", cmd.CommandPath()).WithHint("see: %s --help", cmd.CommandPath())
-	})
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.directory, "directory", "C", "", "the project's folder (default: the nearest with a makeitso.yaml)")
 	flags.StringVar(&a.state, "state", "", "the state folder (default: .makeitso in the project's folder)")

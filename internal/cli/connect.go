@@ -31,9 +31,9 @@ func (a *app) serverOptions() (server.Options, error) {
 func (a *app) announce(text string) { a.note("%s", text) }
 
 // withServer calls do with a client of the project's makeitso: the one that
-// runs, or else one started in this process for as long as do takes. work says
-// whether that one may go on with runs that were interrupted.
-func (a *app) withServer(ctx context.Context, work bool, do func(*api.Client) error) (err error) {
+// runs, or else one with that duty, started in this process for as long as do
+// takes.
+func (a *app) withServer(ctx context.Context, duty server.Duty, do func(*api.Client) error) (err error) {
 	o, err := a.serverOptions()
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (a *app) withServer(ctx context.Context, work bool, do func(*api.Client) er
 	if !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	o.Work = work
+	o.Duty = duty
 	s, err := server.Start(ctx, o)
 	if err != nil {
 		return err

@@ -149,7 +149,7 @@ func (d *demo) begin(ctx context.Context) error {
 	}
 	d.server, err = server.Start(context.WithoutCancel(ctx), server.Options{
 		Folder: d.folder, State: filepath.Join(d.folder, ".makeitso"), Self: self,
-		Work: true, Only: "local", Listen: listen, Edge: edge, Embedded: true, Announce: d.announce,
+		Duty: server.Work, Only: "local", Listen: listen, Edge: edge, Embedded: true, Announce: d.announce,
 	})
 	if err != nil {
 		return err
@@ -269,7 +269,7 @@ func (d *demo) end(ctx context.Context, o demoOptions) error {
 	var errs []error
 	if d.server != nil {
 		d.heading("the end: everything the demo made is removed")
-		errs = append(errs, d.client.Destroy(ctx, control.StacksRequest{Environment: "local"}, nothingToShow))
+		errs = append(errs, d.client.Destroy(ctx, control.StacksRequest{Environment: "local", Force: true}, nothingToShow))
 		d.client.Close()
 		errs = append(errs, d.server.Close(), d.checkGone(ctx))
 	}

@@ -40,7 +40,7 @@ itself, like make.`,
 
 func (a *app) run(ctx context.Context, o runOptions) error {
 	// The server outlives an interrupt: it has to end the runs in good order.
-	return a.withServer(context.WithoutCancel(ctx), true, func(client *api.Client) error {
+	return a.withServer(context.WithoutCancel(ctx), server.Work, func(client *api.Client) error {
 		started, err := client.Start(ctx, control.StartRequest{Pipelines: o.pipelines, Environment: o.environment, By: a.who(), Direct: true})
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	so.Work, so.Only, so.Listen, so.Edge, so.Watch = true, o.environment, o.listen, o.edge, !o.once
+	so.Duty, so.Only, so.Listen, so.Edge, so.Watch = server.Work, o.environment, o.listen, o.edge, !o.once
 	s, err := server.Start(context.WithoutCancel(ctx), so)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/api"
 	"makeitso/internal/control"
 	"makeitso/internal/pipeline"
+	"makeitso/internal/server"
 )
 
 type runsOptions struct {
@@ -27,7 +28,7 @@ func (a *app) runsCommand() *cobra.Command {
 		Example: "  makeitso runs\n  makeitso runs server-3 --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
 				if len(args) == 1 {
 					o.run = args[0]
 					return a.showRun(cmd.Context(), client, o)
@@ -98,7 +99,7 @@ func (a *app) logsCommand() *cobra.Command {
 			if len(args) == 2 {
 				r.Stage = args[1]
 			}
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
 				return client.Logs(cmd.Context(), r, a.Out)
 			})
 		},
@@ -116,7 +117,7 @@ func (a *app) answerCommand(cmd *cobra.Command, word string, do func(context.Con
 		if len(args) == 2 {
 			r.Stage = args[1]
 		}
-		return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+		return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
 			s, err := do(cmd.Context(), client, r)
 			if err != nil {
 				return err
@@ -157,7 +158,7 @@ func (a *app) cancelCommand() *cobra.Command {
 		Example: "  makeitso cancel server-3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
 				if err := client.Cancel(cmd.Context(), control.RunRequest{Run: args[0], By: a.who()}); err != nil {
 					return err
 				}
@@ -177,7 +178,7 @@ func (a *app) retryCommand() *cobra.Command {
 		Example: "  makeitso retry server-3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withServer(cmd.Context(), true, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Work, func(client *api.Client) error {
 				started, err := client.Retry(cmd.Context(), control.RunRequest{Run: args[0], By: a.who()})
 				if err != nil {
 					return err

@@ -41,7 +41,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	so.Work, so.Only, so.Listen, so.Edge, so.Watch = true, o.environment, o.listen, o.edge, o.watch
+	so.Duty, so.Only, so.Listen, so.Edge, so.Watch = server.Work, o.environment, o.listen, o.edge, o.watch
 	s, err := server.Start(context.WithoutCancel(ctx), so)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/api"
 	"makeitso/internal/control"
+	"makeitso/internal/server"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -20,7 +21,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Example: "  makeitso status\n  makeitso status --environment local --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
 				status, err := client.Status(cmd.Context(), r)
 				if err != nil {
 					return err
@@ -108,7 +109,7 @@ func (a *app) releasesCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Service = args[0]
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
 				releases, err := client.Releases(cmd.Context(), r)
 				if err != nil {
 					return err
@@ -139,7 +140,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Service = args[0]
-			return a.withServer(cmd.Context(), true, func(client *api.Client) error {
+			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error {
 				rel, err := client.Rollback(cmd.Context(), r)
 				if err != nil {
 					return err

@@ -14,6 +14,7 @@ import (
 	"makeitso/internal/api"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
+	"makeitso/internal/server"
 	"makeitso/internal/stack"
 )
 
@@ -23,10 +24,11 @@ type stacksOptions struct {
 	environment string
 	json        bool
 	yes         bool
+	force       bool
 }
 
 func (o stacksOptions) request() control.StacksRequest {
-	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks}
+	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force}
 }
 
 func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
@@ -44,7 +46,7 @@ func (a *app) planCommand() *cobra.Command {
 		Example: "  makeitso plan\n  makeitso plan data --environment local --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stacks = args
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.plan(cmd.Context(), client, o) })
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return a.plan(cmd.Context(), client, o) })
 		},
 	}
 	o.flags(cmd, true)
@@ -79,7 +81,7 @@ func (a *app) applyCommand() *cobra.Command {
 		Example: "  makeitso apply network data\n  makeitso apply --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stacks = args
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.apply(cmd.Context(), client, o) })
+			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error { return a.apply(cmd.Context(), client, o) })
 		},
 	}
 	o.flags(cmd, false)
@@ -164,7 +166,7 @@ func (a *app) outputsCommand() *cobra.Command {
 		Example: "  makeitso outputs data\n  makeitso outputs --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stacks = args
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.outputs(cmd.Context(), client, o) })
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return a.outputs(cmd.Context(), client, o) })
 		},
 	}
 	o.flags(cmd, true)
@@ -197,7 +199,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stacks = args
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.events(cmd.Context(), client, o) })
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return a.events(cmd.Context(), client, o) })
 		},
 	}
 	o.flags(cmd, true)
@@ -228,11 +230,12 @@ func (a *app) destroyCommand() *cobra.Command {
 		Example: "  makeitso destroy --environment local\n  makeitso destroy --yes",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withServer(cmd.Context(), false, func(client *api.Client) error { return a.destroy(cmd.Context(), client, o) })
+			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error { return a.destroy(cmd.Context(), client, o) })
 		},
 	}
 	o.flags(cmd, false)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&o.force, "force", false, "end every process and remove every file even where a stack cannot be deleted")
 	return cmd
 }
 

@@ -26,6 +26,9 @@ type Environment struct {
 	Services *release.Controller
 	// Addresses gives where the edge serves, by what is served.
 	Addresses func(ctx context.Context) ([]Address, error)
+	// Empty removes what holds back the deletion of stacks, such as the
+	// content of buckets.
+	Empty func(ctx context.Context) error
 	// Clear stops every process of the environment and removes its data.
 	Clear func(ctx context.Context) error
 }
@@ -52,7 +55,10 @@ type Options struct {
 	Only string
 	// Server is what Status says of this process.
 	Server func() ServerStatus
-	// Resolve gives the commit of the working tree, "" if it has none.
+	// Closing ends when the server does; its cause is what stops an apply
+	// where it is, to go on later.
+	Closing context.Context
+	// Commit gives what the working tree stands on, "" if it has no commit.
 	Commit func(ctx context.Context) (hash, branch, subject string)
 }
 
@@ -94,6 +100,14 @@ func (c *Control) environmentName(p *project.Project, name string) (string, erro
 		return "", fault.New(fault.NotFound, "%s has no environment %q", project.File, name).WithHint("%s", hint)
 	}
 	return name, nil
+}
+
+// detached gives a context for changing something: a caller who leaves does
+// not stop it halfway, the end of the server does.
+func (c *Control) detached(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(c.o.Closing, func() { cancel(context.Cause(c.o.Closing)) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // StartRequest begins runs from the working tree as it is.

@@ -98,7 +98,15 @@ func (c *Control) Releases(ctx context.Context, r ServiceRequest) ([]release.Rel
 	if err != nil {
 		return nil, err
 	}
-	return env.Services.Releases(ctx, r.Service)
+	releases, err := env.Services.Releases(ctx, r.Service)
+	for i := range releases { // what was resolved into the configuration may be secret
+		config := make(map[string]string, len(releases[i].Config))
+		for key := range releases[i].Config {
+			config[key] = stack.Masked
+		}
+		releases[i].Config = config
+	}
+	return releases, err
 }
 
 // Rollback puts an earlier release of a service back: its image, its
@@ -108,6 +116,8 @@ func (c *Control) Rollback(ctx context.Context, r ServiceRequest) (release.Relea
 	if err != nil {
 		return release.Release{}, err
 	}
+	ctx, done := c.detached(ctx)
+	defer done()
 	return env.Services.Rollback(ctx, r.Service, r.Release)
 }
 

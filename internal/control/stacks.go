@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +18,9 @@ type StacksRequest struct {
 	Environment string   `json:"environment,omitempty"`
 	Stacks      []string `json:"stacks,omitempty"` // none means all of the project
 	After       int64    `json:"after,omitempty"`  // StackEvents: only those with higher numbers
+	// Force, for Destroy, goes on where something cannot be deleted and ends
+	// every process and removes every file all the same.
+	Force bool `json:"force,omitempty"`
 	// Digests, for Apply, are what a person said yes to, by stack; a stack
 	// whose change set has another by now is refused.
 	Digests map[string]string `json:"digests,omitempty"`
@@ -27,14 +31,19 @@ func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet
 	var sets []*stack.ChangeSet
 	err := c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
 		cs, err := env.Stacks.Plan(ctx, change)
-		sets = append(sets, cs)
-		return err
+		if err != nil {
+			return err
+		}
+		sets = append(sets, cs.Public())
+		return nil
 	})
 	return sets, err
 }
 
 // Apply makes the stacks so and sends each event as it happens.
 func (c *Control) Apply(ctx context.Context, r StacksRequest, send func(stack.Event) error) error {
+	ctx, done := c.detached(ctx)
+	defer done()
 	return c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
 		cs, err := env.Stacks.Plan(ctx, change)
 		if err != nil {
@@ -206,12 +215,12 @@ func (c *Control) PlanDestroy(ctx context.Context, r StacksRequest) (DestroyResp
 	if err != nil {
 		return response, err
 	}
-	for _, name := range names {
-		cs, err := env.Stacks.PlanDelete(ctx, name)
+	for i, name := range names {
+		cs, err := env.Stacks.PlanDelete(ctx, name, names[:i]...)
 		if err != nil {
 			return response, err
 		}
-		response.Stacks = append(response.Stacks, cs)
+		response.Stacks = append(response.Stacks, cs.Public())
 	}
 	return response, nil
 }
@@ -251,14 +260,25 @@ func (c *Control) deleteOrder(ctx context.Context, env *Environment) ([]string, 
 }
 
 // Destroy removes everything of an environment: its services, its stacks and
-// their data, its processes and folders. What fails to go is named and can be
-// destroyed again.
+// their data, its processes and folders. What fails to go is named, and stops
+// it unless force is asked for.
 func (c *Control) Destroy(ctx context.Context, r StacksRequest, send func(stack.Event) error) error {
-	plan, err := c.PlanDestroy(ctx, r)
+	ctx, done := c.detached(ctx)
+	defer done()
+	env, err := c.open(ctx, r.Environment)
 	if err != nil {
 		return err
 	}
-	env, err := c.open(ctx, r.Environment)
+	err = c.deleteAll(ctx, env, r, send)
+	if err != nil && !r.Force {
+		return err
+	}
+	return errors.Join(err, env.Clear(ctx))
+}
+
+// deleteAll deletes the services and stacks of an environment.
+func (c *Control) deleteAll(ctx context.Context, env *Environment, r StacksRequest, send func(stack.Event) error) error {
+	plan, err := c.PlanDestroy(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -267,11 +287,14 @@ func (c *Control) Destroy(ctx context.Context, r StacksRequest, send func(stack.
 			return fmt.Errorf("remove service %s: %w", service, err)
 		}
 	}
+	if err := env.Empty(ctx); err != nil {
+		return err
+	}
 	for _, cs := range plan.Stacks {
 		err := observe(send, func(see func(stack.Event)) error { return env.Stacks.Delete(ctx, cs.Stack, see) })
 		if err != nil {
 			return fmt.Errorf("delete stack %s: %w", cs.Stack, err)
 		}
 	}
-	return env.Clear(ctx)
+	return nil
 }

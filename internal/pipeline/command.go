@@ -44,15 +44,13 @@ func (w *stageWork) command(ctx context.Context) (_ Result, err error) {
 		defer func() { err = errors.Join(err, stop(context.WithoutCancel(ctx))) }()
 		env = append(env, "SERVICE_URL=http://"+address)
 	}
-	begun := time.Now()
 	if err := w.shell(ctx, env); err != nil {
 		return Result{}, err
 	}
-	summary := elapsed(time.Since(begun))
 	if size := w.log.Size(); size > 10<<20 {
-		summary += fmt.Sprintf(", %d MB of output (kept whole: makeitso logs %s %s)", size>>20, w.run.Run, w.run.ID)
+		return Result{Summary: fmt.Sprintf("%d MB of output (kept whole: makeitso logs %s %s)", size>>20, w.run.Run, w.run.ID)}, nil
 	}
-	return Result{Summary: summary}, nil
+	return Result{}, nil
 }
 
 // shell runs the stage's command to its end.

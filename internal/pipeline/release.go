@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"makeitso/internal/project"
 	"makeitso/internal/release"
@@ -39,13 +38,12 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 	// The key tells attempts apart: a retry begins a new rollout, a restart
 	// goes on with the one under way.
 	attempt := fmt.Sprintf("%s.%d/%s", w.run.Run, w.run.Attempt, w.run.ID)
-	begun := time.Now()
 	r, err := env.Services.Release(ctx, service, artifact, config, attempt)
 	result := Result{Release: r.ID, Digest: artifact.Digest}
 	if err != nil {
 		return result, err
 	}
-	result.Summary = fmt.Sprintf("%s is live after %s", r.ID, elapsed(time.Since(begun)))
+	result.Summary = r.ID + " is live"
 	return result, w.log.Printf("release %s of %s: %s %s", r.ID, name, r.Status, r.Reason)
 }
 

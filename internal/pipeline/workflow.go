@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
+	"makeitso/internal/stack"
 )
 
 // attempt is the input of a run's workflow: one try at a run.
@@ -78,9 +78,17 @@ func (e *Engine) drive(ctx dbos.Context, a attempt) error {
 	outcomes := make([]<-chan dbos.StepOutcome[StageRun], len(run.Steps))
 	for i, step := range run.Steps {
 		outcomes[i], err = dbos.Go(ctx, func(stepCtx context.Context) (StageRun, error) {
-			stageCtx, cancel := context.WithCancelCause(stepCtx)
+			// A stage is stopped because somebody asked for it, or suspended
+			// because makeitso ends: what it changes tells the two apart.
+			stageCtx, cancel := context.WithCancelCause(context.WithoutCancel(stepCtx))
 			defer cancel(nil)
-			defer context.AfterFunc(stopping, func() { cancel(context.Cause(stopping)) })()
+			defer context.AfterFunc(stopping, func() {
+				if errors.Is(context.Cause(stopping), errStop) {
+					cancel(errStop)
+					return
+				}
+				cancel(stack.ErrSuspend)
+			})()
 			return f.stage(stageCtx, i)
 		}, dbos.WithStepName(step.ID))
 		if err != nil {
@@ -383,15 +391,4 @@ func (e *Engine) Wait(ctx context.Context, id string) (Run, error) {
 			return run, err
 		}
 	}
-}
-
-// elapsed rounds a duration for a person.
-func elapsed(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
-	}
-	return d.Round(time.Second).String()
 }

@@ -80,7 +80,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 // interrupted there.
 func (env *environment) adopt(ctx context.Context) error {
 	s := env.server
-	if !s.o.Work || !s.exists(env.name) {
+	if s.o.Duty < Keep || !s.exists(env.name) {
 		return env.supervise()
 	}
 	if err := env.platform.Resume(ctx); err != nil {
@@ -99,7 +99,7 @@ func (env *environment) adopt(ctx context.Context) error {
 // lives.
 func (env *environment) supervise() error {
 	s := env.server
-	if !s.o.Work {
+	if s.o.Duty < Keep {
 		return nil
 	}
 	s.working.Go(func() {
@@ -178,7 +178,7 @@ func (env *environment) Invalidate(ctx context.Context, bucket string, paths []s
 
 // forControl gives an environment as people see it.
 func (env *environment) forControl() *control.Environment {
-	return &control.Environment{Name: env.name, Stacks: env.stacks, Services: env.services, Addresses: env.addresses, Clear: env.clear}
+	return &control.Environment{Name: env.name, Stacks: env.stacks, Services: env.services, Addresses: env.addresses, Empty: env.platform.EmptyBuckets, Clear: env.clear}
 }
 
 // addresses tells where the environment's sites and services answer.

@@ -26,6 +26,7 @@ import (
 	"makeitso/internal/pipeline"
 	"makeitso/internal/process"
 	"makeitso/internal/project"
+	"makeitso/internal/stack"
 	"makeitso/internal/store"
 )
 
@@ -35,6 +36,16 @@ const (
 	DefaultEdge   = "127.0.0.1:8080" // serves sites and services
 )
 
+// Duty is how much a server does by itself; each includes those before it.
+type Duty int
+
+// The duties of a server.
+const (
+	Answer Duty = iota // answers only
+	Keep               // keeps alive what runs in the environments it opens
+	Work               // goes on with the runs that were interrupted, and begins new ones
+)
+
 // Options say what a server serves and how.
 type Options struct {
 	Folder   string // the project's folder; required
@@ -42,9 +53,7 @@ type Options struct {
 	Database string // a postgres:// URL, or "" for a file in the state folder
 	Self     string // this program, to run its hidden commands; required
 
-	// Work lets the server go on with what was interrupted and keep alive
-	// what runs. Without it, it only answers.
-	Work     bool
+	Duty     Duty   // how much it does by itself
 	Only     string // run all pipelines for this environment alone
 	Listen   string // the address that takes pushes, "" for none
 	Edge     string // the edge's address, default DefaultEdge
@@ -88,8 +97,9 @@ type Server struct {
 	environments map[string]*environment
 }
 
-// errClosing is why the server's context ends.
-var errClosing = errors.New("makeitso is stopping")
+// errClosing is why the server's context ends: what is under way stops where
+// it is, to go on at the next start.
+var errClosing = fmt.Errorf("makeitso is stopping: %w", stack.ErrSuspend)
 
 // Start starts a server. What it answers on is ready when it returns.
 func Start(ctx context.Context, o Options) (_ *Server, err error) {
@@ -119,7 +129,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.serveSocket(api.Handler(c)); err != nil {
 		return nil, err
 	}
-	if o.Work {
+	if o.Duty == Work {
 		if err := s.resume(ctx); err != nil {
 			return nil, err
 		}
@@ -225,7 +235,8 @@ func (s *Server) control() *control.Control {
 		Server: func() control.ServerStatus {
 			return control.ServerStatus{PID: os.Getpid(), Listen: s.listen, Push: s.PushURL(), Edge: s.edge.Address()}
 		},
-		Commit: s.commit,
+		Commit:  s.commit,
+		Closing: s.ctx,
 	})
 }
 

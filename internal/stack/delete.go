@@ -170,7 +170,7 @@ func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(E
 	if s, err = e.Stack(ctx, stack); err != nil {
 		return err
 	}
-	cs, err := e.compareDelete(ctx, s)
+	cs, err := e.compareDelete(ctx, s, nil)
 	if err != nil {
 		return err
 	}

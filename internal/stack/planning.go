@@ -193,19 +193,25 @@ func hints(errs []error) string {
 	return strings.Join(all, "\n")
 }
 
-// PlanDelete gives what a delete of the stack would remove. It only reads.
-func (e *Engine) PlanDelete(ctx context.Context, name string) (*ChangeSet, error) {
+// PlanDelete gives what a delete of the stack would remove, after the stacks
+// named before were deleted: what those import is not in use then. It only
+// reads.
+func (e *Engine) PlanDelete(ctx context.Context, name string, before ...string) (*ChangeSet, error) {
 	s, err := e.Stack(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	return e.compareDelete(ctx, s)
+	return e.compareDelete(ctx, s, before)
 }
 
-func (e *Engine) compareDelete(ctx context.Context, s Stack) (*ChangeSet, error) {
+func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*ChangeSet, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
+	}
+	for name, export := range exports {
+		export.Importers = slices.DeleteFunc(export.Importers, func(stack string) bool { return slices.Contains(before, stack) })
+		exports[name] = export
 	}
 	if err := guardExports(s.Name, nil, exports); err != nil {
 		return nil, err
