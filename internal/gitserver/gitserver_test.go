@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 	if name, ok := gitserver.HookName(os.Args[0]); ok {
 		os.Exit(gitserver.Hook(name, os.Stdin, os.Stdout))
 	}
+	// Under -race each of the hooks would sleep for a second before it ends.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
