@@ -105,7 +105,7 @@ var buildProgram = sync.OnceValues(func() (string, error) {
 	if err := os.WriteFile(source, []byte(program), 0o644); err != nil {
 		return dir, err
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, source)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, source)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return binary, fmt.Errorf("%w\n%s", err, out)
