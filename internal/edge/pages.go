@@ -1,7 +1,9 @@
 package edge
 
 import (
-	"html/template"
+	"fmt"
+	"html"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -43,29 +45,37 @@ func (x *exchange) render(status int, data pageData) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Request-Id", x.entry.ID)
 	x.w.WriteHeader(status)
-	if err := x.plane.pages.Execute(x.w, data); err != nil && x.entry.Error == "" {
+	if _, err := io.WriteString(x.w, data.html()); err != nil && x.entry.Error == "" {
 		x.entry.Error = err.Error()
 	}
 }
 
-func parsePages() *template.Template {
-	return template.Must(template.New("page").Parse(`<!doctype html>
+// html writes the page. A template package would do it too, but a program that
+// executes a template anywhere keeps all exported methods of all its types:
+// that alone is some ten megabytes of makeitso.
+func (d pageData) html() string {
+	var b strings.Builder
+	title := html.EscapeString(d.Title)
+	fmt.Fprintf(&b, `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{{.Title}}</title>
+<title>%s</title>
 <style>body{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}small{color:#777}</style>
-<h1>{{.Title}}</h1>
-<p>{{.Text}}</p>
-{{- if .Hosts}}
-<p>These are served:</p>
-<ul>{{range .Hosts}}
-<li><a href="http://{{.}}:{{$.Port}}/">{{.}}</a></li>{{end}}
-</ul>
-{{- else if .Listed}}
-<p>Nothing is served yet. makeitso status shows what is being brought up.</p>
-{{- end}}
-<p><small>makeitso edge, request {{.ID}}</small></p>
-</html>
-`))
+<h1>%s</h1>
+<p>%s</p>
+`, title, title, html.EscapeString(d.Text))
+	switch {
+	case len(d.Hosts) > 0:
+		b.WriteString("<p>These are served:</p>\n<ul>\n")
+		for _, host := range d.Hosts {
+			name := html.EscapeString(host)
+			fmt.Fprintf(&b, "<li><a href=\"http://%s:%s/\">%s</a></li>\n", name, d.Port, name)
+		}
+		b.WriteString("</ul>\n")
+	case d.Listed:
+		b.WriteString("<p>Nothing is served yet. makeitso status shows what is being brought up.</p>\n")
+	}
+	fmt.Fprintf(&b, "<p><small>makeitso edge, request %s</small></p>\n</html>\n", html.EscapeString(d.ID))
+	return b.String()
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"log"
 	"net"
@@ -31,7 +30,6 @@ type plane struct {
 	quiet     *log.Logger
 	log       *accessLog
 	cache     *cache
-	pages     *template.Template
 	running   sync.WaitGroup // requests under way, upgraded connections too
 
 	// mu is held for reading only while an attempt picks its instance and is
@@ -51,7 +49,7 @@ func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	p := &plane{
 		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
 		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(),
-		pages: parsePages(), table: &table{},
+		table: &table{},
 	}
 	if saved == "" {
 		return p, nil
