@@ -241,7 +241,10 @@ func (d *demo) firstPush(ctx context.Context) error {
 // whatNow shows where everything answers and what to try.
 func (d *demo) whatNow(ctx context.Context, o demoOptions) error {
 	d.heading("it is up")
-	if err := d.printAddresses(ctx, d.client); err != nil || o.once {
+	if err := d.printAddresses(ctx, d.client); err != nil {
+		return err
+	}
+	if err := d.printReal(ctx); err != nil || o.once {
 		return err
 	}
 	fmt.Fprintf(d.Out, `
@@ -254,6 +257,22 @@ func (d *demo) whatNow(ctx context.Context, o demoOptions) error {
   Ctrl-C ends the demo and removes everything it made
 `, portOf(d.edge), d.folder, d.folder)
 	return nil
+}
+
+// printReal says what was real and what a stand-in.
+func (d *demo) printReal(ctx context.Context) error {
+	status, err := d.client.Status(ctx, control.StatusRequest{Environment: "local"})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(d.Out, "  what stands behind it:")
+	var rows [][]string
+	for _, env := range status.Environments {
+		for _, r := range env.Resources {
+			rows = append(rows, []string{"    " + r.Name, r.Type, r.By})
+		}
+	}
+	return d.table(rows)
 }
 
 func portOf(address string) string {

@@ -91,15 +91,27 @@ func (p *progress) line(ev pipeline.Event) string {
 			p.working = slices.Delete(p.working, at, at+1)
 		}
 		return p.columns(ev.Run, ev.Stage, status, detail)
-	case "plan", "release", "instance", "approval":
+	case "release":
+		if ev.Status != "watch" || !a.Terminal {
+			return p.detailLine(ev)
+		}
+		p.atWork(func(w working) bool { return strings.HasPrefix(w.stage, "release-") }, ev.Message)
+		return ""
+	case "plan", "instance", "approval":
 		return p.detailLine(ev)
 	}
-	for i := range p.working { // resources: shown while they change, kept in the log
-		if p.working[i].run == ev.Run && p.working[i].stage == ev.Stage {
-			p.working[i].message = ev.Subject + " " + ev.Status
+	// Resources are shown while they change; the log keeps them all.
+	p.atWork(func(w working) bool { return w.run == ev.Run && w.stage == ev.Stage }, ev.Subject+" "+ev.Status)
+	return ""
+}
+
+// atWork sets what is said of the stages at work that match.
+func (p *progress) atWork(match func(working) bool, message string) {
+	for i := range p.working {
+		if match(p.working[i]) {
+			p.working[i].message = message
 		}
 	}
-	return ""
 }
 
 func (p *progress) runLine(ev pipeline.Event, status pipeline.Status) string {
@@ -118,13 +130,20 @@ func (p *progress) runLine(ev pipeline.Event, status pipeline.Status) string {
 	return p.columns(ev.Run, "", status, detail)
 }
 
+// detailLine gives the line of something that happened within a stage, or to a
+// service by itself.
 func (p *progress) detailLine(ev pipeline.Event) string {
-	message := strings.TrimSpace(ev.Subject + "  " + strings.Trim(ev.Status+"  "+ev.Message, " "))
-	return fmt.Sprintf("%-12s %-22s %s", ev.Run, ev.Stage, p.app.style(faint, "  "+message))
+	message := ev.Message
+	if ev.Kind == "approval" {
+		message = strings.ToLower(ev.Status) + " by " + ev.Subject
+	} else if !strings.Contains(message, ev.Subject) {
+		message = ev.Subject + ": " + message
+	}
+	return p.app.style(faint, fmt.Sprintf("%-12s   %s", ev.Run, indentRest(message)))
 }
 
 func (p *progress) columns(run, stage string, status pipeline.Status, detail string) string {
-	text := fmt.Sprintf("%-12s %-22s %s %s", run, stage, p.app.mark(status), indentRest(detail))
+	text := fmt.Sprintf("%-12s %-28s %s %s", run, stage, p.app.mark(status), indentRest(detail))
 	if stage == "" {
 		text = p.app.style(bold, text)
 	}
@@ -147,7 +166,7 @@ func (p *progress) redraw(line string) error {
 	}
 	if p.app.Terminal {
 		for _, w := range p.working {
-			text := fmt.Sprintf("%-12s %-22s %s %6s  %s", w.run, w.stage, p.app.mark(pipeline.Running), took(time.Since(w.since).Truncate(100*time.Millisecond)), w.message)
+			text := fmt.Sprintf("%-12s %-28s %s %6s  %s", w.run, w.stage, p.app.mark(pipeline.Running), took(time.Since(w.since).Truncate(100*time.Millisecond)), w.message)
 			text, _, _ = strings.Cut(text, "\n")
 			b.WriteString(clip(text, 118) + "\n")
 			p.drawn++

@@ -65,6 +65,9 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 	for _, st := range env.Stacks {
 		rows = append(rows, []string{"  stack " + st.Name, st.Status, st.Reason})
 	}
+	for _, r := range env.Resources {
+		rows = append(rows, []string{"  " + r.Name, r.Address, r.By})
+	}
 	for _, svc := range env.Services {
 		line := svc.Live
 		if r := svc.Rollout; r != nil && !r.Final {

@@ -26,6 +26,8 @@ type Environment struct {
 	Services *release.Controller
 	// Addresses gives where the edge serves, by what is served.
 	Addresses func(ctx context.Context) ([]Address, error)
+	// Resources lists the real resources and what stands for each.
+	Resources func() ([]Resource, error)
 	// Empty removes what holds back the deletion of stacks, such as the
 	// content of buckets.
 	Empty func(ctx context.Context) error
@@ -46,6 +48,9 @@ type Options struct {
 	Folder string
 	// Project reads the working tree's makeitso.yaml.
 	Project func() (*project.Project, []byte, error)
+	// Known gives the project for what does not change by it: the working
+	// tree's, or while that has mistakes the last that had none.
+	Known func() (*project.Project, error)
 	// Environment opens an environment of a project, which may be one of the
 	// past: its name and platform count.
 	Environment func(ctx context.Context, p *project.Project, name string) (*Environment, error)
@@ -71,7 +76,7 @@ func New(o Options) *Control { return &Control{o: o} }
 // open opens the environment that a request names, by default the only one or
 // "local".
 func (c *Control) open(ctx context.Context, name string) (*Environment, error) {
-	p, _, err := c.o.Project()
+	p, err := c.o.Known()
 	if err != nil {
 		return nil, err
 	}

@@ -38,12 +38,21 @@ type EnvironmentStatus struct {
 	Name      string           `json:"name"`
 	Addresses []Address        `json:"addresses"`
 	Stacks    []stack.Stack    `json:"stacks"`
+	Resources []Resource       `json:"resources"` // the real ones
 	Services  []release.Status `json:"services"`
+}
+
+// Resource is a real resource and what stands for it.
+type Resource struct {
+	Name    string `json:"name"` // stack/LogicalId
+	Type    string `json:"type"`
+	By      string `json:"by"`
+	Address string `json:"address,omitempty"`
 }
 
 // Status tells how things stand.
 func (c *Control) Status(ctx context.Context, r StatusRequest) (StatusResponse, error) {
-	p, _, err := c.o.Project()
+	p, err := c.o.Known()
 	if err != nil {
 		return StatusResponse{}, err
 	}
@@ -79,6 +88,9 @@ func (c *Control) environmentStatus(ctx context.Context, p *project.Project, nam
 		return status, err
 	}
 	if status.Services, err = env.Services.Services(ctx); err != nil {
+		return status, err
+	}
+	if status.Resources, err = env.Resources(); err != nil {
 		return status, err
 	}
 	status.Addresses, err = env.Addresses(ctx)
@@ -122,7 +134,7 @@ func (c *Control) Rollback(ctx context.Context, r ServiceRequest) (release.Relea
 }
 
 func (c *Control) service(ctx context.Context, r ServiceRequest) (*Environment, error) {
-	p, _, err := c.o.Project()
+	p, err := c.o.Known()
 	if err != nil {
 		return nil, err
 	}

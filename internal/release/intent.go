@@ -62,7 +62,7 @@ func (k *keeper) roll(ctx context.Context, plan rollout.Plan, to Release) error 
 			return err
 		}
 		ops = append(ops, op)
-		k.tell(to.ID, EventRelease, fmt.Sprintf("%s begins: %s", to.ID, to.Artifact.Digest))
+		k.tell(to.ID, EventRelease, fmt.Sprintf("%s begins: image %.19s", to.ID, to.Artifact.Digest))
 	}
 	k.rec.allocate(k.c.environment)
 	if err := k.save(ctx, ops...); err != nil {

@@ -83,11 +83,13 @@ func (env *environment) adopt(ctx context.Context) error {
 	if s.o.Duty < Keep || !s.exists(env.name) {
 		return env.supervise()
 	}
+	// What cannot be brought back must not keep the rest from being looked
+	// at, repaired or destroyed.
 	if err := env.platform.Resume(ctx); err != nil {
-		return err
+		s.o.Announce(fmt.Sprintf("environment %s: not everything came back: %s", env.name, fault.Text(err)))
 	}
 	if err := env.stacks.Resume(ctx, func(stack.Event) {}); err != nil {
-		return err
+		s.o.Announce(fmt.Sprintf("environment %s: a change that was interrupted could not go on: %s", env.name, fault.Text(err)))
 	}
 	if err := env.sitesChanged(ctx); err != nil {
 		return err
@@ -178,7 +180,23 @@ func (env *environment) Invalidate(ctx context.Context, bucket string, paths []s
 
 // forControl gives an environment as people see it.
 func (env *environment) forControl() *control.Environment {
-	return &control.Environment{Name: env.name, Stacks: env.stacks, Services: env.services, Addresses: env.addresses, Empty: env.platform.EmptyBuckets, Clear: env.clear}
+	return &control.Environment{
+		Name: env.name, Stacks: env.stacks, Services: env.services,
+		Addresses: env.addresses, Resources: env.resources, Empty: env.platform.EmptyBuckets, Clear: env.clear,
+	}
+}
+
+// resources lists the real resources and what stands for each.
+func (env *environment) resources() ([]control.Resource, error) {
+	serving, err := env.platform.Serving()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]control.Resource, len(serving))
+	for i, s := range serving {
+		list[i] = control.Resource{Name: s.Resource, Type: s.Type, By: s.By, Address: s.Address}
+	}
+	return list, nil
 }
 
 // addresses tells where the environment's sites and services answer.

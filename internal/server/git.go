@@ -25,7 +25,7 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 		return err
 	}
 	s.working.Go(func() { s.edge.keepAlive(s.ctx, s.o.Announce) })
-	p, _, err := s.project()
+	p, err := s.known()
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (s *Server) PushURL() string {
 	if err != nil {
 		return ""
 	}
-	p, _, err := s.project()
+	p, err := s.known()
 	if err != nil {
 		return ""
 	}

@@ -5,6 +5,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 	"makeitso/internal/process"
 	"makeitso/internal/project"
 	"makeitso/internal/stack"
+	"makeitso/internal/statefile"
 	"makeitso/internal/store"
 )
 
@@ -188,7 +190,7 @@ func (s *Server) openEngine() (err error) {
 // resume opens the environments that exist, so that what runs there is adopted
 // and what was interrupted goes on, and only then the runs that may use them.
 func (s *Server) resume(ctx context.Context) error {
-	p, _, err := s.project()
+	p, err := s.known()
 	if err != nil {
 		return err
 	}
@@ -203,7 +205,8 @@ func (s *Server) resume(ctx context.Context) error {
 	return s.engine.Launch()
 }
 
-// project reads the working tree's makeitso.yaml.
+// project reads the working tree's makeitso.yaml, and keeps a copy for the time
+// when it has mistakes.
 func (s *Server) project() (*project.Project, []byte, error) {
 	p, mistakes, err := project.Load(s.o.Folder)
 	if err != nil {
@@ -213,7 +216,33 @@ func (s *Server) project() (*project.Project, []byte, error) {
 		return nil, nil, err
 	}
 	src, err := os.ReadFile(filepath.Join(s.o.Folder, project.File))
-	return p, src, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if old, err := os.ReadFile(s.lastGood()); err == nil && bytes.Equal(old, src) {
+		return p, src, nil
+	}
+	return p, src, statefile.WriteBytes(s.lastGood(), src)
+}
+
+func (s *Server) lastGood() string { return filepath.Join(s.o.State, project.File) }
+
+// known gives the project of the working tree, or while that has mistakes the
+// last that had none: what runs can be looked at and ended all the same.
+func (s *Server) known() (*project.Project, error) {
+	p, _, err := s.project()
+	if err == nil {
+		return p, nil
+	}
+	src, readErr := os.ReadFile(s.lastGood())
+	if readErr != nil { // there never was one
+		return nil, err
+	}
+	last, mistakes := project.Parse(project.File, src)
+	if mistakes.HasErrors() {
+		return nil, err
+	}
+	return last, nil
 }
 
 // exists says whether anything of an environment was ever made here.
@@ -224,7 +253,7 @@ func (s *Server) exists(name string) bool {
 
 func (s *Server) control() *control.Control {
 	return control.New(control.Options{
-		Engine: s.engine, Folder: s.o.Folder, Project: s.project, Only: s.o.Only, Exists: s.exists,
+		Engine: s.engine, Folder: s.o.Folder, Project: s.project, Known: s.known, Only: s.o.Only, Exists: s.exists,
 		Environment: func(ctx context.Context, p *project.Project, name string) (*control.Environment, error) {
 			env, err := s.environment(ctx, p, name)
 			if err != nil {

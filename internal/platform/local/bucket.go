@@ -135,11 +135,6 @@ func (h bucket) remove(ctx context.Context, r *resource) error {
 		return err
 	}
 	content := h.p.bucketOf(c, r.PhysicalID)
-	if h.p.o.ForceDelete {
-		if err := content.empty(ctx); err != nil {
-			return err
-		}
-	}
 	_, err = content.client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
 	switch code := storeCode(err); {
 	case code == "BucketNotEmpty" || code == "VersionedBucketNotEmpty":

@@ -44,8 +44,6 @@ type Options struct {
 	// DockerHost is where the Docker Engine listens; default as for docker
 	// itself.
 	DockerHost string
-	// ForceDelete lets a bucket be deleted with what is in it.
-	ForceDelete bool
 	// Announce is told what stands in for what was declared, from several
 	// goroutines at once; nil for nobody.
 	Announce func(text string)

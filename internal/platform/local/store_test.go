@@ -175,7 +175,7 @@ func TestPublicPolicyAndWebsite(t *testing.T) {
 
 func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t, Options{ForceDelete: true})
+	p := newPlatform(t, Options{})
 	r := request("AWS::S3::Bucket", "Files", map[string]any{"VersioningConfiguration": map[string]any{"Status": "Enabled"}})
 	made := create(t, p, r)
 	put(t, contentOf(t, p, made.PhysicalID), "x", "kept", map[string]string{"Content-Type": "text/plain"})
@@ -192,7 +192,13 @@ func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	if err != nil || len(objects) != 1 {
 		t.Errorf("after a kill and Resume: %v, %v; want x", objects, err)
 	}
+	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a delete of a bucket that is not empty: %v, want conflict", err)
+	}
+	if err := again.EmptyBuckets(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); err != nil {
-		t.Errorf("a forced delete of a bucket that is not empty: %v", err)
+		t.Errorf("a delete of a bucket that was emptied: %v", err)
 	}
 }

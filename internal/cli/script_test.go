@@ -1,0 +1,424 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"makeitso/internal/gitserver"
+	"makeitso/internal/process"
+)
+
+// TestMain lets this binary be makeitso too: as the command of scripts, as
+// what makeitso runs itself as, and as the hooks of git.
+func TestMain(m *testing.M) {
+	if _, hook := gitserver.HookName(os.Args[0]); hook {
+		program()
+	}
+	testscript.Main(m, map[string]func(){"makeitso": program})
+}
+
+// program is the real main.
+func program() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.Getwd()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(Main(ctx, os.Args, Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Dir: dir}))
+}
+
+// TestScript runs the scripts. Besides testscript's own commands they have:
+//
+//	exits CODE program args…         run a program that ends with exactly that code
+//	start NAME REGEXP program args…  run in the background, wait until it prints REGEXP
+//	await NAME REGEXP                wait until it has printed REGEXP
+//	stop [-SIGNAL] NAME              signal (INT by default), wait; it must exit 0 unless killed
+//	get URL                          a real request, by host name, that must be answered with 200
+//	field NAME PATH…                 set a variable from the JSON on stdout
+//	eventually program args…         repeat a program until it succeeds
+//
+// Groups of the REGEXPs that have names set variables of that name.
+func TestScript(t *testing.T) {
+	needed := goEnvironment(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, needed...)
+			jobs := map[string]*job{}
+			env.Values[jobsKey{}], env.Values[varsKey{}] = jobs, env.Vars
+			env.Defer(func() { checkNothingLeft(env.T().(testing.TB), env.WorkDir) })
+			env.Defer(func() {
+				for _, j := range jobs {
+					j.end(syscall.SIGKILL)
+				}
+			})
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %s", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "start": start, "await": await, "stop": stop, "get": get, "field": field, "eventually": eventually,
+		},
+	})
+}
+
+// goEnvironment gives what the go command and git need in a script's empty
+// home.
+func goEnvironment(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(out), "\n")
+	return []string{
+		"GOCACHE=" + lines[0], "GOMODCACHE=" + lines[1], "GOPATH=" + lines[2], "GOFLAGS=-mod=mod", "GOWORK=off", "GOTOOLCHAIN=local",
+		"USER=ann", "TERM=dumb", "NO_PROXY=127.0.0.1,localhost",
+		"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0",
+		"GIT_AUTHOR_NAME=ann", "GIT_AUTHOR_EMAIL=ann@example.com", "GIT_COMMITTER_NAME=ann", "GIT_COMMITTER_EMAIL=ann@example.com",
+	}
+}
+
+// patience is how long a script waits for what must come.
+const patience = 30 * time.Second
+
+// exits runs a program that must end with exactly one exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE program args…")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("%s exited with %d, not %s", args[1], got, args[0])
+	}
+}
+
+// eventually repeats a program until it succeeds, where nobody tells when that
+// is.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: eventually program args…")
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v never succeeded: %v", args, err)
+		}
+	}
+}
+
+// What a script's values are found by: its jobs, and its first variables.
+type (
+	jobsKey struct{}
+	varsKey struct{}
+)
+
+// job is a program in the background of a script.
+type job struct {
+	cmd    *exec.Cmd
+	ended  chan struct{}
+	err    error // of the program, once it has ended
+	mu     sync.Mutex
+	output bytes.Buffer
+	more   chan struct{} // closed and renewed with every line
+}
+
+// start runs a program in the background and waits for what it prints.
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: start NAME REGEXP program args…")
+	}
+	path, err := exec.LookPath(args[2])
+	ts.Check(err)
+	j := &job{cmd: exec.Command(path, args[3:]...), ended: make(chan struct{}), more: make(chan struct{})}
+	j.cmd.Dir = ts.MkAbs(".")
+	for _, entry := range ts.Value(varsKey{}).([]string) {
+		name, _, _ := strings.Cut(entry, "=")
+		j.cmd.Env = append(j.cmd.Env, name+"="+ts.Getenv(name))
+	}
+	read, write, err := os.Pipe()
+	ts.Check(err)
+	j.cmd.Stdout, j.cmd.Stderr = write, write
+	ts.Check(j.cmd.Start())
+	ts.Check(write.Close())
+	go j.read(read)
+	jobs := ts.Value(jobsKey{}).(map[string]*job)
+	if jobs[args[0]] != nil {
+		j.end(syscall.SIGKILL)
+		ts.Fatalf("%s runs already", args[0])
+	}
+	jobs[args[0]] = j
+	j.await(ts, args[1])
+}
+
+// read collects what the program prints until it ends.
+func (j *job) read(from io.ReadCloser) {
+	lines := bufio.NewReader(from)
+	for {
+		line, err := lines.ReadString('\n')
+		j.mu.Lock()
+		j.output.WriteString(line)
+		close(j.more)
+		j.more = make(chan struct{})
+		j.mu.Unlock()
+		if err != nil {
+			break
+		}
+	}
+	j.err = errors.Join(j.cmd.Wait(), from.Close())
+	close(j.ended)
+}
+
+func (j *job) printed() (text string, more <-chan struct{}) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.output.String(), j.more
+}
+
+// await waits until the program has printed pattern, and sets its named groups
+// as variables.
+func (j *job) await(ts *testscript.TestScript, pattern string) {
+	wanted, err := regexp.Compile("(?m)" + pattern)
+	ts.Check(err)
+	timeout := time.After(patience)
+	ended := false
+	for {
+		text, more := j.printed()
+		if match := wanted.FindStringSubmatch(text); match != nil {
+			for i, name := range wanted.SubexpNames() {
+				if name != "" {
+					ts.Setenv(name, match[i])
+				}
+			}
+			return
+		}
+		if ended {
+			ts.Fatalf("it ended (%v) without printing %q:\n%s", j.err, pattern, text)
+		}
+		select {
+		case <-more:
+		case <-j.ended:
+			ended = true
+		case <-timeout:
+			ts.Fatalf("it has not printed %q:\n%s", pattern, text)
+		}
+	}
+}
+
+// end signals the program and waits for its end.
+func (j *job) end(sig syscall.Signal) error {
+	select {
+	case <-j.ended:
+		return j.err
+	default:
+	}
+	if err := j.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-j.ended:
+		return j.err
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("signal %v did not end it within %s", sig, patience), j.cmd.Process.Kill())
+	}
+}
+
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await NAME REGEXP")
+	}
+	findJob(ts, args[0]).await(ts, args[1])
+}
+
+func findJob(ts *testscript.TestScript, name string) *job {
+	j := ts.Value(jobsKey{}).(map[string]*job)[name]
+	if j == nil {
+		ts.Fatalf("nothing called %s was started", name)
+	}
+	return j
+}
+
+// stop ends a program; what it printed becomes stdout.
+func stop(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"-KILL": syscall.SIGKILL, "-TERM": syscall.SIGTERM}
+	sig, kill := syscall.SIGINT, false
+	if len(args) == 2 && signals[args[0]] != 0 {
+		sig, kill, args = signals[args[0]], args[0] == "-KILL", args[1:]
+	}
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: stop [-KILL|-TERM] NAME")
+	}
+	j := findJob(ts, args[0])
+	err := j.end(sig)
+	text, _ := j.printed()
+	if err != nil && !kill {
+		ts.Fatalf("%s did not end well: %v\n%s", args[0], err, text)
+	}
+	_, err = io.WriteString(ts.Stdout(), text)
+	ts.Check(err)
+	delete(ts.Value(jobsKey{}).(map[string]*job), args[0])
+}
+
+// get asks for a URL whose host need not be known to the resolver; the body
+// becomes stdout.
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] get URL")
+	}
+	u, err := url.Parse(args[0])
+	ts.Check(err)
+	client := &http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", u.Port()))
+		},
+	}}
+	res, err := client.Get(args[0])
+	if err != nil {
+		if !neg {
+			ts.Fatalf("%v", err)
+		}
+		return
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	ts.Check(err)
+	if (res.StatusCode == http.StatusOK) == neg {
+		ts.Fatalf("%s answered %s\n%s", args[0], res.Status, body)
+	}
+	_, err = ts.Stdout().Write(body)
+	ts.Check(err)
+}
+
+// field sets a variable from the JSON that the last program printed.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: field NAME KEY…")
+	}
+	var value any
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &value); err != nil {
+		ts.Fatalf("stdout is not JSON: %v", err)
+	}
+	for _, key := range args[1:] {
+		switch v := value.(type) {
+		case map[string]any:
+			value = v[key]
+		case []any:
+			i, err := strconv.Atoi(key)
+			if err != nil || i >= len(v) {
+				ts.Fatalf("no element %s of %d", key, len(v))
+			}
+			value = v[i]
+		default:
+			ts.Fatalf("no field %s in %v", key, value)
+		}
+	}
+	if value == nil {
+		ts.Fatalf("there is no field %v", args[1:])
+	}
+	ts.Setenv(args[0], fmt.Sprint(value))
+}
+
+// checkNothingLeft fails the test if a process that a script began lives on:
+// one that makeitso keeps a record of, or any whose folder, program or
+// arguments lie in the script's folder. It is killed.
+func checkNothingLeft(t testing.TB, work string) {
+	t.Helper()
+	left := recorded(t, work)
+	left = append(left, inFolder(work)...)
+	slices.Sort(left)
+	for _, pid := range slices.Compact(left) {
+		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil || len(command) == 0 {
+			continue // it has ended, or is only not waited for
+		}
+		t.Errorf("process %d is left: %s", pid, bytes.ReplaceAll(command, []byte{0}, []byte{' '}))
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Error(err)
+		}
+	}
+}
+
+// recorded gives the processes in makeitso's records that are alive.
+func recorded(t testing.TB, work string) (pids []int) {
+	t.Helper()
+	err := filepath.WalkDir(work, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() || entry.Name() != "processes" {
+			return nil // what goes away meanwhile has no processes
+		}
+		keeper := process.New(path, process.Options{})
+		defer keeper.Close()
+		all, err := keeper.List()
+		for _, p := range all {
+			if p.Alive() {
+				pids = append(pids, p.PID)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return pids
+}
+
+// inFolder gives the processes that have to do with a folder, where the system
+// tells.
+func inFolder(work string) (pids []int) {
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	for _, dir := range all {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		command, _ := os.ReadFile(dir + "/cmdline") // one that ends meanwhile is none
+		folder, _ := os.Readlink(dir + "/cwd")
+		if bytes.Contains(command, []byte(work)) || strings.HasPrefix(folder, work) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

@@ -1,0 +1,45 @@
+package local
+
+import (
+	"cmp"
+	"slices"
+
+	"makeitso/internal/stack"
+)
+
+// Serving is a real resource and what stands for it.
+type Serving struct {
+	Resource string `json:"resource"` // stack/LogicalId
+	Type     string `json:"type"`
+	By       string `json:"by"`
+	Address  string `json:"address,omitempty"` // where its server listens, "" if it has none of its own
+}
+
+// Serving lists the environment's real resources and says of each what stands
+// for it, so that nobody takes a stand-in for the real thing.
+func (p *Platform) Serving() ([]Serving, error) {
+	all, err := p.resources()
+	if err != nil {
+		return nil, err
+	}
+	var list []Serving
+	for _, r := range all {
+		k := p.kinds[r.Type]
+		if k.support.Level != stack.Real || !r.Complete {
+			continue
+		}
+		s := Serving{Resource: r.name(), Type: r.Type, By: k.support.Note}
+		switch r.By {
+		case byDocker:
+			s.By = "a container of the Docker Engine"
+		case byEmbedded:
+			s.By = "a stand-in that makeitso brings along"
+		}
+		if r.Port != 0 {
+			s.Address = loopback(r.Port)
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b Serving) int { return cmp.Compare(a.Resource, b.Resource) })
+	return list, nil
+}
