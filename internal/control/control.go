@@ -6,12 +6,10 @@ package control
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
 
-	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
@@ -98,11 +96,7 @@ func (c *Control) environmentName(p *project.Project, name string) (string, erro
 	case name == "":
 		return "", fault.New(fault.Invalid, "the project has several environments: %v", names).WithHint("name one with --environment")
 	case p.Environments[name] == nil:
-		hint := fmt.Sprintf("its environments are: %v", names)
-		if near := diag.Nearest(name, names); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		return "", fault.New(fault.NotFound, "%s has no environment %q", project.File, name).WithHint("%s", hint)
+		return "", unknown("environment", name, p.Environments)
 	}
 	return name, nil
 }
@@ -149,8 +143,7 @@ func (c *Control) Start(ctx context.Context, r StartRequest) (StartResponse, err
 	}
 	for _, name := range names {
 		if p.Pipelines[name] == nil {
-			known := slices.Sorted(maps.Keys(p.Pipelines))
-			return StartResponse{}, fault.New(fault.NotFound, "%s has no pipeline %q", project.File, name).WithHint("its pipelines are: %v", known)
+			return StartResponse{}, unknown("pipeline", name, p.Pipelines)
 		}
 	}
 	after, err := c.o.Engine.LastEvent(ctx)

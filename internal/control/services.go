@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
 	"makeitso/internal/release"
@@ -139,7 +138,7 @@ func (c *Control) service(ctx context.Context, r ServiceRequest) (*Environment, 
 		return nil, err
 	}
 	if p.Services[r.Service] == nil {
-		return nil, fault.New(fault.NotFound, "%s has no service %q", project.File, r.Service).WithHint("its services are: %v", slices.Sorted(maps.Keys(p.Services)))
+		return nil, unknown("service", r.Service, p.Services)
 	}
 	return c.open(ctx, r.Environment)
 }

@@ -91,7 +91,7 @@ func (c *Control) eachStack(ctx context.Context, r StacksRequest, do func(*Envir
 	}
 	for _, name := range names {
 		if p.Stacks[name] == nil {
-			return fault.New(fault.NotFound, "%s has no stack %q", project.File, name).WithHint("its stacks are: %v", slices.Sorted(maps.Keys(p.Stacks)))
+			return unknown("stack", name, p.Stacks)
 		}
 		change, err := pipeline.Change(p, c.o.Folder, name, func(text string) (string, error) {
 			return c.expand(ctx, p, env, text)
