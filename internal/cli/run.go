@@ -41,7 +41,7 @@ itself, like make.`,
 func (a *app) run(ctx context.Context, o runOptions) error {
 	// The server outlives an interrupt: it has to end the runs in good order.
 	return a.withServer(context.WithoutCancel(ctx), server.Work, func(client *api.Client) error {
-		started, err := client.Start(ctx, control.StartRequest{Pipelines: o.pipelines, Environment: o.environment, By: a.who(), Direct: true})
+		started, err := client.Start(ctx, control.StartRequest{Pipelines: o.pipelines, Environment: o.environment, By: a.who()})
 		if err != nil {
 			return err
 		}

@@ -114,7 +114,6 @@ type StartRequest struct {
 	Pipelines   []string `json:"pipelines"`             // none means all
 	Environment string   `json:"environment,omitempty"` // in place of the pipelines' own lists
 	By          string   `json:"by"`
-	Direct      bool     `json:"direct,omitempty"` // begin at once, outside of the queue
 }
 
 // StartResponse is the runs begun, and the number of the last event before.
@@ -152,7 +151,7 @@ func (c *Control) Start(ctx context.Context, r StartRequest) (StartResponse, err
 	}
 	hash, branch, subject := c.o.Commit(ctx)
 	runs, err := c.o.Engine.StartAll(ctx, p, names, pipeline.Start{
-		Project: src, By: r.By, Direct: r.Direct,
+		Project: src, By: r.By,
 		Source: pipeline.Source{WorkTree: c.o.Folder, Commit: hash, Branch: branch, Message: subject},
 	}, r.Environment)
 	return StartResponse{Runs: runs, After: after}, err

@@ -14,7 +14,6 @@ import (
 	"slices"
 
 	"makeitso/internal/fault"
-	"makeitso/internal/project"
 )
 
 // Subjects name what an approval covers.
@@ -266,14 +265,9 @@ func digestOfSubjects(subjects map[string]string) string {
 // approved gives what was approved for the stage's environment in this run,
 // nil if nothing had to be.
 func (w *stageWork) approved() map[string]string {
-	for i, step := range w.flow.run.Steps {
-		if step.Environment != w.step.Environment || step.Stage.Kind() != project.ApproveStage {
-			continue
-		}
-		select {
-		case <-w.ended[i]:
-			return w.results[i].Result.Approved
-		default:
+	for _, i := range w.before(w.place) {
+		if r := w.results[i]; r.Environment == w.step.Environment && r.Result.Approved != nil {
+			return r.Result.Approved
 		}
 	}
 	return nil

@@ -30,13 +30,9 @@ func (w *stageWork) image(ctx context.Context) (Result, error) {
 
 // digestOf gives the digest that this run's image stage gave an artifact.
 func (w *stageWork) digestOf(artifact string) (string, error) {
-	for i := range w.results {
-		select {
-		case <-w.ended[i]:
-			if r := w.results[i].Result; r.Artifact == artifact && w.results[i].Status == Succeeded {
-				return r.Digest, nil
-			}
-		default:
+	for _, i := range w.before(w.place) {
+		if r := w.results[i].Result; r.Artifact == artifact {
+			return r.Digest, nil
 		}
 	}
 	return "", fault.New(fault.Invalid, "stage %s needs the image of artifact %s, and no stage before it made one", w.step.ID, artifact).

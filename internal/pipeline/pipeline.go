@@ -80,6 +80,9 @@ type Options struct {
 	// Name tells this process's runs from those of other replicas; it must
 	// be the same after a restart. Default "local".
 	Name string
+	// Direct begins runs at once instead of one after another for each
+	// pipeline: for a process that works for one command only.
+	Direct bool
 	// Environment opens an environment of the project; required.
 	Environment func(ctx context.Context, p *project.Project, name string) (*Environment, error)
 	// Checkout puts a commit's files into a folder; needed for runs of commits.
@@ -174,7 +177,7 @@ func (e *Engine) beginForgotten(ctx context.Context) error {
 		if len(known) > 0 {
 			continue
 		}
-		if err := e.begin(run, false); err != nil {
+		if err := e.begin(run); err != nil {
 			return err
 		}
 	}

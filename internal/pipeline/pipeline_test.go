@@ -16,7 +16,6 @@ import (
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
 	"makeitso/internal/publish"
-	"makeitso/internal/record"
 	"makeitso/internal/release"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
@@ -26,8 +25,8 @@ import (
 
 // onBoth runs test on SQLite and on PostgreSQL.
 func onBoth(t *testing.T, test func(t *testing.T, h *house)) {
-	t.Run("SQLite", func(t *testing.T) { test(t, newHouse(t, "")) })
-	t.Run("PostgreSQL", func(t *testing.T) { test(t, newHouse(t, testneed.PostgresServer(t))) })
+	t.Run("SQLite", func(t *testing.T) { t.Parallel(); test(t, newHouse(t, "")) })
+	t.Run("PostgreSQL", func(t *testing.T) { t.Parallel(); test(t, newHouse(t, testneed.PostgresServer(t))) })
 }
 
 // house is a folder with a project and an engine that works in it.
@@ -246,6 +245,7 @@ func (h *house) log(run, stage string) string {
 }
 
 func TestStagesRunInOrderAndKeepTheirOutput(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		run := h.start(`
 pipelines:
@@ -268,6 +268,7 @@ pipelines:
 }
 
 func TestNeedsRunInParallelAndJoin(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	// a and b wait for each other: only in parallel do they end.
 	run := h.start(`
@@ -285,6 +286,7 @@ pipelines:
 }
 
 func TestFailureSkipsTheRestAndRetryGoesOnFromThere(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		run := h.start(`
 pipelines:
@@ -318,6 +320,7 @@ pipelines:
 }
 
 func TestCancelEndsTheCommandAndAllItsChildren(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		run := h.start(`
 pipelines:
@@ -364,6 +367,7 @@ func (h *house) untilFile(name string) {
 }
 
 func TestNewerRunSupersedesOneThatWaitsButNotOneThatWorks(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		body := `
 pipelines:
@@ -389,6 +393,7 @@ pipelines:
 }
 
 func TestTimeoutAndOutputOf100MB(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	run := h.start(`
 pipelines:
@@ -416,6 +421,7 @@ type counter int
 func (c *counter) Write(p []byte) (int, error) { *c += counter(len(p)); return len(p), nil }
 
 func TestFollowedLogArrivesWhileTheCommandRuns(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	run := h.start(`
 pipelines:
@@ -462,6 +468,7 @@ Outputs:
 `
 
 func TestOneArtifactGoesThroughTwoEnvironmentsAndWaitsForTwoPeople(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, h *house) {
 		h.write("net.yaml", netTemplate)
 		h.buildBinary("api")
@@ -507,6 +514,7 @@ func waitsForYes(run string) func(pipeline.Event) bool {
 }
 
 func TestApprovalIsVoidWhenWhatItCoversMoves(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	h.write("net.yaml", netTemplate)
 	h.buildBinary("api")
@@ -543,6 +551,7 @@ func (h *house) lastAnswer() int64 {
 }
 
 func TestWhatCannotBeDoneIsRefusedBeforeAnythingIs(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	for name, c := range map[string]struct {
 		start pipeline.Start
@@ -566,6 +575,7 @@ func TestWhatCannotBeDoneIsRefusedBeforeAnythingIs(t *testing.T) {
 }
 
 func TestRunsWaitForThoseWhoseStacksTheyReferTo(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	h.write("net.yaml", strings.ReplaceAll(netTemplate, "Outputs:", "Outputs:"))
 	src := []byte(head + `
@@ -601,6 +611,7 @@ pipelines:
 }
 
 func TestPushChoosesPipelinesByBranchAndPaths(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, "")
 	src := []byte(head + `
 pipelines:
@@ -632,5 +643,3 @@ pipelines:
 		}
 	}
 }
-
-var _ record.Store = (*store.Store)(nil)

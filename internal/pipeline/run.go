@@ -60,6 +60,7 @@ type Run struct {
 	Created  time.Time `json:"created"`
 	Started  time.Time `json:"started,omitzero"`
 	Ended    time.Time `json:"ended,omitzero"`
+	Told     bool      `json:"told,omitempty"` // the event of its end is stored
 }
 
 // StageRun is one stage of a run.

@@ -24,9 +24,6 @@ type Start struct {
 	Source       Source
 	By           string
 	After        []string // see Run.After
-	// Direct begins at once instead of in the pipeline's queue: for a process
-	// that runs nothing else.
-	Direct bool
 }
 
 // Start begins a run and gives it before its first stage. Older runs of the
@@ -45,7 +42,7 @@ func (e *Engine) Start(ctx context.Context, s Start) (Run, error) {
 	if err := e.supersedeOlder(ctx, run); err != nil {
 		return Run{}, err
 	}
-	return run, e.begin(run, s.Direct)
+	return run, e.begin(run)
 }
 
 func (e *Engine) newRun(ctx context.Context, s Start) (Run, error) {
@@ -115,10 +112,10 @@ func (e *Engine) keepRun(ctx context.Context, run Run) error {
 }
 
 // begin hands the run's attempt to the workflow engine; doing so again is fine.
-func (e *Engine) begin(run Run, direct bool) error {
+func (e *Engine) begin(run Run) error {
 	a := attempt{Run: run.ID, Attempt: run.Attempt}
 	options := []dbos.WorkflowOption{dbos.WithWorkflowID(a.workflowID())}
-	if !direct {
+	if !e.o.Direct {
 		options = append(options, dbos.WithQueue(e.queue), dbos.WithQueuePartitionKey(run.Pipeline))
 	}
 	if _, err := dbos.RunWorkflow(e.dbos, e.runWorkflow, a, options...); err != nil {
@@ -244,7 +241,7 @@ func (e *Engine) Retry(ctx context.Context, id string) (Run, error) {
 	}
 	run, err = e.runs.update(ctx, id, func(r *Run) bool {
 		r.Attempt++
-		r.Status, r.Reason, r.Cancel, r.CancelBy, r.Ended = Waiting, "for its turn", "", "", time.Time{}
+		r.Status, r.Reason, r.Cancel, r.CancelBy, r.Ended, r.Told = Waiting, "for its turn", "", "", time.Time{}, false
 		return true
 	})
 	if err != nil {
@@ -256,7 +253,7 @@ func (e *Engine) Retry(ctx context.Context, id string) (Run, error) {
 	if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(Waiting), Message: fmt.Sprintf("attempt %d", run.Attempt)}); err != nil {
 		return Run{}, err
 	}
-	return run, e.begin(run, false)
+	return run, e.begin(run)
 }
 
 // Open gives the runs that have not ended, oldest first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
 
@@ -56,14 +57,19 @@ func (e *Engine) drive(ctx dbos.Context, a attempt) error {
 	defer e.setActive(a.Run, nil)
 
 	run, err := e.runs.update(ctx, a.Run, func(r *Run) bool {
-		if r.Status.Ended() || r.Status == Running {
+		if r.Attempt != a.Attempt || r.Status.Ended() || r.Status == Running {
 			return false
 		}
 		r.Status, r.Reason, r.Started = Running, "", e.o.Now().UTC()
 		return true
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case run.Attempt != a.Attempt, run.Told:
+		return nil // makeitso stopped when all was done but the workflow's own end
+	case run.Status.Ended():
+		return e.end(ctx, run.ID, run.Status, run.Reason)
 	}
 	if run.Cancel != "" {
 		stop(errStop)
@@ -167,7 +173,16 @@ func (e *Engine) end(ctx context.Context, id string, status Status, reason strin
 	if err := e.runs.open.Delete(ctx, key(run.Number)); err != nil {
 		return err
 	}
-	return e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(run.Status), Message: run.Reason})
+	if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(run.Status), Message: run.Reason}); err != nil {
+		return err
+	}
+	// Whoever hears it may end makeitso, or retry the run, before this is written.
+	_, err = e.runs.update(context.WithoutCancel(ctx), id, func(r *Run) bool {
+		changed := r.Attempt == run.Attempt && !r.Told
+		r.Told = r.Told || changed
+		return changed
+	})
+	return err
 }
 
 func (e *Engine) setActive(run string, stop context.CancelCauseFunc) {
@@ -265,14 +280,14 @@ func (w *stageWork) stopped(ctx context.Context) (StageRun, error) {
 
 // whenReady waits for what the stage needs, then runs it.
 func (w *stageWork) whenReady(ctx context.Context) (Result, error) {
-	for _, need := range w.step.Needs {
+	for _, need := range w.before(w.place) {
 		select {
-		case <-w.ended[w.index[need]]:
+		case <-w.ended[need]:
 		case <-ctx.Done():
 			return Result{}, context.Cause(ctx)
 		}
-		if w.results[w.index[need]].Status != Succeeded {
-			return Result{}, skipped{need}
+		if w.results[need].Status != Succeeded {
+			return Result{}, skipped{w.results[need].ID}
 		}
 	}
 	if err := w.afterOtherRuns(ctx); err != nil {
@@ -288,6 +303,26 @@ func (w *stageWork) whenReady(ctx context.Context) (Result, error) {
 		err = errors.Join(err, closeErr)
 	}
 	return result, err
+}
+
+// before gives the places of all steps that the one at place needs, directly
+// or through others, the nearest first. All of them are waited for, since after
+// a restart the ends of earlier steps arrive in any order.
+func (f *flow) before(place int) []int {
+	var all []int
+	for _, need := range f.run.Steps[place].Needs {
+		if at := f.index[need]; !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	for i := 0; i < len(all); i++ {
+		for _, need := range f.run.Steps[all[i]].Needs {
+			if at := f.index[need]; !slices.Contains(all, at) {
+				all = append(all, at)
+			}
+		}
+	}
+	return all
 }
 
 // work runs the stage by its kind, within its time limit.

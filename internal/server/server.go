@@ -180,7 +180,7 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 func (s *Server) openEngine() (err error) {
 	s.engine, err = pipeline.New(pipeline.Options{
 		Store: s.store, SQLite: s.store.SQLite(), Postgres: s.store.PostgresURL(),
-		Images: s.images, Folder: s.o.State,
+		Images: s.images, Folder: s.o.State, Direct: s.o.Listen == "",
 		Environment: s.pipelineEnvironment,
 		Checkout:    gitserver.Checkout,
 	})

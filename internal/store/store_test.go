@@ -11,6 +11,7 @@ import (
 	"makeitso/internal/record"
 	"makeitso/internal/record/recordtest"
 	"makeitso/internal/store"
+	"makeitso/internal/testneed"
 )
 
 func open(t *testing.T, path string) *store.Store {
@@ -25,6 +26,36 @@ func open(t *testing.T, path string) *store.Store {
 
 func TestSQLite(t *testing.T) {
 	recordtest.Run(t, open(t, filepath.Join(t.TempDir(), "with space?#", "state.db")))
+}
+
+func TestPostgres(t *testing.T) {
+	url := testneed.PostgresServer(t)
+	open := func() *store.Store {
+		s, err := store.OpenPostgres(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	one, other := open(), open()
+	recordtest.Run(t, one)
+	t.Run("wakes the other replica", func(t *testing.T) {
+		woken := make(chan error, 1)
+		go func() { woken <- other.Wait(t.Context(), "between", 0) }()
+		if _, err := one.Append(t.Context(), "between", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-woken; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("no server", func(t *testing.T) {
+		_, err := store.OpenPostgres(t.Context(), "postgres://test@127.0.0.1:1/postgres")
+		if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.HintOf(err), "--database") {
+			t.Errorf("%v (hint %q)", err, fault.HintOf(err))
+		}
+	})
 }
 
 func TestReopenKeepsEverything(t *testing.T) {
