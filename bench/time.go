@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The targets for time.
+const (
+	maxStart    = 50 * time.Millisecond
+	maxOverhead = 250 * time.Millisecond // of 20 stages, over make
+	maxStage    = 5 * time.Millisecond   // over make
+)
+
+// alternate runs the sides in turn, so that a noisy moment meets all of them,
+// and gives the median time of each. A first round, not counted, fills caches.
+func (b *bench) alternate(sides ...func() error) ([]time.Duration, error) {
+	times := make([][]time.Duration, len(sides))
+	for round := range b.rounds + 1 {
+		for i, side := range sides {
+			begun := time.Now()
+			if err := side(); err != nil {
+				return nil, err
+			}
+			if round > 0 {
+				times[i] = append(times[i], time.Since(begun))
+			}
+		}
+	}
+	medians := make([]time.Duration, len(sides))
+	for i := range times {
+		slices.Sort(times[i])
+		medians[i] = times[i][len(times[i])/2]
+	}
+	return medians, nil
+}
+
+// start measures how long the program takes to say what it can do.
+func (b *bench) start(ctx context.Context) error {
+	t, err := b.alternate(command(ctx, b.folder, b.program, "--help"), command(ctx, b.folder, "make", "--version"))
+	if err != nil {
+		return err
+	}
+	b.add(row{
+		what: "makeitso --help", figure: show(t[0]), other: "make --version " + show(t[1]), ratio: ratio(t[0], t[1]),
+		target: "< " + show(maxStart), met: t[0] < maxStart,
+	})
+	return nil
+}
+
+// few and many are the sizes of the two pipelines: their difference is what a
+// stage takes, without the start.
+const few, many = 20, 120
+
+// stages measures pipelines of trivial stages against makefiles of as many
+// targets.
+func (b *bench) stages(ctx context.Context) error {
+	var sides []func() error
+	for _, n := range []int{few, many} {
+		dir, err := b.trivial(n)
+		if err != nil {
+			return err
+		}
+		sides = append(sides, command(ctx, dir, b.program, "run", "all"), command(ctx, dir, "make", "--silent", "all"))
+	}
+	t, err := b.alternate(sides...)
+	if err != nil {
+		return err
+	}
+	const all, each = "makeitso run, %d stages", "makeitso run, each stage more"
+	overhead := t[0] - t[1]
+	b.add(row{
+		what: fmt.Sprintf(all, few), figure: show(t[0]), other: "make " + show(t[1]), ratio: ratio(t[0], t[1]),
+		target: "make + " + show(maxOverhead), met: overhead <= maxOverhead,
+	})
+	b.add(row{what: fmt.Sprintf(all, many), figure: show(t[2]), other: "make " + show(t[3]), ratio: ratio(t[2], t[3])})
+	stage, target := (t[2]-t[0])/(many-few), (t[3]-t[1])/(many-few)
+	b.add(row{
+		what: each, figure: show(stage), other: "make " + show(target), ratio: ratio(stage, target),
+		target: "make + " + show(maxStage), met: stage-target < maxStage,
+	})
+	return nil
+}
+
+// trivial writes a project with n stages that do nothing, one after another,
+// and a makefile that does the same.
+func (b *bench) trivial(n int) (dir string, err error) {
+	var project, makefile, targets strings.Builder
+	project.WriteString("project: bench\nenvironments:\n  local: {platform: local}\npipelines:\n  all:\n    environments: [local]\n    stages:\n")
+	for i := range n {
+		fmt.Fprintf(&project, "      - {name: s%d, run: \"true\"}\n", i)
+		fmt.Fprintf(&targets, " s%d", i)
+		fmt.Fprintf(&makefile, "s%d:\n\ttrue\n", i)
+	}
+	dir = filepath.Join(b.folder, fmt.Sprintf("trivial-%d", n))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make a project of %d stages: %w", n, err)
+	}
+	for name, text := range map[string]string{
+		"makeitso.yaml": project.String(),
+		"Makefile":      fmt.Sprintf(".PHONY: all%s\nall:%s\n%s", &targets, &targets, &makefile),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return "", fmt.Errorf("make a project of %d stages: %w", n, err)
+		}
+	}
+	return dir, nil
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+
+func show(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1e3) }
