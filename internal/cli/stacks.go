@@ -245,6 +245,9 @@ func (a *app) destroy(ctx context.Context, client *api.Client, o stacksOptions) 
 		return err
 	}
 	fmt.Fprintf(a.Out, "destroying environment %s removes:\n", plan.Environment)
+	for _, run := range plan.Runs {
+		fmt.Fprintf(a.Out, "  run %s, which is under way\n", run)
+	}
 	for _, service := range plan.Services {
 		fmt.Fprintf(a.Out, "  service %s and its instances\n", service)
 	}

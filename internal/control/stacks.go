@@ -193,6 +193,7 @@ func (c *Control) StackEvents(ctx context.Context, r StacksRequest) ([]stack.Eve
 // DestroyResponse says what Destroy removes.
 type DestroyResponse struct {
 	Environment string             `json:"environment"`
+	Runs        []string           `json:"runs"` // those under way there, which are cancelled
 	Services    []string           `json:"services"`
 	Stacks      []*stack.ChangeSet `json:"stacks"`
 }
@@ -204,6 +205,15 @@ func (c *Control) PlanDestroy(ctx context.Context, r StacksRequest) (DestroyResp
 		return DestroyResponse{}, err
 	}
 	response := DestroyResponse{Environment: env.Name}
+	open, err := c.o.Engine.Open(ctx)
+	if err != nil {
+		return response, err
+	}
+	for _, run := range open {
+		if slices.Contains(run.Environments, env.Name) {
+			response.Runs = append(response.Runs, run.ID)
+		}
+	}
 	services, err := env.Services.Services(ctx)
 	if err != nil {
 		return response, err
@@ -269,11 +279,32 @@ func (c *Control) Destroy(ctx context.Context, r StacksRequest, send func(stack.
 	if err != nil {
 		return err
 	}
+	if err := c.cancelRuns(ctx, r); err != nil {
+		return err
+	}
 	err = c.deleteAll(ctx, env, r, send)
 	if err != nil && !r.Force {
 		return err
 	}
 	return errors.Join(err, env.Clear(ctx))
+}
+
+// cancelRuns cancels what is under way in the environment and waits for its
+// end: nothing may make what is being removed.
+func (c *Control) cancelRuns(ctx context.Context, r StacksRequest) error {
+	plan, err := c.PlanDestroy(ctx, r)
+	if err != nil {
+		return err
+	}
+	for _, id := range plan.Runs {
+		if err := c.o.Engine.Cancel(ctx, id, "destroy"); err != nil && !fault.Is(err, fault.Conflict) { // Conflict: it has just ended
+			return err
+		}
+		if _, err := c.o.Engine.Wait(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // deleteAll deletes the services and stacks of an environment.
