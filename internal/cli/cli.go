@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,14 +42,28 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.understood {
-		err = fault.Wrap(fault.Invalid, err, "the command line is not understood").WithHint("see: makeitso --help")
+		hint := "see: " + cmd.CommandPath() + " --help"
+		if near := root.SuggestionsFor(firstWord(args[1:])); cmd == root && len(near) > 0 {
+			hint = fmt.Sprintf("did you mean %q?", near[0])
+		}
+		err = fault.Wrap(fault.Invalid, err, "the command line is not understood").WithHint("%s", hint)
 	}
 	if err != nil {
 		a.printError(err)
 	}
 	return exitCode(err)
+}
+
+// firstWord gives the first argument that is no flag.
+func firstWord(args []string) string {
+	for _, arg := range args {
+		if !strings.HasPrefix(arg, "-") {
+			return arg
+		}
+	}
+	return ""
 }
 
 // exitCode is the one place where a code becomes an exit code.
@@ -116,7 +131,10 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 		Example:       "  makeitso demo\n  makeitso init && makeitso up",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+
+		DisableSuggestions:         true, // Main makes them, as hints
+		SuggestionsMinimumDistance: 2,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 
 		PersistentPreRun: func(*cobra.Command, []string) { a.understood = true },
 	}

@@ -56,10 +56,9 @@ func program() {
 //	exits CODE program args…         run a program that ends with exactly that code
 //	start NAME REGEXP program args…  run in the background, wait until it prints REGEXP
 //	await NAME REGEXP                wait until it has printed REGEXP
-//	stop [-SIGNAL] NAME              signal (INT by default), wait; it must exit 0 unless killed
+//	end [-CODE] NAME                 interrupt it and wait; it must exit with CODE, 0 by default
 //	get URL                          a real request, by host name, that must be answered with 200
 //	field NAME PATH…                 set a variable from the JSON on stdout
-//	eventually program args…         repeat a program until it succeeds
 //
 // Groups of the REGEXPs that have names set variables of that name.
 func TestScript(t *testing.T) {
@@ -87,7 +86,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "await": await, "stop": stop, "get": get, "field": field, "eventually": eventually,
+			"exits": exits, "start": start, "await": await, "end": endJob, "get": get, "field": field,
 		},
 	})
 }
@@ -127,23 +126,6 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("%s exited with %d, not %s", args[1], got, args[0])
-	}
-}
-
-// eventually repeats a program until it succeeds, where nobody tells when that
-// is.
-func eventually(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: eventually program args…")
-	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := ts.Exec(args[0], args[1:]...)
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%v never succeeded: %v", args, err)
-		}
 	}
 }
 
@@ -278,21 +260,20 @@ func findJob(ts *testscript.TestScript, name string) *job {
 	return j
 }
 
-// stop ends a program; what it printed becomes stdout.
-func stop(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]syscall.Signal{"-KILL": syscall.SIGKILL, "-TERM": syscall.SIGTERM}
-	sig, kill := syscall.SIGINT, false
-	if len(args) == 2 && signals[args[0]] != 0 {
-		sig, kill, args = signals[args[0]], args[0] == "-KILL", args[1:]
+// endJob interrupts a program; what it printed becomes stdout.
+func endJob(ts *testscript.TestScript, neg bool, args []string) {
+	wanted := "0"
+	if len(args) == 2 {
+		wanted, args = strings.TrimPrefix(args[0], "-"), args[1:]
 	}
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: stop [-KILL|-TERM] NAME")
+		ts.Fatalf("usage: end [-CODE] NAME")
 	}
 	j := findJob(ts, args[0])
-	err := j.end(sig)
+	err := j.end(syscall.SIGINT)
 	text, _ := j.printed()
-	if err != nil && !kill {
-		ts.Fatalf("%s did not end well: %v\n%s", args[0], err, text)
+	if got := strconv.Itoa(j.cmd.ProcessState.ExitCode()); got != wanted {
+		ts.Fatalf("%s exited with %s (%v), not %s:\n%s", args[0], got, err, wanted, text)
 	}
 	_, err = io.WriteString(ts.Stdout(), text)
 	ts.Check(err)

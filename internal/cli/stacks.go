@@ -244,6 +244,14 @@ func (a *app) destroy(ctx context.Context, client *api.Client, o stacksOptions) 
 	if err != nil {
 		return err
 	}
+	if len(plan.Services)+len(plan.Stacks) == 0 {
+		// Something may be left all the same, of what was interrupted.
+		if err := client.Destroy(ctx, o.request(), a.printStackEvent); err != nil {
+			return err
+		}
+		a.note("there is nothing of environment %s", plan.Environment)
+		return nil
+	}
 	fmt.Fprintf(a.Out, "destroying environment %s removes:\n", plan.Environment)
 	for _, run := range plan.Runs {
 		fmt.Fprintf(a.Out, "  run %s, which is under way\n", run)

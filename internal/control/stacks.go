@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type StacksRequest struct {
 
 // Plan compares the working tree's templates with what exists.
 func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet, error) {
-	var sets []*stack.ChangeSet
+	sets := []*stack.ChangeSet{}
 	err := c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
 		cs, err := env.Stacks.Plan(ctx, change)
 		if err != nil {
@@ -171,7 +172,11 @@ func (c *Control) Outputs(ctx context.Context, r StacksRequest) (map[string]map[
 	}
 	all := map[string]map[string]string{}
 	for _, name := range names {
-		if all[name], err = env.Stacks.Outputs(ctx, name); err != nil {
+		all[name], err = env.Stacks.Outputs(ctx, name)
+		if fault.Is(err, fault.NotFound) {
+			err = cmp.Or(c.knownStack(name), err)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -187,7 +192,20 @@ func (c *Control) StackEvents(ctx context.Context, r StacksRequest) ([]stack.Eve
 	if err != nil {
 		return nil, err
 	}
-	return env.Stacks.Events(ctx, r.Stacks[0], r.After)
+	events, err := env.Stacks.Events(ctx, r.Stacks[0], r.After)
+	if err == nil && len(events) == 0 {
+		return []stack.Event{}, c.knownStack(r.Stacks[0])
+	}
+	return events, err
+}
+
+// knownStack refuses the name of a stack that makeitso.yaml does not have.
+func (c *Control) knownStack(name string) error {
+	p, err := c.o.Known()
+	if err == nil && p.Stacks[name] == nil {
+		err = unknown("stack", name, p.Stacks)
+	}
+	return err
 }
 
 // DestroyResponse says what Destroy removes.
