@@ -55,7 +55,7 @@ func (c *Control) Status(ctx context.Context, r StatusRequest) (StatusResponse, 
 	if err != nil {
 		return StatusResponse{}, err
 	}
-	status := StatusResponse{Project: p.Name, Server: c.o.Server()}
+	status := StatusResponse{Project: p.Name, Server: c.o.Server(), Environments: []EnvironmentStatus{}}
 	if status.Runs, err = c.o.Engine.Open(ctx); err != nil {
 		return status, err
 	}

@@ -262,7 +262,7 @@ func (e *Engine) Open(ctx context.Context) ([]Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	var open []Run
+	open := []Run{}
 	for _, id := range ids {
 		run, err := e.runs.get(ctx, id)
 		if err != nil {

@@ -111,23 +111,23 @@ const EachEnvironment = "each"
 // Stage is one step of a pipeline. Exactly one kind is set: Run, Image, Apply,
 // Release, Publish or Approve (Serve, Env and Environment go with Run).
 type Stage struct {
-	Name    string        `yaml:"name" pattern:"name" doc:"The stage's name; by default made from its kind."`
-	Needs   []string      `yaml:"needs" doc:"Stages that must have succeeded; by default the one before. [] means none."`
-	Timeout time.Duration `yaml:"timeout" doc:"How long the stage may take, e.g. 10m."`
+	Name    string        `yaml:"name" json:"name,omitzero" pattern:"name" doc:"The stage's name; by default made from its kind."`
+	Needs   []string      `yaml:"needs" json:"needs,omitzero" doc:"Stages that must have succeeded; by default the one before. [] means none."`
+	Timeout time.Duration `yaml:"timeout" json:"timeout,omitzero" doc:"How long the stage may take, e.g. 10m."`
 
-	Run     string   `yaml:"run" kind:"true" refs:"shell" doc:"A shell command, run in a checkout of the commit."`
-	Image   string   `yaml:"image" kind:"true" doc:"The artifact whose image is made."`
-	Apply   []string `yaml:"apply" kind:"true" min:"1" doc:"The stacks that are made so, in the order of their imports."`
-	Release string   `yaml:"release" kind:"true" doc:"The service that gets a new release."`
-	Publish string   `yaml:"publish" kind:"true" doc:"The site whose files are published."`
-	Approve string   `yaml:"approve" kind:"true" doc:"A question that somebody must answer with yes."`
+	Run     string   `yaml:"run" json:"run,omitzero" kind:"true" refs:"shell" doc:"A shell command, run in a checkout of the commit."`
+	Image   string   `yaml:"image" json:"image,omitzero" kind:"true" doc:"The artifact whose image is made."`
+	Apply   []string `yaml:"apply" json:"apply,omitzero" kind:"true" min:"1" doc:"The stacks that are made so, in the order of their imports."`
+	Release string   `yaml:"release" json:"release,omitzero" kind:"true" doc:"The service that gets a new release."`
+	Publish string   `yaml:"publish" json:"publish,omitzero" kind:"true" doc:"The site whose files are published."`
+	Approve string   `yaml:"approve" json:"approve,omitzero" kind:"true" doc:"A question that somebody must answer with yes."`
 
-	Serve       string            `yaml:"serve" with:"run" doc:"A service to start for the command; its address is given as SERVICE_URL."`
-	Environment string            `yaml:"environment" with:"run" doc:"Runs the command once for each environment (with: each), or for the one named."`
-	Env         map[string]string `yaml:"env" with:"run" pattern:"variable" refs:"true" doc:"Environment variables of the command; may hold ${…} references."`
+	Serve       string            `yaml:"serve" json:"serve,omitzero" with:"run" doc:"A service to start for the command; its address is given as SERVICE_URL."`
+	Environment string            `yaml:"environment" json:"environment,omitzero" with:"run" doc:"Runs the command once for each environment (with: each), or for the one named."`
+	Env         map[string]string `yaml:"env" json:"env,omitzero" with:"run" pattern:"variable" refs:"true" doc:"Environment variables of the command; may hold ${…} references."`
 
 	_ struct{} `later:"bundle,machine,watch"`
 
 	// NeedsSet says whether the file has a needs key, since [] differs from none.
-	NeedsSet bool `yaml:"-"`
+	NeedsSet bool `yaml:"-" json:"needsSet,omitzero"`
 }

@@ -58,17 +58,17 @@ func (s *Stage) named() bool { return s.Environment != "" && s.Environment != Ea
 
 // Step is a stage of one run: once for a commit, or once for an environment.
 type Step struct {
-	ID    string // the stage's name, with @environment where it has one
-	Stage *Stage
+	ID    string `json:"id"` // the stage's name, with @environment where it has one
+	Stage *Stage `json:"stage"`
 	// Environment is "" for a step that runs once for a commit.
-	Environment string
+	Environment string `json:"environment,omitzero"`
 	// Needs are the ids of the steps that must have succeeded before. What
 	// those need in turn is left out.
-	Needs []string
+	Needs []string `json:"needs,omitzero"`
 	// Approvals is how many different people must approve here: more than 0 in
 	// the step put before an environment's first change, whose Stage is in no
 	// file.
-	Approvals int
+	Approvals int `json:"approvals,omitzero"`
 }
 
 // Steps gives what a run of the pipeline does for environments, in an order in

@@ -365,7 +365,7 @@ func (c *Controller) Services(ctx context.Context) ([]Status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list services of %s: %w", c.environment, err)
 	}
-	var out []Status
+	out := []Status{}
 	for _, r := range all {
 		s := r.status(c.environment)
 		if s.Live == "" && len(s.Instances) == 0 && r.idle() {

@@ -202,7 +202,7 @@ func (env *environment) resources() ([]control.Resource, error) {
 // addresses tells where the environment's sites and services answer.
 func (env *environment) addresses(ctx context.Context) ([]control.Address, error) {
 	port := env.server.edge.Port()
-	var all []control.Address
+	all := []control.Address{}
 	for _, s := range env.server.edge.Services(env.name) {
 		for _, host := range s.Hosts {
 			all = append(all, control.Address{Name: "service " + strings.TrimPrefix(s.Name, env.name+"/"), URL: "http://" + host + ":" + port})

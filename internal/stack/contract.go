@@ -15,9 +15,9 @@ type Platform interface {
 
 // Support is what a platform does with a resource type.
 type Support struct {
-	Level Level
+	Level Level `json:"level"`
 	// Note says what stands for it (Real), or why it is refused and what to do.
-	Note string
+	Note string `json:"note,omitzero"`
 }
 
 // Level is how honest a type is on a platform.

@@ -139,8 +139,8 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 
 // Type is one line of the table of types.
 type Type struct {
-	Name    string
-	Support stack.Support
+	Name string `json:"name"`
+	stack.Support
 }
 
 // Types lists the types that are real or modelled, by name.
