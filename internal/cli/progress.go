@@ -18,7 +18,8 @@ import (
 // progress shows events as they come: lines in a pipe; on a terminal the same
 // lines in colour, and below them what is at work right now.
 type progress struct {
-	app *app
+	app  *app
+	seen int64 // events up to this number have been shown before
 
 	mu      sync.Mutex
 	working []working // in the order they began
@@ -59,6 +60,9 @@ func (p *progress) see(ev pipeline.Event) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	line := p.line(ev)
+	if ev.Number <= p.seen {
+		return nil
+	}
 	return p.redraw(line)
 }
 

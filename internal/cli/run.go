@@ -78,7 +78,11 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // cancelAll cancels the runs that this command began, because it was
 // interrupted, and waits for their end.
-func (a *app) cancelAll(ctx context.Context, client *api.Client, started control.StartResponse) error {
+func (a *app) cancelAll(ctx context.Context, client *api.Client, started control.StartResponse) (err error) {
+	p := a.newProgress()
+	if p.seen, err = client.LastEvent(ctx); err != nil {
+		return err
+	}
 	ids := make([]string, 0, len(started.Runs))
 	for _, run := range started.Runs {
 		err := client.Cancel(ctx, control.RunRequest{Run: run.ID, By: a.who() + " (interrupt)"})
@@ -87,7 +91,7 @@ func (a *app) cancelAll(ctx context.Context, client *api.Client, started control
 		}
 		ids = append(ids, run.ID)
 	}
-	if err := a.newProgress().follow(ctx, client, control.FollowRequest{After: started.After, Runs: ids}); err != nil {
+	if err := p.follow(ctx, client, control.FollowRequest{After: started.After, Runs: ids}); err != nil {
 		return err
 	}
 	return context.Canceled

@@ -56,7 +56,8 @@ func program() {
 //	exits CODE program args…         run a program that ends with exactly that code
 //	start NAME REGEXP program args…  run in the background, wait until it prints REGEXP
 //	await NAME REGEXP                wait until it has printed REGEXP
-//	end [-CODE] NAME                 interrupt it and wait; it must exit with CODE, 0 by default
+//	ended [-CODE] NAME               wait for its end; it must exit with CODE, 0 by default
+//	interrupt [-CODE] NAME           the same after an interrupt, like that of Ctrl-C
 //	get URL                          a real request, by host name, that must be answered with 200
 //	field NAME PATH…                 set a variable from the JSON on stdout
 //
@@ -74,7 +75,7 @@ func TestScript(t *testing.T) {
 			env.Defer(func() { checkNothingLeft(env.T().(testing.TB), env.WorkDir) })
 			env.Defer(func() {
 				for _, j := range jobs {
-					j.end(syscall.SIGKILL)
+					j.kill()
 				}
 			})
 			return nil
@@ -86,7 +87,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "await": await, "end": endJob, "get": get, "field": field,
+			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "get": get, "field": field,
 		},
 	})
 }
@@ -166,7 +167,7 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	go j.read(read)
 	jobs := ts.Value(jobsKey{}).(map[string]*job)
 	if jobs[args[0]] != nil {
-		j.end(syscall.SIGKILL)
+		j.kill()
 		ts.Fatalf("%s runs already", args[0])
 	}
 	jobs[args[0]] = j
@@ -227,22 +228,10 @@ func (j *job) await(ts *testscript.TestScript, pattern string) {
 	}
 }
 
-// end signals the program and waits for its end.
-func (j *job) end(sig syscall.Signal) error {
-	select {
-	case <-j.ended:
-		return j.err
-	default:
-	}
-	if err := j.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-j.ended:
-		return j.err
-	case <-time.After(patience):
-		return errors.Join(fmt.Errorf("signal %v did not end it within %s", sig, patience), j.cmd.Process.Kill())
-	}
+// kill ends the program at the end of the test.
+func (j *job) kill() {
+	_ = j.cmd.Process.Kill() // it has ended, else
+	<-j.ended
 }
 
 func await(ts *testscript.TestScript, neg bool, args []string) {
@@ -260,24 +249,38 @@ func findJob(ts *testscript.TestScript, name string) *job {
 	return j
 }
 
-// endJob interrupts a program; what it printed becomes stdout.
-func endJob(ts *testscript.TestScript, neg bool, args []string) {
+// ended waits for the end of a program; what it printed becomes stdout.
+func ended(ts *testscript.TestScript, neg bool, args []string) {
 	wanted := "0"
 	if len(args) == 2 {
 		wanted, args = strings.TrimPrefix(args[0], "-"), args[1:]
 	}
 	if neg || len(args) != 1 {
-		ts.Fatalf("usage: end [-CODE] NAME")
+		ts.Fatalf("usage: ended [-CODE] NAME")
 	}
 	j := findJob(ts, args[0])
-	err := j.end(syscall.SIGINT)
 	text, _ := j.printed()
-	if got := strconv.Itoa(j.cmd.ProcessState.ExitCode()); got != wanted {
-		ts.Fatalf("%s exited with %s (%v), not %s:\n%s", args[0], got, err, wanted, text)
+	select {
+	case <-j.ended:
+	case <-time.After(patience):
+		ts.Fatalf("%s has not ended:\n%s", args[0], text)
 	}
-	_, err = io.WriteString(ts.Stdout(), text)
+	text, _ = j.printed()
+	if got := strconv.Itoa(j.cmd.ProcessState.ExitCode()); got != wanted {
+		ts.Fatalf("%s exited with %s, not %s:\n%s", args[0], got, wanted, text)
+	}
+	_, err := io.WriteString(ts.Stdout(), text)
 	ts.Check(err)
 	delete(ts.Value(jobsKey{}).(map[string]*job), args[0])
+}
+
+// interrupt interrupts a program and waits for its end.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("usage: interrupt [-CODE] NAME")
+	}
+	ts.Check(findJob(ts, args[len(args)-1]).cmd.Process.Signal(os.Interrupt))
+	ended(ts, neg, args)
 }
 
 // get asks for a URL whose host need not be known to the resolver; the body
