@@ -147,7 +147,7 @@ func (e *Engine) Launch() error {
 		return fault.Wrap(fault.Unavailable, err, "start the workflow engine")
 	}
 	queue, err := dbos.RegisterQueue(e.dbos, "runs",
-		dbos.WithPartitionConcurrency(1), dbos.WithQueueBasePollingInterval(50*time.Millisecond),
+		dbos.WithPartitionConcurrency(1), dbos.WithQueueBasePollingInterval(100*time.Millisecond),
 		dbos.WithQueueOnConflict(dbos.QueueConflictAlwaysUpdate))
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "open the queue of runs")

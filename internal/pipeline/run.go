@@ -193,8 +193,9 @@ func (r runs) getVersion(ctx context.Context, id string) (Run, int64, error) {
 }
 
 // update changes the run by change, which answers false to leave it as it is;
-// it is called again when somebody else wrote in between.
-func (r runs) update(ctx context.Context, id string, change func(*Run) bool) (Run, error) {
+// it is called again when somebody else wrote in between. The other ops are
+// done together with the change or not at all.
+func (r runs) update(ctx context.Context, id string, change func(*Run) bool, others ...record.Op) (Run, error) {
 	for {
 		run, version, err := r.getVersion(ctx, id)
 		if err != nil {
@@ -203,7 +204,11 @@ func (r runs) update(ctx context.Context, id string, change func(*Run) bool) (Ru
 		if !change(&run) {
 			return run, nil
 		}
-		err = r.runs.PutIf(ctx, key(run.Number), run, version)
+		op, err := r.runs.PutOp(key(run.Number), run, version)
+		if err != nil {
+			return Run{}, err
+		}
+		err = r.store.Write(ctx, append([]record.Op{op}, others...)...)
 		if !fault.Is(err, fault.Conflict) {
 			return run, err
 		}

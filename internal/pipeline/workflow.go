@@ -26,10 +26,12 @@ type flow struct {
 	engine  *Engine
 	run     Run
 	project *project.Project
-	folder  string          // the files the commands run in
-	index   map[string]int  // step ids to their place in run.Steps
-	ended   []chan struct{} // closed when the step of that place has ended
-	results []StageRun      // valid once ended
+	folder  string // the files the commands run in
+	// interrupt ends what is at work; it goes on at the next start.
+	interrupt context.CancelCauseFunc
+	index     map[string]int  // step ids to their place in run.Steps
+	ended     []chan struct{} // closed when the step of that place has ended
+	results   []StageRun      // valid once ended
 }
 
 // runWorkflow drives one attempt of a run. All stages begin as steps at once,
@@ -78,6 +80,7 @@ func (e *Engine) drive(ctx dbos.Context, a attempt) error {
 	if err != nil {
 		return err
 	}
+	f.interrupt = stop
 	if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(Running), Message: run.Source.Message}); err != nil {
 		return err
 	}
@@ -111,8 +114,14 @@ func (f *flow) collect(ctx dbos.Context, outcomes []<-chan dbos.StepOutcome[Stag
 	for i, outcome := range outcomes {
 		go func() { // ends with its step, which ends with ctx
 			o := <-outcome
-			f.results[i] = o.Result
-			close(f.ended[i])
+			if o.Err != nil {
+				// It has not ended but was interrupted, and with it all that
+				// wait for it.
+				f.interrupt(o.Err)
+			} else {
+				f.results[i] = o.Result
+				close(f.ended[i])
+			}
 			arrived <- o.Err
 		}()
 	}
@@ -131,11 +140,15 @@ func (f *flow) collect(ctx dbos.Context, outcomes []<-chan dbos.StepOutcome[Stag
 
 // outcome gives the run's status from those of its stages.
 func (f *flow) outcome() (Status, string) {
-	for _, want := range []Status{Superseded, Canceled, Failed} {
+	for _, want := range []Status{Superseded, Canceled, Failed, Skipped} {
 		for _, s := range f.results {
-			if s.Status == want {
-				return want, fmt.Sprintf("%s: %s", s.ID, s.Reason)
+			if s.Status != want {
+				continue
 			}
+			if want == Skipped { // nothing failed, and yet not all was done: never a success
+				want = Failed
+			}
+			return want, fmt.Sprintf("%s: %s", s.ID, s.Reason)
 		}
 	}
 	return Succeeded, ""

@@ -149,6 +149,10 @@ func lockFolder(state string) (*os.File, error) {
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "the state folder cannot be made").WithHint("give this user write access to it, or choose another with --state")
 	}
+	// What is in it is nobody's source, wherever in a repository it lies.
+	if err := os.WriteFile(filepath.Join(state, ".gitignore"), []byte("*\n"), 0o600); err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the state folder cannot be written").WithHint("give this user write access to it, or choose another with --state")
+	}
 	path := filepath.Join(state, "lock")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
