@@ -18,11 +18,17 @@ import (
 // is killed.
 const commandGrace = 5 * time.Second
 
+// commandMark is the variable that a stage's command and all its children have
+// in their environment.
+func (e *Engine) commandMark(s StageRun) string {
+	return "MAKEITSO_STAGE=" + e.o.Folder + ":" + s.Run + "/" + s.ID
+}
+
 // command runs a run stage: a shell command in the run's files, in a process
 // group of its own. Its group is marked by a variable of its environment, so
 // that what a crash left behind is found and killed before it is run again.
 func (w *stageWork) command(ctx context.Context) (_ Result, err error) {
-	mark := "MAKEITSO_STAGE=" + w.engine.o.Folder + ":" + w.run.Run + "/" + w.run.ID
+	mark := w.engine.commandMark(w.run)
 	if w.resumed {
 		killed, err := process.KillTagged(mark)
 		if err != nil {

@@ -204,6 +204,35 @@ pipelines:
 	}
 }
 
+func TestCancelOfAnInterruptedRunEndsItsCommand(t *testing.T) {
+	t.Parallel()
+	h := &house{t: t, dir: t.TempDir(), seen: make(chan struct{})}
+	helper := h.helper(`
+pipelines:
+  p:
+    stages:
+      - {name: one, run: "echo $$ > pids; while true; do sleep 0.05; done"}
+`, "", 1<<30)
+	h.ok(helper.Start())
+	h.untilFile("pids")
+	pid := strings.TrimSpace(h.read("pids"))
+	h.ok(helper.Process.Kill())
+	_ = helper.Wait() // it was killed
+	h.idle = true     // as a command that only cancels: nothing goes on
+	h.open()
+	t.Cleanup(h.close)
+	runs, err := h.engine.Runs(t.Context(), "", 1)
+	h.ok(err)
+	if !alive(pid) {
+		t.Fatal("the command ended with its makeitso: this test shows nothing")
+	}
+	h.ok(h.engine.Cancel(t.Context(), runs[0].ID, "ann"))
+	h.ended(runs[0].ID, pipeline.Canceled)
+	if alive(pid) {
+		t.Error("the command lives on")
+	}
+}
+
 // createDatabase makes a database beside the one that url names.
 func createDatabase(t *testing.T, url, name string) string {
 	t.Helper()

@@ -34,6 +34,7 @@ type house struct {
 	t        *testing.T
 	dir      string // of the project and of the state
 	database string
+	idle     bool // the engine is not launched
 	store    *store.Store
 	engine   *pipeline.Engine
 	stacks   map[string]*stack.Engine // by environment
@@ -67,7 +68,9 @@ func (h *house) open() {
 		Observe: h.observe,
 	})
 	h.ok(err)
-	h.ok(h.engine.Launch())
+	if !h.idle {
+		h.ok(h.engine.Launch())
+	}
 }
 
 func (h *house) close() {

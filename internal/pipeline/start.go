@@ -12,6 +12,7 @@ import (
 
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
+	"makeitso/internal/process"
 	"makeitso/internal/project"
 	"makeitso/internal/record"
 )
@@ -198,6 +199,11 @@ func (e *Engine) endUnbegun(ctx context.Context, run Run) error {
 		}
 		if s.Status.Ended() {
 			continue
+		}
+		if s.Status == Running { // when makeitso stopped: its command may still be at work
+			if _, err := process.KillTagged(e.commandMark(s)); err != nil {
+				return err
+			}
 		}
 		s.Status, s.Reason = run.Cancel, reason
 		if err := e.runs.stages.PutIf(ctx, e.runs.stageKey(run, i), s, version); err != nil {
