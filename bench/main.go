@@ -63,7 +63,7 @@ func run(ctx context.Context, rounds int, cold bool) (met bool, err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	b := &bench{rounds: rounds, folder: folder, program: filepath.Join(folder, "makeitso")}
-	cases := []func(context.Context) error{b.size, b.start, b.stages, b.memory}
+	cases := []func(context.Context) error{b.size, b.start, b.synced, b.stages, b.memory}
 	if cold {
 		cases = append(cases, b.coldBuild)
 	}

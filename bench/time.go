@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -84,6 +85,28 @@ func (b *bench) stages(ctx context.Context) error {
 		what: each, figure: show(stage), other: "make " + show(target), ratio: ratio(stage, target),
 		target: "make + " + show(maxStage), met: stage-target < maxStage,
 	})
+	return nil
+}
+
+// synced measures what the disk takes to keep a small write: makeitso makes
+// several of them for each stage, so that a crash of the machine loses none.
+func (b *bench) synced(context.Context) (err error) {
+	file, err := os.Create(filepath.Join(b.folder, "synced"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	page := make([]byte, 4096)
+	t, err := b.alternate(func() error {
+		if _, err := file.WriteAt(page, 0); err != nil {
+			return err
+		}
+		return file.Sync()
+	})
+	if err != nil {
+		return err
+	}
+	b.add(row{what: "a synced write on this disk", figure: show(t[0])})
 	return nil
 }
 
