@@ -147,7 +147,7 @@ func (p *progress) detailLine(ev pipeline.Event) string {
 }
 
 func (p *progress) columns(run, stage string, status pipeline.Status, detail string) string {
-	text := fmt.Sprintf("%-12s %-28s %s %s", run, stage, p.app.mark(status), indentRest(detail))
+	text := fmt.Sprintf("%-12s %-34s %s %s", run, stage, p.app.mark(status), indentRest(detail))
 	if stage == "" {
 		text = p.app.style(bold, text)
 	}
@@ -170,7 +170,7 @@ func (p *progress) redraw(line string) error {
 	}
 	if p.app.Terminal {
 		for _, w := range p.working {
-			text := fmt.Sprintf("%-12s %-28s %s %6s  %s", w.run, w.stage, p.app.mark(pipeline.Running), took(time.Since(w.since).Truncate(100*time.Millisecond)), w.message)
+			text := fmt.Sprintf("%-12s %-34s %s %6s  %s", w.run, w.stage, p.app.mark(pipeline.Running), took(time.Since(w.since).Truncate(100*time.Millisecond)), w.message)
 			text, _, _ = strings.Cut(text, "\n")
 			b.WriteString(clip(text, 118) + "\n")
 			p.drawn++

@@ -90,12 +90,17 @@ func (c *Control) eachStack(ctx context.Context, r StacksRequest, do func(*Envir
 	if len(names) == 0 {
 		names = applyOrder(p)
 	}
+	hash, _, _ := c.o.Commit(ctx)
+	values := pipeline.Values{
+		Project: p, Environment: env.Name, Commit: hash,
+		Stacks: func() (pipeline.Stacks, error) { return env.Stacks, nil },
+	}
 	for _, name := range names {
 		if p.Stacks[name] == nil {
 			return unknown("stack", name, p.Stacks)
 		}
 		change, err := pipeline.Change(p, c.o.Folder, name, func(text string) (string, error) {
-			return c.expand(ctx, p, env, text)
+			return values.Expand(ctx, text)
 		}, map[string]string{"makeitso:environment": env.Name})
 		if err != nil {
 			return err
@@ -130,27 +135,6 @@ func applyOrder(p *project.Project) []string {
 	return slices.DeleteFunc(names, func(name string) bool {
 		defer func() { seen[name] = true }()
 		return seen[name]
-	})
-}
-
-func (c *Control) expand(ctx context.Context, p *project.Project, env *Environment, text string) (string, error) {
-	return project.Expand(text, func(r project.Reference) (string, error) {
-		switch {
-		case r.Kind == project.StackOutput:
-			outputs, err := env.Stacks.Outputs(ctx, r.Name)
-			if err != nil {
-				return "", err
-			}
-			return outputs[r.Attribute], nil
-		case r.Kind == project.RunValue:
-			hash, _, _ := c.o.Commit(ctx)
-			return hash, nil
-		case r.Attribute == "name":
-			return env.Name, nil
-		case r.Attribute == "region":
-			return p.Environments[env.Name].Region, nil
-		}
-		return p.Environments[env.Name].Account, nil
 	})
 }
 

@@ -646,3 +646,31 @@ pipelines:
 		}
 	}
 }
+
+func TestReferencesToWhatDoesNotExistAreNamed(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.write("net.yaml", netTemplate)
+	for output, want := range map[string]string{"Id": "", "Idd": `did you mean "Id"?`} {
+		run := h.start(`
+stacks:
+  net: {template: net.yaml}
+pipelines:
+  p:
+    environments: [dev]
+    stages:
+      - apply: net
+      - {name: use, environment: each, env: {NET: "${stacks.net.outputs.` + output + `}", IN: "${environment.name}"}, run: "echo $NET in $IN"}
+`)
+		if want == "" {
+			h.ended(run.ID, pipeline.Succeeded)
+			if log := h.log(run.ID, "use@dev"); !strings.Contains(log, " in dev\n") || strings.HasPrefix(log, " ") {
+				t.Errorf("log %q", log)
+			}
+			continue
+		}
+		if stages := h.ended(run.ID, pipeline.Failed); !strings.Contains(stages[1].Reason, want) {
+			t.Errorf("reason %q", stages[1].Reason)
+		}
+	}
+}

@@ -46,43 +46,70 @@ func (w *stageWork) expandAll(ctx context.Context, texts map[string]string) (map
 
 // expand replaces the ${…} references in text.
 func (w *stageWork) expand(ctx context.Context, text string) (string, error) {
+	v := Values{Project: w.project, Environment: w.environmentName(), Commit: w.flow.run.Source.Commit}
+	v.Stacks = func() (Stacks, error) {
+		env, err := w.environment(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return env.Stacks, nil
+	}
+	return v.Expand(ctx, text)
+}
+
+// Values is what references stand for in one environment.
+type Values struct {
+	Project     *project.Project
+	Environment string // its name, "" for none
+	Commit      string
+	// Stacks gives the environment's stacks; it is called only for a reference
+	// to one.
+	Stacks func() (Stacks, error)
+}
+
+// Expand replaces the ${…} references in text. What a reference names and does
+// not exist is fault.NotFound.
+func (v Values) Expand(ctx context.Context, text string) (string, error) {
 	return project.Expand(text, func(r project.Reference) (string, error) {
 		switch r.Kind {
 		case project.RunValue:
-			return w.flow.run.Source.Commit, nil
+			return v.Commit, nil
 		case project.EnvironmentValue:
-			return w.environmentValue(r.Attribute)
+			return v.environment(r)
 		}
-		env, err := w.environment(ctx)
-		if err != nil {
-			return "", err
-		}
-		outputs, err := env.Stacks.Outputs(ctx, r.Name)
-		if fault.Is(err, fault.NotFound) {
-			return "", fault.Wrap(fault.NotFound, err, "stack %s does not exist in environment %s yet", r.Name, env.Name).
-				WithHint("run the pipeline that applies it first, e.g. makeitso apply %s --environment %s", r.Name, env.Name)
-		}
-		if err != nil {
-			return "", err
-		}
-		value, ok := outputs[r.Attribute]
-		if !ok {
-			return "", fault.New(fault.NotFound, "stack %s has no output %q", r.Name, r.Attribute).
-				WithHint("%s", hintNames("outputs", r.Attribute, slices.Sorted(maps.Keys(outputs))))
-		}
-		return value, nil
+		return v.output(ctx, r)
 	})
 }
 
-func (w *stageWork) environmentValue(attribute string) (string, error) {
-	name := w.environmentName()
-	env := w.project.Environments[name]
+func (v Values) output(ctx context.Context, r project.Reference) (string, error) {
+	stacks, err := v.Stacks()
+	if err != nil {
+		return "", err
+	}
+	outputs, err := stacks.Outputs(ctx, r.Name)
+	if fault.Is(err, fault.NotFound) {
+		return "", fault.Wrap(fault.NotFound, err, "stack %s does not exist in environment %s yet", r.Name, v.Environment).
+			WithHint("run the pipeline that applies it first, e.g. makeitso apply %s --environment %s", r.Name, v.Environment)
+	}
+	if err != nil {
+		return "", err
+	}
+	value, ok := outputs[r.Attribute]
+	if !ok {
+		return "", fault.New(fault.NotFound, "stack %s has no output %q", r.Name, r.Attribute).
+			WithHint("%s", hintNames("outputs", r.Attribute, slices.Sorted(maps.Keys(outputs))))
+	}
+	return value, nil
+}
+
+func (v Values) environment(r project.Reference) (string, error) {
+	env := v.Project.Environments[v.Environment]
 	switch {
-	case attribute == "name":
-		return name, nil
 	case env == nil:
-		return "", fault.New(fault.Invalid, "stage %s has no environment to take %s from", w.step.ID, attribute)
-	case attribute == "region":
+		return "", fault.New(fault.Invalid, "there is no environment to take %s from", r)
+	case r.Attribute == "name":
+		return v.Environment, nil
+	case r.Attribute == "region":
 		return env.Region, nil
 	}
 	return env.Account, nil
