@@ -54,6 +54,8 @@ type ChangeSet struct {
 	Base    int64            `json:"base"`
 	Change  Change           `json:"change"` // holds secrets: see Public
 	Changes []ResourceChange `json:"changes"`
+	// Likely is what the service lists besides when it is asked for no values.
+	Likely  []ResourceChange `json:"likely,omitempty"`
 	Outputs []OutputChange   `json:"outputs,omitempty"`
 	// Imports is the exports that the template uses, with their values.
 	Imports map[string]string `json:"imports,omitempty"`
@@ -224,13 +226,20 @@ func (c ResourceChange) write(b *strings.Builder, width int) {
 			fmt.Fprintf(b, "        %s: %s\n", name, show(properties[name]))
 		}
 	}
-	for _, d := range c.Details {
-		name := d.Target.Name
-		if name == "" {
-			name = d.Target.Attribute
+	for i, d := range c.Details {
+		if i > 0 && c.Details[i-1].Target.names() == d.Target.names() {
+			continue // one more cause of the same
 		}
-		fmt.Fprintf(b, "        %s: %s → %s%s\n", name, show(d.Target.BeforeValue), show(d.Target.AfterValue), d.note())
+		fmt.Fprintf(b, "        %s: %s → %s%s\n", d.Target.names(), show(d.Target.BeforeValue), show(d.Target.AfterValue), d.note())
 	}
+}
+
+// names gives the property, or what else of the resource is meant.
+func (t Target) names() string {
+	if t.Name != "" {
+		return t.Name
+	}
+	return t.Attribute
 }
 
 func (c ResourceChange) mark() string {

@@ -125,21 +125,28 @@ func (o *operation) forget(ctx context.Context, id string) error {
 	return nil
 }
 
-// tell appends an event to the stack's stream and hands it to the listener,
+// tell appends events to the stack's stream and hands them to the listener,
 // one at a time and in the stream's order.
-func (o *operation) tell(ctx context.Context, event Event) error {
+func (o *operation) tell(ctx context.Context, events ...Event) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	event.Stack, event.Time = o.stack.Name, now()
-	raw, err := json.Marshal(event)
-	if err != nil {
-		return fmt.Errorf("encode event: %w", err)
+	raw := make([][]byte, len(events))
+	for i := range events {
+		events[i].Stack, events[i].Time = o.stack.Name, now()
+		var err error
+		if raw[i], err = json.Marshal(events[i]); err != nil {
+			return fmt.Errorf("encode event: %w", err)
+		}
 	}
-	event.Number, err = o.e.store.Append(context.WithoutCancel(ctx), o.e.stream(o.stack.Name), raw)
+	last, err := o.e.store.Append(context.WithoutCancel(ctx), o.e.stream(o.stack.Name), raw...)
 	if err != nil {
 		return halt{fmt.Errorf("store event: %w", err)}
 	}
-	if o.listen != nil {
+	if o.listen == nil {
+		return nil
+	}
+	for i, event := range events {
+		event.Number = last - int64(len(events)-1-i)
 		o.listen(event)
 	}
 	return nil
@@ -277,7 +284,11 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	if s.Step.Kind == stepReplace {
 		s.Reason = "Requested update requires the creation of a new physical resource; hence creating one."
 	}
-	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {
+	was := s.Step.Next.PhysicalID
+	if s.Step.Kind == stepReplace {
+		was = s.Step.Before.PhysicalID
+	}
+	if err := o.save(ctx, s, was); err != nil {
 		return err
 	}
 	result, err := o.call(ctx, s, check)
@@ -294,10 +305,25 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	done.PhysicalID, done.Attributes = result.PhysicalID, result.Attributes
 	s.Current = &done
 	s.Step = &step{Revision: s.Step.Revision, Kind: s.Step.Kind, Before: s.Step.Before}
+	under := s.Status
 	s.Reason = ""
 	s.Status = strings.Replace(s.Status, "IN_PROGRESS", "COMPLETE", 1)
-	return o.save(ctx, s, done.PhysicalID)
+	s.Time = now()
+	if err := o.keep(ctx, s); err != nil {
+		return err
+	}
+	complete := Event{LogicalID: s.LogicalID, PhysicalID: done.PhysicalID, Type: done.Type, Status: s.Status}
+	if s.Step.Kind == stepUpdate {
+		return o.tell(ctx, complete)
+	}
+	initiated := complete
+	initiated.Status, initiated.Reason = under, creationInitiated
+	return o.tell(ctx, initiated, complete)
 }
+
+// creationInitiated is the reason of the event that says which physical thing
+// is being made. Handlers answer when it is ready, so it comes with the next.
+const creationInitiated = "Resource creation Initiated"
 
 // call asks the handler for what a step intends.
 func (o *operation) call(ctx context.Context, s resourceState, check bool) (Result, error) {

@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,6 +21,7 @@ type planner struct {
 	outputs []Output            // of the stack as it is
 
 	changes map[string]*ResourceChange // of the resources looked at so far
+	likely  map[string][]Detail        // what the service lists besides, although the values are proven equal
 	planned map[string]map[string]any  // their properties, resolved as far as known
 	secrets []string                   // what may not be shown
 	diags   diag.List
@@ -100,7 +100,7 @@ func (s standing) GetAtt(id, attribute string) (any, error) {
 // plan gives all changes: additions and modifications in the order of
 // dependencies, then what is removed, in reverse.
 func (p *planner) plan() ([]ResourceChange, []OutputChange) {
-	p.changes, p.planned = map[string]*ResourceChange{}, map[string]map[string]any{}
+	p.changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
 	p.secrets = append(p.after.secrets(), p.before.secrets()...)
 	p.checkTypes()
 	if p.diags.HasErrors() {
@@ -138,6 +138,7 @@ func (p *planner) resource(id string) {
 	before := p.shownBefore(id, physical)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
+	p.unproven(c)
 	if len(c.Details) == 0 {
 		return
 	}
@@ -195,137 +196,6 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 		hidden[name] = Masked
 	}
 	return hidden
-}
-
-// comparison is a resource's properties before and after, true and as shown.
-type comparison struct {
-	before, after           map[string]any
-	shownBefore, shownAfter map[string]any
-}
-
-// details compares the properties and policies of a resource that exists.
-func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
-	facts, _ := p.types.Type(c.Type)
-	c.attribute("Type", physical.Type, c.Type, Always)
-	names := maps.Clone(x.before)
-	if names == nil {
-		names = map[string]any{}
-	}
-	maps.Copy(names, x.after)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		before, had := x.before[name]
-		after, has := x.after[name]
-		if had == has && reflect.DeepEqual(before, after) {
-			continue
-		}
-		d := Detail{Target: Target{
-			Attribute: "Properties", Name: name, Path: "/Properties/" + name, AttributeChangeType: changeType(had, has),
-			BeforeValue: x.shownBefore[name], AfterValue: x.shownAfter[name],
-			RequiresRecreation: strongest(facts, []string{name}, before, after),
-		}}
-		p.cause(&d, c.LogicalID, name, after)
-		c.Details = append(c.Details, d)
-		if !slices.Contains(c.Scope, "Properties") {
-			c.Scope = append(c.Scope, "Properties")
-		}
-		c.Replacement = replacement(c.Replacement, d)
-	}
-	r := p.after.t.Resources[c.LogicalID]
-	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, Never)
-	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, Never)
-}
-
-func changeType(had, has bool) string {
-	switch {
-	case !had:
-		return Add
-	case !has:
-		return Remove
-	}
-	return Modify
-}
-
-// attribute compares an attribute of a resource that is no property.
-func (c *ResourceChange) attribute(attribute, before, after string, recreation Recreation) {
-	if before == after {
-		return
-	}
-	d := Detail{Evaluation: "Static", ChangeSource: "DirectModification",
-		Target: Target{Attribute: attribute, RequiresRecreation: recreation, AttributeChangeType: changeType(before != "", after != "")}}
-	if before != "" {
-		d.Target.BeforeValue = before
-	}
-	if after != "" {
-		d.Target.AfterValue = after
-	}
-	c.Details, c.Scope = append(c.Details, d), append(c.Scope, attribute)
-	c.Replacement = replacement(c.Replacement, d)
-}
-
-// replacement adds one detail to what is known of a resource's replacement.
-func replacement(sofar string, d Detail) string {
-	switch {
-	case sofar == ReplaceTrue || d.Target.RequiresRecreation == Always && d.Evaluation == "Static":
-		return ReplaceTrue
-	case d.Target.RequiresRecreation != Never:
-		return ReplaceConditional
-	}
-	return sofar
-}
-
-// strongest gives what the change between two values of a property asks for,
-// looking at the parts of maps that differ.
-func strongest(facts Facts, path []string, before, after any) Recreation {
-	old, ok := before.(map[string]any)
-	now, ok2 := after.(map[string]any)
-	if !ok || !ok2 {
-		return facts.recreation(path)
-	}
-	result := Never
-	names := maps.Clone(old)
-	maps.Copy(names, now)
-	for name := range names {
-		if reflect.DeepEqual(old[name], now[name]) {
-			continue
-		}
-		switch strongest(facts, append(slices.Clone(path), name), old[name], now[name]) {
-		case Always:
-			return Always
-		case Conditionally:
-			result = Conditionally
-		}
-	}
-	return result
-}
-
-// cause says why a property changes.
-func (p *planner) cause(d *Detail, id, name string, after any) {
-	d.Evaluation, d.ChangeSource = "Static", "DirectModification"
-	unknown := template.HasUnknown(after)
-	if unknown {
-		d.Evaluation = "Dynamic"
-	}
-	now := p.after.t.Resources[id].Properties.Get(name)
-	if now == nil || p.before == nil || p.before.t.Resources[id] == nil || !now.Equal(p.before.t.Resources[id].Properties.Get(name)) {
-		return
-	}
-	for _, ref := range p.after.t.References(now, p.after.conditions) {
-		if p.changes[ref.LogicalID] == nil || ref.Attribute == "" && !p.replaced(ref.LogicalID) {
-			continue
-		}
-		if ref.Attribute == "" {
-			d.ChangeSource, d.CausingEntity = "ResourceReference", ref.LogicalID
-		} else {
-			d.ChangeSource, d.CausingEntity = "ResourceAttribute", ref.LogicalID+"."+ref.Attribute
-		}
-		return
-	}
-	for _, parameter := range p.after.t.ParametersOf(now, p.after.conditions) {
-		if !reflect.DeepEqual(p.after.parameters[parameter], p.before.parameters[parameter]) {
-			d.ChangeSource, d.CausingEntity = "ParameterReference", parameter
-			return
-		}
-	}
 }
 
 // customName refuses to replace a resource that keeps a name of its own: the

@@ -77,6 +77,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change) (*ChangeSet, er
 		return nil, diags
 	}
 	cs.Changes, cs.Outputs = p.plan()
+	cs.Likely = p.likelies()
 	cs.Warnings = append(diags, p.diags...)
 	if err := cs.Warnings.Err(); err != nil {
 		cs.Warnings.Sort()

@@ -27,6 +27,7 @@ type Physical struct {
 type program struct {
 	t          *template.Template
 	parameters map[string]any
+	given      map[string]any // parameters, before values were looked up by name
 	masked     map[string]any // parameters, with **** for the secret ones
 	conditions map[string]bool
 	pseudo     map[string]string
@@ -46,7 +47,7 @@ func newProgram(c Change, pseudo map[string]string, imports func(string) (string
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
 	}
-	p.parameters, p.masked = parameters, mask(t, parameters)
+	p.given, p.parameters, p.masked = parameters, parameters, mask(t, parameters)
 	p.conditions, more = t.Decide(parameters, pseudo)
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags

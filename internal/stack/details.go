@@ -1,0 +1,234 @@
+package stack
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"makeitso/internal/template"
+)
+
+// Words of the service in a Detail.
+const (
+	static  = "Static"
+	dynamic = "Dynamic"
+
+	directModification = "DirectModification"
+	parameterReference = "ParameterReference"
+	resourceReference  = "ResourceReference"
+	resourceAttribute  = "ResourceAttribute"
+)
+
+// comparison is a resource's properties before and after, true and as shown.
+type comparison struct {
+	before, after           map[string]any
+	shownBefore, shownAfter map[string]any
+}
+
+// details compares the properties and policies of a resource that exists.
+func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
+	facts, _ := p.types.Type(c.Type)
+	c.attribute("Type", physical.Type, c.Type, Always)
+	names := maps.Clone(x.before)
+	if names == nil {
+		names = map[string]any{}
+	}
+	maps.Copy(names, x.after)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		before, had := x.before[name]
+		after, has := x.after[name]
+		if had == has && reflect.DeepEqual(before, after) {
+			continue
+		}
+		target := Target{
+			Attribute: "Properties", Name: name, Path: "/Properties/" + name, AttributeChangeType: changeType(had, has),
+			BeforeValue: x.shownBefore[name], AfterValue: x.shownAfter[name],
+			RequiresRecreation: strongest(facts, []string{name}, before, after),
+		}
+		for _, d := range p.causes(c.LogicalID, name) {
+			d.Target = target
+			c.Details = append(c.Details, d)
+			c.Replacement = replacement(c.Replacement, d, !template.HasUnknown(after))
+		}
+		if !slices.Contains(c.Scope, "Properties") {
+			c.Scope = append(c.Scope, "Properties")
+		}
+	}
+	r := p.after.t.Resources[c.LogicalID]
+	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, Never)
+	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, Never)
+}
+
+func changeType(had, has bool) string {
+	switch {
+	case !had:
+		return Add
+	case !has:
+		return Remove
+	}
+	return Modify
+}
+
+// attribute compares an attribute of a resource that is no property.
+func (c *ResourceChange) attribute(attribute, before, after string, recreation Recreation) {
+	if before == after {
+		return
+	}
+	d := Detail{Evaluation: static, ChangeSource: directModification,
+		Target: Target{Attribute: attribute, RequiresRecreation: recreation, AttributeChangeType: changeType(before != "", after != "")}}
+	if before != "" {
+		d.Target.BeforeValue = before
+	}
+	if after != "" {
+		d.Target.AfterValue = after
+	}
+	c.Details, c.Scope = append(c.Details, d), append(c.Scope, attribute)
+	c.Replacement = replacement(c.Replacement, d, true)
+}
+
+// replacement adds one detail to what is known of a resource's replacement.
+// known says that the new value is known, and so that it differs.
+func replacement(sofar string, d Detail, known bool) string {
+	switch {
+	case sofar == ReplaceTrue || d.Target.RequiresRecreation == Always && (known || d.Evaluation == static):
+		return ReplaceTrue
+	case d.Target.RequiresRecreation != Never:
+		return ReplaceConditional
+	}
+	return sofar
+}
+
+// strongest gives what the change between two values of a property asks for,
+// looking at the parts of maps that differ.
+func strongest(facts Facts, path []string, before, after any) Recreation {
+	old, ok := before.(map[string]any)
+	now, ok2 := after.(map[string]any)
+	if !ok || !ok2 {
+		return facts.recreation(path)
+	}
+	result := Never
+	names := maps.Clone(old)
+	maps.Copy(names, now)
+	for name := range names {
+		if reflect.DeepEqual(old[name], now[name]) {
+			continue
+		}
+		switch strongest(facts, append(slices.Clone(path), name), old[name], now[name]) {
+		case Always:
+			return Always
+		case Conditionally:
+			result = Conditionally
+		}
+	}
+	return result
+}
+
+// causes says why a property changes, as the service does: one detail for each
+// parameter and resource that the change comes from; beside them, a Dynamic
+// one for the template's text, which then says nothing certain by itself. A
+// text that was changed is a Static one, and a Dynamic one more if it holds a
+// reference.
+func (p *planner) causes(id, name string) []Detail {
+	direct := Detail{Evaluation: static, ChangeSource: directModification}
+	maybe := Detail{Evaluation: dynamic, ChangeSource: directModification}
+	now := p.after.t.Resources[id].Properties.Get(name)
+	if now == nil {
+		return []Detail{direct}
+	}
+	var found []Detail
+	certain := false
+	for _, parameter := range p.after.t.ParametersOf(now, p.after.conditions) {
+		if p.parameterChanged(parameter) {
+			certain = true
+			found = append(found, Detail{Evaluation: static, ChangeSource: parameterReference, CausingEntity: parameter})
+		}
+	}
+	for _, ref := range p.after.t.References(now, p.after.conditions) {
+		if d, ok := p.reference(ref); ok && !slices.Contains(found, d) {
+			certain = certain || d.Evaluation == static
+			found = append(found, d)
+		}
+	}
+	switch {
+	case certain:
+		return append(found, maybe)
+	case len(found) > 0:
+		return found
+	case !p.sameText(id, name, now) && p.refers(now):
+		return []Detail{direct, maybe}
+	}
+	return []Detail{direct}
+}
+
+// sameText says whether a property is written as it was before.
+func (p *planner) sameText(id, name string, now *template.Value) bool {
+	return p.before != nil && p.before.t.Resources[id] != nil && now.Equal(p.before.t.Resources[id].Properties.Get(name))
+}
+
+func (p *planner) refers(v *template.Value) bool {
+	return len(p.after.t.References(v, p.after.conditions))+len(p.after.t.ParametersOf(v, p.after.conditions)) > 0
+}
+
+// parameterChanged says whether a parameter was given another value. One whose
+// value is looked up elsewhere changes only with the name that is looked up.
+func (p *planner) parameterChanged(name string) bool {
+	if p.before == nil {
+		return true
+	}
+	before, had := p.before.given[name]
+	return !had || !reflect.DeepEqual(before, p.after.given[name])
+}
+
+// reference gives the detail for a reference to a resource that changes, false
+// if what is referred to stays.
+func (p *planner) reference(ref template.Reference) (Detail, bool) {
+	d := Detail{Evaluation: dynamic, ChangeSource: resourceAttribute, CausingEntity: ref.LogicalID + "." + ref.Attribute}
+	if ref.Attribute == "" {
+		d.ChangeSource, d.CausingEntity = resourceReference, ref.LogicalID
+	}
+	c := p.changes[ref.LogicalID]
+	switch {
+	case c == nil:
+		return d, ref.Attribute != "" && len(p.likely[ref.LogicalID]) > 0
+	case c.Action != Modify:
+		return d, false
+	case c.Replacement == ReplaceTrue:
+		d.Evaluation = static
+		return d, true
+	case c.Replacement == ReplaceConditional:
+		return d, true
+	}
+	return d, ref.Attribute != "" && c.touchesProperties()
+}
+
+// unproven notes the properties that stay as they are, but of which that can be
+// told only by looking at values: the service lists them when it is asked for
+// no values.
+func (p *planner) unproven(c *ResourceChange) {
+	properties := p.after.t.Resources[c.LogicalID].Properties
+	if properties == nil || properties.Kind != template.Map {
+		return
+	}
+	facts, _ := p.types.Type(c.Type)
+	for _, e := range properties.Entries {
+		if slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Target.Name == e.Key }) {
+			continue
+		}
+		for _, ref := range p.after.t.References(e.Value, p.after.conditions) {
+			if d, ok := p.reference(ref); ok && d.ChangeSource == resourceAttribute {
+				d.Target = Target{Attribute: "Properties", Name: e.Key, RequiresRecreation: facts.recreation([]string{e.Key})}
+				p.likely[c.LogicalID] = append(p.likely[c.LogicalID], d)
+			}
+		}
+	}
+}
+
+// likelies gives, by logical id, what p.likely holds as changes of their own.
+func (p *planner) likelies() []ResourceChange {
+	var all []ResourceChange
+	for _, id := range slices.Sorted(maps.Keys(p.likely)) {
+		all = append(all, ResourceChange{Action: Modify, LogicalID: id, PhysicalID: p.exists[id].PhysicalID, Type: p.exists[id].Type,
+			PolicyAction: "ReplaceAnd" + orDelete(p.exists[id].UpdateReplacePolicy), Details: p.likely[id], Level: p.support(p.exists[id].Type).Level})
+	}
+	return all
+}
