@@ -27,6 +27,25 @@ func Program(t testing.TB, name, install string) string {
 	return path
 }
 
+// Docker is the environment variable that turns a skip for a missing Docker
+// Engine into a failure, when it and Require are "1": machines that have all
+// programs may still run no engine.
+const Docker = "MAKEITSO_TEST_DOCKER"
+
+// DockerEngine ends the test where no Docker Engine answers: it is skipped,
+// saying what to start.
+func DockerEngine(t testing.TB, answers bool) {
+	t.Helper()
+	const install = "apt-get install docker.io, start dockerd and set DOCKER_HOST if it listens elsewhere than usual"
+	switch {
+	case answers:
+	case os.Getenv(Docker) == "1":
+		missing(t, "a Docker Engine", install)
+	default:
+		t.Skipf("needs a Docker Engine: %s", install)
+	}
+}
+
 // Postgres gives the folder of PostgreSQL's programs (initdb, postgres, …).
 // Debian keeps them out of PATH, one folder for each version; the newest is
 // taken.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/stdcopy"
 	dockercontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
@@ -86,32 +89,125 @@ func (p *Platform) dockerHas(ctx context.Context, image string) bool {
 	return err == nil
 }
 
-// serveContainer starts a container unless it runs, and waits until it is ready.
-func (p *Platform) serveContainer(ctx context.Context, s container, ready func(context.Context) error) error {
+// serveContainer starts a container unless it runs, and waits until it is
+// ready. One that does not come up is stopped again, and what it printed is
+// put into log.
+func (p *Platform) serveContainer(ctx context.Context, s container, log string, ready func(context.Context) error) error {
 	c, err := p.docker()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	name := p.containerName(s.resource)
-	if _, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{}); err != nil {
-		if !errdefs.IsNotFound(err) {
-			return fault.Wrap(fault.Unavailable, err, "look for container %s", name)
-		}
-		if err := p.createContainer(ctx, c, s); err != nil {
-			return err
-		}
+	if err := p.prepareContainer(ctx, c, s); err != nil {
+		return err
 	}
 	if _, err := c.ContainerStart(ctx, name, client.ContainerStartOptions{}); err != nil {
 		return fault.Wrap(fault.Failed, err, "start container %s", name)
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+	waiting, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
-	return awaitReady(ctx, nil, ready)
+	if err = awaitContainer(waiting, c, name, ready); err == nil {
+		return nil
+	}
+	// Not ctx: what does not work is to be stopped even if nobody waits, or
+	// the engine would try it for ever.
+	stopping, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*stopTime)
+	defer stop()
+	if logErr := saveOutput(stopping, c, name, log); logErr != nil {
+		err = fmt.Errorf("%w; then keep what it printed: %w", err, logErr)
+	}
+	if _, stopErr := c.ContainerStop(stopping, name, client.ContainerStopOptions{}); stopErr != nil {
+		return fmt.Errorf("%w; then stop it: %w", err, stopErr)
+	}
+	return err
+}
+
+// prepareContainer sees to it that the container exists and can be started.
+func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s container) error {
+	found, err := c.ContainerInspect(ctx, p.containerName(s.resource), client.ContainerInspectOptions{})
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fault.Wrap(fault.Unavailable, err, "look for container %s", p.containerName(s.resource)).
+			WithHint("start Docker, then try again")
+	}
+	exists := err == nil
+	if exists && runs(found) {
+		return nil
+	}
+	if !s.resource.Complete {
+		// Nobody has used it yet, and what a killed attempt left may be half
+		// of a database: it is begun anew.
+		if err := p.removeContainer(ctx, s.resource); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(p.containerData(s.resource)); err != nil {
+			return fmt.Errorf("clear the data folder of %s: %w", s.resource.name(), err)
+		}
+		exists = false
+	}
+	if exists {
+		// The engine may be between two attempts to start it, which hold its port.
+		if _, err := c.ContainerStop(ctx, p.containerName(s.resource), client.ContainerStopOptions{}); err != nil {
+			return fault.Wrap(fault.Unavailable, err, "stop container %s", p.containerName(s.resource))
+		}
+	}
+	if err := portIsFree(s.resource.Port); err != nil {
+		return err
+	}
+	if exists {
+		return nil
+	}
+	return p.createContainer(ctx, c, s)
+}
+
+// containerData is the folder of this machine that a container keeps its data in.
+func (p *Platform) containerData(r *resource) string { return filepath.Join(p.folder(r), "data") }
+
+// runs says whether a container's program runs; the engine counts one that it
+// starts over and over as running.
+func runs(found client.ContainerInspectResult) bool {
+	state := found.Container.State
+	return state != nil && state.Running && !state.Restarting
+}
+
+// awaitContainer waits until the container is ready, or has ended.
+func awaitContainer(ctx context.Context, c *client.Client, name string, ready func(context.Context) error) error {
+	started, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	if err != nil {
+		return fault.Wrap(fault.Failed, err, "look at container %s", name)
+	}
+	return awaitReady(ctx, nil, func(ctx context.Context) error {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		now, lookErr := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+		if lookErr != nil {
+			return fault.Wrap(fault.Failed, lookErr, "look at container %s", name)
+		}
+		if !runs(now) || now.Container.RestartCount != started.Container.RestartCount {
+			return fault.Wrap(fault.Failed, err, "it ended before it was ready")
+		}
+		return err
+	})
+}
+
+// saveOutput writes what a container printed last into a file.
+func saveOutput(ctx context.Context, c *client.Client, name, path string) error {
+	printed, err := c.ContainerLogs(ctx, name, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Tail: "100"})
+	if err != nil {
+		return err
+	}
+	defer printed.Close()
+	var text bytes.Buffer
+	if _, err := stdcopy.StdCopy(&text, &text, printed); err != nil {
+		return err
+	}
+	return os.WriteFile(path, text.Bytes(), 0o600)
 }
 
 func (p *Platform) createContainer(ctx context.Context, c *client.Client, s container) error {
-	data := filepath.Join(p.folder(s.resource), "data")
+	data := p.containerData(s.resource)
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder of %s: %w", s.resource.name(), err)
 	}
@@ -126,7 +222,8 @@ func (p *Platform) createContainer(ctx context.Context, c *client.Client, s cont
 		config.User = fmt.Sprintf("%d:%d", uid, os.Getegid())
 	}
 	host := &dockercontainer.HostConfig{
-		Binds: []string{data + ":" + s.data},
+		// Not Binds, which cannot name a folder with a colon.
+		Mounts: []mount.Mount{{Type: mount.TypeBind, Source: data, Target: s.data}},
 		PortBindings: network.PortMap{inside: {{
 			HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: strconv.Itoa(s.resource.Port),
 		}}},
@@ -152,7 +249,7 @@ func (p *Platform) containerAlive(ctx context.Context, r *resource) error {
 		return fault.Wrap(fault.Unavailable, err, "the container of %s cannot be found", r.name()).
 			WithHint("start Docker, then: makeitso up")
 	}
-	if found.Container.State == nil || !found.Container.State.Running {
+	if !runs(found) {
 		return fault.New(fault.Unavailable, "the container %s of %s does not run", name, r.name()).
 			WithHint("start what is missing, with its data: makeitso up")
 	}
@@ -168,7 +265,8 @@ func (p *Platform) removeContainer(ctx context.Context, r *resource) error {
 	defer c.Close()
 	_, err = c.ContainerRemove(ctx, p.containerName(r), client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if err != nil && !errdefs.IsNotFound(err) {
-		return fault.Wrap(fault.Unavailable, err, "remove the container of %s", r.name())
+		return fault.Wrap(fault.Unavailable, err, "remove the container of %s", r.name()).
+			WithHint("start Docker, then try again")
 	}
 	return nil
 }

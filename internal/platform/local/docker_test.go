@@ -98,7 +98,7 @@ func (e *engine) create(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Image      string
 		HostConfig struct {
-			Binds        []string
+			Mounts       []struct{ Source string }
 			PortBindings map[string][]struct{ HostIp, HostPort string }
 		}
 	}
@@ -106,12 +106,11 @@ func (e *engine) create(w http.ResponseWriter, r *http.Request) {
 		e.t.Error(err)
 	}
 	binding := body.HostConfig.PortBindings["6379/tcp"]
-	if len(binding) != 1 || binding[0].HostIp != "127.0.0.1" || !e.images[body.Image] || len(body.HostConfig.Binds) != 1 {
+	if len(binding) != 1 || binding[0].HostIp != "127.0.0.1" || !e.images[body.Image] || len(body.HostConfig.Mounts) != 1 {
 		e.t.Errorf("the engine was asked to create %+v", body)
 		return
 	}
-	data, _, _ := strings.Cut(body.HostConfig.Binds[0], ":")
-	e.made[r.URL.Query().Get("name")] = &fakeContainer{port: binding[0].HostPort, data: data}
+	e.made[r.URL.Query().Get("name")] = &fakeContainer{port: binding[0].HostPort, data: body.HostConfig.Mounts[0].Source}
 	w.WriteHeader(http.StatusCreated)
 	fmt.Fprint(w, `{"Id":"1"}`)
 }
@@ -128,6 +127,9 @@ func (e *engine) container(w http.ResponseWriter, r *http.Request, parts []strin
 		w.WriteHeader(http.StatusNoContent)
 	case parts[2] == "json":
 		answer(w, true, map[string]any{"Id": "1", "State": map[string]any{"Running": c.running != nil}})
+	case parts[2] == "stop":
+		c.stop()
+		w.WriteHeader(http.StatusNoContent)
 	case parts[2] == "start":
 		if c.running == nil {
 			c.running = exec.Command(e.redis, "--port", c.port, "--bind", "127.0.0.1", "--dir", c.data, "--appendonly", "yes")

@@ -89,7 +89,7 @@ func (h postgres) make(ctx context.Context, r *resource) error {
 	}
 	ready := func(ctx context.Context) error { return h.settle(ctx, r) }
 	if r.By == byDocker {
-		err = h.p.serveContainer(ctx, h.container(r), ready)
+		err = h.p.serveContainer(ctx, h.container(r), log, ready)
 	} else {
 		err = h.serve(ctx, r, log, ready)
 	}
@@ -130,10 +130,17 @@ func (h postgres) choose(ctx context.Context, r *resource) error {
 	return h.p.save(r)
 }
 
+// initdbArgs make text sort alike whatever serves the database.
+func initdbArgs() []string { return []string{"--encoding", "UTF8", "--locale", "C"} }
+
 func (h postgres) container(r *resource) container {
 	return container{
 		resource: r, image: postgresImage, port: postgresPort, data: "/var/lib/postgresql/data",
-		env: []string{"POSTGRES_USER=" + r.text("MasterUsername"), "POSTGRES_PASSWORD=" + cmp.Or(r.Password, r.text("MasterUserPassword"))},
+		env: []string{
+			"POSTGRES_USER=" + r.text("MasterUsername"), "POSTGRES_PASSWORD=" + cmp.Or(r.Password, r.text("MasterUserPassword")),
+			"POSTGRES_DB=postgres", // which is there: no other is wanted
+			"POSTGRES_INITDB_ARGS=" + strings.Join(initdbArgs(), " "),
+		},
 	}
 }
 
@@ -271,7 +278,8 @@ func (h postgres) initialise(ctx context.Context, r *resource, c cluster, log st
 	spec.Name, spec.Log, spec.Dir = r.Token+".initdb", log, c.seen
 	spec.Path = filepath.Join(c.programs, "initdb")
 	spec.Args = []string{"-D", filepath.Join(c.seen, "init"), "-U", r.text("MasterUsername"),
-		"--pwfile", filepath.Join(c.seen, "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C"}
+		"--pwfile", filepath.Join(c.seen, "password"), "--auth", "scram-sha-256"}
+	spec.Args = append(spec.Args, initdbArgs()...)
 	if err := h.p.runOnce(ctx, spec); err != nil {
 		return err
 	}

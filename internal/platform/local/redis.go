@@ -72,7 +72,7 @@ func (h redis) make(ctx context.Context, r *resource) error {
 		}
 		err = h.p.serve(ctx, spec, r.Port, ready)
 	case byDocker:
-		err = h.p.serveContainer(ctx, h.container(r), ready)
+		err = h.p.serveContainer(ctx, h.container(r), log, ready)
 	}
 	if err != nil {
 		return failedToStart(r, log, err)
