@@ -21,7 +21,8 @@ import (
 )
 
 // container is a server as a container of the Docker Engine. It outlives
-// makeitso, and the engine starts it again with the machine.
+// makeitso, and once it was ready the engine starts it again when it ends and
+// with the machine.
 type container struct {
 	resource *resource
 	image    string
@@ -108,10 +109,9 @@ func (p *Platform) serveContainer(ctx context.Context, s container, log string, 
 	waiting, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	if err = awaitContainer(waiting, c, name, ready); err == nil {
-		return nil
+		return setRestart(ctx, c, name, dockercontainer.RestartPolicyUnlessStopped)
 	}
-	// Not ctx: what does not work is to be stopped even if nobody waits, or
-	// the engine would try it for ever.
+	// Not ctx: what does not work is to be stopped even if nobody waits.
 	stopping, stop := context.WithTimeout(context.WithoutCancel(ctx), 2*stopTime)
 	defer stop()
 	if logErr := saveOutput(stopping, c, name, log); logErr != nil {
@@ -146,9 +146,8 @@ func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s con
 		exists = false
 	}
 	if exists {
-		// The engine may be between two attempts to start it, which hold its port.
-		if _, err := c.ContainerStop(ctx, p.containerName(s.resource), client.ContainerStopOptions{}); err != nil {
-			return fault.Wrap(fault.Unavailable, err, "stop container %s", p.containerName(s.resource))
+		if err := rest(ctx, c, p.containerName(s.resource)); err != nil {
+			return err
 		}
 	}
 	if err := portIsFree(s.resource.Port); err != nil {
@@ -158,6 +157,24 @@ func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s con
 		return nil
 	}
 	return p.createContainer(ctx, c, s)
+}
+
+// rest keeps the engine from starting a container over and over, which would
+// hold its port and hide why it ends.
+func rest(ctx context.Context, c *client.Client, name string) error {
+	if _, err := c.ContainerStop(ctx, name, client.ContainerStopOptions{}); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "stop container %s", name)
+	}
+	return setRestart(ctx, c, name, dockercontainer.RestartPolicyDisabled)
+}
+
+// setRestart says whether the engine starts a container that ended again.
+func setRestart(ctx context.Context, c *client.Client, name string, mode dockercontainer.RestartPolicyMode) error {
+	policy := dockercontainer.RestartPolicy{Name: mode}
+	if _, err := c.ContainerUpdate(ctx, name, client.ContainerUpdateOptions{RestartPolicy: &policy}); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "say when container %s is started again", name)
+	}
+	return nil
 }
 
 // containerData is the folder of this machine that a container keeps its data in.
@@ -172,20 +189,16 @@ func runs(found client.ContainerInspectResult) bool {
 
 // awaitContainer waits until the container is ready, or has ended.
 func awaitContainer(ctx context.Context, c *client.Client, name string, ready func(context.Context) error) error {
-	started, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
-	if err != nil {
-		return fault.Wrap(fault.Failed, err, "look at container %s", name)
-	}
 	return awaitReady(ctx, nil, func(ctx context.Context) error {
 		err := ready(ctx)
 		if err == nil {
 			return nil
 		}
-		now, lookErr := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+		found, lookErr := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
 		if lookErr != nil {
 			return fault.Wrap(fault.Failed, lookErr, "look at container %s", name)
 		}
-		if !runs(now) || now.Container.RestartCount != started.Container.RestartCount {
+		if !runs(found) {
 			return fault.Wrap(fault.Failed, err, "it ended before it was ready")
 		}
 		return err
@@ -227,7 +240,6 @@ func (p *Platform) createContainer(ctx context.Context, c *client.Client, s cont
 		PortBindings: network.PortMap{inside: {{
 			HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: strconv.Itoa(s.resource.Port),
 		}}},
-		RestartPolicy: dockercontainer.RestartPolicy{Name: dockercontainer.RestartPolicyUnlessStopped},
 	}
 	_, err := c.ContainerCreate(ctx, client.ContainerCreateOptions{Config: config, HostConfig: host, Name: p.containerName(s.resource)})
 	if err != nil {

@@ -127,6 +127,8 @@ func (e *engine) container(w http.ResponseWriter, r *http.Request, parts []strin
 		w.WriteHeader(http.StatusNoContent)
 	case parts[2] == "json":
 		answer(w, true, map[string]any{"Id": "1", "State": map[string]any{"Running": c.running != nil}})
+	case parts[2] == "update":
+		answer(w, true, map[string]any{})
 	case parts[2] == "stop":
 		c.stop()
 		w.WriteHeader(http.StatusNoContent)

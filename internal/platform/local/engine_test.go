@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -135,6 +136,10 @@ func testRedisContainerKeepsData(t *testing.T, c *client.Client) {
 	if got := ask(t, made, "SET cart 7"); got != "+OK" {
 		t.Fatalf("SET: %s", got)
 	}
+	endByItself(t, c, p, attribute(t, made, "RedisEndpoint.Port"))
+	if got := ask(t, made, "GET cart"); got != "7" {
+		t.Errorf("after it ended by itself, GET cart gives %q; want 7", got)
+	}
 	dockerKill(t, c, p)
 	if _, err := handlerOf(t, p, r.Type).Read(t.Context(), r); !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("read of a killed container: %v; want unavailable", err)
@@ -160,6 +165,50 @@ func testRedisContainerKeepsData(t *testing.T, c *client.Client) {
 	if got := ask(t, made, "GET cart"); got != "7" {
 		t.Errorf("after its container was removed, GET cart gives %q; want 7", got)
 	}
+}
+
+// endByItself lets a Redis end, and waits until the engine has started it again.
+func endByItself(t *testing.T, c *client.Client, p *Platform, port string) {
+	t.Helper()
+	started := c.Events(t.Context(), client.EventsListOptions{Filters: eventsOf(p, "start")})
+	shutDown(t, port)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	select {
+	case <-started.Messages:
+	case err := <-started.Err:
+		t.Fatal(err)
+	case <-ctx.Done():
+		t.Fatal("the engine did not start it again")
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := awaitReady(ctx, nil, func(ctx context.Context) error { return pingRedis(ctx, number) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shutDown tells a Redis to end, as if it had crashed.
+func shutDown(t *testing.T, port string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, "*1\r\n$8\r\nSHUTDOWN\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); len(answer) != 0 {
+		t.Fatalf("SHUTDOWN: %s %v", answer, err)
+	}
+}
+
+// eventsOf are the events of one kind of the platform's containers.
+func eventsOf(p *Platform, kind string) client.Filters {
+	return make(client.Filters).Add("type", "container").Add("event", kind).Add("label", environmentLabel+"="+p.dir)
 }
 
 // onLoopbackOnly looks that nobody outside this machine can reach a port.
@@ -208,7 +257,8 @@ func testLostPort(t *testing.T, c *client.Client) {
 	}
 }
 
-// testBrokenData breaks what a container needs to come up, and mends it.
+// testBrokenData breaks what a container needs to come up, so that the engine
+// starts it in vain again and again, and mends it.
 func testBrokenData(t *testing.T, c *client.Client) {
 	p := onDocker(t, c, Options{})
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
@@ -216,19 +266,8 @@ func testBrokenData(t *testing.T, c *client.Client) {
 	if got := ask(t, made, "SET cart 7"); got != "+OK" {
 		t.Fatalf("SET: %s", got)
 	}
-	dockerKill(t, c, p)
 	mend := breakRedis(t, p, r.Token)
-	err := p.Resume(t.Context())
-	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "ended before") || !strings.Contains(fault.HintOf(err), "Bad file format") {
-		t.Errorf("with broken data: %v (hint %q); want a failure with Redis' last words", err, fault.HintOf(err))
-	}
-	if state := oneContainer(t, c, p).State; state.Running || state.Restarting {
-		t.Errorf("a container that cannot come up is %s; want it stopped", state.Status)
-	}
-	// As the engine does after a restart of the machine, over and over.
-	if _, err := c.ContainerStart(t.Context(), oneContainer(t, c, p).ID, client.ContainerStartOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	shutDown(t, attribute(t, made, "RedisEndpoint.Port"))
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		// No event tells it. The engine waits twice as long each time, by now
 		// longer than what follows.
@@ -240,8 +279,12 @@ func testBrokenData(t *testing.T, c *client.Client) {
 			t.Fatalf("the engine restarted it %d times", found.RestartCount)
 		}
 	}
-	if _, err := handlerOf(t, p, r.Type).Read(t.Context(), r); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("read of a container that ends again and again: %v; want unavailable", err)
+	err := p.Resume(t.Context())
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "ended before") || !strings.Contains(fault.HintOf(err), "Bad file format") {
+		t.Errorf("with broken data: %v (hint %q); want a failure with Redis' last words", err, fault.HintOf(err))
+	}
+	if state := oneContainer(t, c, p).State; state.Running || state.Restarting {
+		t.Errorf("a container that cannot come up is %s; want it stopped", state.Status)
 	}
 	mend()
 	if err := p.Resume(t.Context()); err != nil {
@@ -321,8 +364,7 @@ func testPostgresContainerKeepsData(t *testing.T, c *client.Client) {
 // it has done something, and lets another go on.
 func testKilledWhileCreating(t *testing.T, c *client.Client, r stack.Request, moment string) {
 	p := onDocker(t, c, Options{})
-	about := make(client.Filters).Add("type", "container").Add("event", moment).Add("label", environmentLabel+"="+p.dir)
-	happened := c.Events(t.Context(), client.EventsListOptions{Filters: about})
+	happened := c.Events(t.Context(), client.EventsListOptions{Filters: eventsOf(p, moment)})
 	text, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)

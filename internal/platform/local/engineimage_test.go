@@ -97,6 +97,8 @@ func postgresRoot(r *root) {
 	for _, name := range []string{"plpgsql.so", "dict_snowball.so"} {
 		r.program(filepath.Join(home, "lib", name))
 	}
+	r.folder("var/run/postgresql", 0o1777)
+	r.folder("var/lib/postgresql/data", 0o1777)
 	share := filepath.Join("/usr/share/postgresql", filepath.Base(home)) // Debian's
 	if _, err := os.Stat(share); err != nil {
 		share = filepath.Join(home, "share")
@@ -104,10 +106,9 @@ func postgresRoot(r *root) {
 	r.tree(share)
 	r.text("entrypoint", 0o755, `#!/bin/sh
 set -e
-mkdir -p "$PGDATA" /run/postgresql
 chmod 700 "$PGDATA"
 if [ "$(id -u)" = 0 ]; then
-	chown -R postgres "$PGDATA" /run/postgresql
+	chown -R postgres "$PGDATA"
 	exec setpriv --reuid postgres --regid postgres --clear-groups "$0" "$@"
 fi
 if ! [ -s "$PGDATA/PG_VERSION" ]; then
@@ -117,14 +118,14 @@ if ! [ -s "$PGDATA/PG_VERSION" ]; then
 	eval "initdb -U \"\$POSTGRES_USER\" --pwfile /tmp/password $POSTGRES_INITDB_ARGS"
 	echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
 	echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
-	pg_ctl -w -o "-c listen_addresses= -k /tmp" start
+	pg_ctl -w -o "-c listen_addresses=" start
 	db=${POSTGRES_DB:-$POSTGRES_USER}
-	if [ -z "$(psql -h /tmp -U "$POSTGRES_USER" -d postgres -Atc "SELECT 1 FROM pg_database WHERE datname = '$db'")" ]; then
-		psql -h /tmp -U "$POSTGRES_USER" -d postgres -c "CREATE DATABASE \"$db\""
+	if [ -z "$(psql -U "$POSTGRES_USER" -d postgres -Atc "SELECT 1 FROM pg_database WHERE datname = '$db'")" ]; then
+		psql -U "$POSTGRES_USER" -d postgres -c "CREATE DATABASE \"$db\""
 	fi
 	pg_ctl -w -m fast stop
 fi
-exec "$@" -k /tmp
+exec "$@"
 `)
 	r.changes = []string{"ENV PGDATA=/var/lib/postgresql/data PATH=" + bin + ":/usr/sbin:/usr/bin:/bin", "VOLUME /var/lib/postgresql/data",
 		"EXPOSE 5432", `ENTRYPOINT ["/entrypoint"]`, `CMD ["postgres"]`}
