@@ -468,6 +468,29 @@ Outputs: {Url: {Value: !GetAtt Db.Url}}
 	}
 }
 
+// TestDeletesFirst replaces a resource of which there can be only one.
+func TestDeletesFirst(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", attachment("one"))
+	b.events = nil
+	b.mustApply("app", attachment("two"))
+	b.wantTransitions("Gate", "UPDATE_IN_PROGRESS DELETE_IN_PROGRESS DELETE_COMPLETE UPDATE_IN_PROGRESS UPDATE_COMPLETE")
+	var calls []string
+	for _, c := range b.platform.Calls()[2:] {
+		calls = append(calls, c.String())
+	}
+	if got, want := strings.Join(calls, ", "), "delete Gate, create Gate, update Last"; got != want {
+		t.Errorf("calls: got %s, want %s", got, want)
+	}
+	before := b.things()
+	b.platform.Fail("create", "More", errors.New("broken"))
+	if err := b.apply("app", attachment("three")+"  More: {Type: Test::Thing, DependsOn: Last}\n"); err == nil {
+		t.Fatal("the update did not fail")
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+	b.wantThings(before)
+}
+
 func TestRepair(t *testing.T) {
 	b := newBench(t)
 	b.mustApply("app", chain)

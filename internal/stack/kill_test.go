@@ -131,7 +131,44 @@ func scenes() []scene {
 		{name: "update", present: killBefore, wanted: killAfter, status: stack.UpdateComplete},
 		{name: "update that fails", present: killBefore, wanted: killAfter, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "delete", present: killBefore, status: "gone"},
+		{name: "update that deletes first", present: attachment("one"), wanted: attachment("two"), status: stack.UpdateComplete},
+		{name: "update that deletes first and fails", present: attachment("one"), wanted: attachment("two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
+			prepare: fail("create", "More"), status: stack.UpdateRollbackComplete},
+		{name: "create of 30", wanted: large("a"), status: stack.CreateComplete},
+		{name: "update of 30", present: large("a"), wanted: large("b"), status: stack.UpdateComplete},
+		{name: "update of 30 that fails", present: large("a"), wanted: large("b") + last, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
+		{name: "delete of 30", present: large("a"), status: "gone"},
 	}
+}
+
+// attachment is a stack with a resource of which there can be only one at a
+// time, so that the old one goes before the new one comes.
+func attachment(vpc string) string {
+	return `
+Resources:
+  Gate: {Type: "AWS::EC2::VPCGatewayAttachment", Properties: {VpcId: ` + vpc + `}}
+  Last: {Type: "Test::Thing", Properties: {Of: !Ref Gate, Value: ` + vpc + `}}
+`
+}
+
+// last comes after all that large holds.
+const last = "  Last: {Type: Test::Thing, DependsOn: [Join0, Join1, Join2, Join3, Join4, Join5, Join6, Join7, Join8, Join9]}\n"
+
+// large is a stack of 30 resources: ten queues, of which a change replaces
+// every second, each with a reader that is pointed at it, and what joins them.
+func large(value string) string {
+	var b strings.Builder
+	b.WriteString("Resources:\n")
+	for i := range 10 {
+		property := "DelaySeconds"
+		if i%2 == 0 {
+			property = "QueueName"
+		}
+		fmt.Fprintf(&b, "  Queue%d: {Type: \"AWS::SQS::Queue\", Properties: {%s: %s%d}}\n", i, property, value, i)
+		fmt.Fprintf(&b, "  Reader%d: {Type: \"Test::Thing\", Properties: {Queue: !Ref Queue%d}}\n", i, i)
+		fmt.Fprintf(&b, "  Join%d: {Type: \"Test::Thing\", Properties: {Left: !Ref Reader%d, Right: !Ref Reader%d, Value: %s}}\n", i, i, (i+1)%10, value)
+	}
+	return b.String()
 }
 
 // play runs a scene, killing the process at a boundary (0 is never), and gives
@@ -237,6 +274,7 @@ func (b *bench) essence(kind string, value []byte) string {
 func TestKilledAtEveryBoundary(t *testing.T) {
 	for _, s := range scenes() {
 		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
 			boundaries, want := s.play(t, 0)
 			if boundaries < 20 {
 				t.Fatalf("only %d boundaries were passed", boundaries)

@@ -255,11 +255,18 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 			return nil, fault.New(fault.Conflict, "resource %s would have to be replaced, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
 		}
-		b.Kind, next.Token = stepReplace, o.newToken(s.LogicalID)
+		b.Kind, next.Token, b.DeleteFirst = stepReplace, o.newToken(s.LogicalID), deletesFirst(*s.Current, next.Type)
 		return b, nil
 	}
 	next.Token, next.PhysicalID, next.Attributes = s.Current.Token, s.Current.PhysicalID, s.Current.Attributes
 	return b, nil
+}
+
+// deletesFirst says whether two things of a type cannot stand side by side, so
+// that the old one goes first when it is replaced.
+func deletesFirst(old Physical, typ string) bool {
+	facts, _ := Registry().Type(typ)
+	return old.Type == typ && facts.deleteFirst() && old.UpdateReplacePolicy != "Retain"
 }
 
 // planned gives the replacement that the change set foresaw for a resource that
@@ -295,7 +302,7 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	if s.Step.Kind == stepUpdate && fault.Is(err, fault.Unsupported) && o.planned(s.LogicalID) == ReplaceConditional {
 		replace := *s.Step.Next
 		replace.Token, replace.PhysicalID, replace.Attributes = o.newToken(s.LogicalID), "", nil
-		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace}
+		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace, DeleteFirst: deletesFirst(*s.Step.Before, replace.Type)}
 		return o.perform(ctx, s, check)
 	}
 	if err != nil {
@@ -304,7 +311,7 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	done := *s.Step.Next
 	done.PhysicalID, done.Attributes = result.PhysicalID, result.Attributes
 	s.Current = &done
-	s.Step = &step{Revision: s.Step.Revision, Kind: s.Step.Kind, Before: s.Step.Before}
+	s.Step = &step{Revision: s.Step.Revision, Kind: s.Step.Kind, Before: s.Step.Before, DeleteFirst: s.Step.DeleteFirst}
 	under := s.Status
 	s.Reason = ""
 	s.Status = strings.Replace(s.Status, "IN_PROGRESS", "COMPLETE", 1)
@@ -337,6 +344,11 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 	}
 	if check {
 		if err := h.Check(ctx, r); err != nil {
+			return Result{}, err
+		}
+	}
+	if s.Step.DeleteFirst {
+		if err := o.deleteThing(ctx, s.LogicalID, *s.Step.Before); err != nil {
 			return Result{}, err
 		}
 	}

@@ -203,7 +203,7 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 func (p *planner) customName(id string, properties map[string]any, physical Physical) {
 	c := p.after.t.Resources[id]
 	facts, _ := p.types.Type(c.Type)
-	if physical.Type != c.Type || len(facts.PrimaryIdentifier) != 1 {
+	if physical.Type != c.Type || len(facts.PrimaryIdentifier) != 1 || deletesFirst(physical, c.Type) {
 		return
 	}
 	name := facts.PrimaryIdentifier[0]

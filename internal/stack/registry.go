@@ -23,6 +23,10 @@ type Facts struct {
 	ReplacementStrategy   string   `json:"replacementStrategy"` // "" is create_then_delete
 }
 
+// deleteFirst says whether a replacement deletes the old resource before it
+// creates the new one.
+func (f Facts) deleteFirst() bool { return f.ReplacementStrategy == "delete_then_create" }
+
 // Types is the facts of all types of the registry.
 type Types struct {
 	facts map[string]json.RawMessage

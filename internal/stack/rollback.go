@@ -87,6 +87,9 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	if changed == nil {
 		changed = s.Current
 	}
+	if s.Step.DeleteFirst {
+		return o.bringBack(ctx, s, *changed)
+	}
 	if s.Step.Kind == stepReplace {
 		if changed.Token != old.Token {
 			s.Doomed = append(slices.Clone(s.Doomed), *changed)
@@ -113,6 +116,35 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	r := o.request(id, old)
 	r.Previous = orEmpty(changed.Properties)
 	result, err := h.Update(ctx, r)
+	if err != nil {
+		return o.failed(ctx, o.restoring(s), err)
+	}
+	old.PhysicalID, old.Attributes = result.PhysicalID, result.Attributes
+	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
+	return o.save(ctx, s, old.PhysicalID)
+}
+
+// bringBack undoes a replacement that deleted the old thing first: the new one
+// goes, then the old one is made again under its token. A crash in between
+// finds the step as it was, and all of it can be done again.
+func (o *operation) bringBack(ctx context.Context, s resourceState, changed Physical) error {
+	old := *s.Step.Before
+	s.Status, s.Reason = UpdateInProgress, ""
+	if err := o.save(ctx, s, old.PhysicalID); err != nil {
+		return err
+	}
+	if changed.Token != old.Token {
+		if err := o.deleteThing(ctx, s.LogicalID, changed); halted(err) {
+			return err
+		} else if err != nil {
+			return o.failed(ctx, o.restoring(s), err)
+		}
+	}
+	h, err := o.e.platform.Handler(old.Type)
+	if err != nil {
+		return o.failed(ctx, o.restoring(s), err)
+	}
+	result, err := h.Create(ctx, o.request(s.LogicalID, old))
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
@@ -170,7 +202,7 @@ func (o *operation) leftBehind() map[string]doom {
 				d.add(*s.Current, s.Current.DeletionPolicy, "Retain", "RetainExceptOnCreate")
 			}
 			d.keep.Current = nil
-		} else if s.Step != nil && s.Step.Kind == stepReplace && s.Step.Before != nil {
+		} else if s.Step != nil && s.Step.Kind == stepReplace && s.Step.Before != nil && !s.Step.DeleteFirst {
 			d.add(*s.Step.Before, s.Step.Before.UpdateReplacePolicy, "Retain")
 		}
 		if len(d.things)+len(d.retained) > 0 || d.keep.Current == nil {

@@ -116,6 +116,8 @@ type step struct {
 	Kind     stepKind  `json:"kind"`
 	Before   *Physical `json:"before,omitempty"` // what Current was, nil for a create
 	Next     *Physical `json:"next,omitempty"`   // the intent: what a call under way leads to
+	// DeleteFirst says of a replacement that Before goes before Next comes.
+	DeleteFirst bool `json:"deleteFirst,omitempty"`
 }
 
 type stepKind string
