@@ -18,6 +18,30 @@ import (
 	"makeitso/internal/project"
 )
 
+// listen takes the address for pushes, if there is to be one.
+func (s *Server) listen() (err error) {
+	if s.o.Listen == "" {
+		return nil
+	}
+	s.pushes, err = net.Listen("tcp", s.o.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fault.New(fault.Conflict, "pushes cannot be taken at %s: the port is in use", s.o.Listen).
+			WithHint("stop what listens there, or choose another with --listen 127.0.0.1:PORT")
+	}
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, "pushes cannot be taken at %s", s.o.Listen).WithHint("choose another address with --listen")
+	}
+	return nil
+}
+
+// listensAt gives where pushes are taken, "" if nowhere.
+func (s *Server) listensAt() string {
+	if s.pushes == nil {
+		return ""
+	}
+	return s.pushes.Addr().String()
+}
+
 // takePushes hosts the project's repository, and watches its own if that was
 // asked for. The edge is started too: pushes are there to be seen.
 func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
@@ -45,16 +69,7 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 	if err := s.git.Recover(ctx); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.o.Listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fault.New(fault.Conflict, "pushes cannot be taken at %s: the port is in use", s.o.Listen).
-			WithHint("stop what listens there, or choose another with --listen 127.0.0.1:PORT")
-	}
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "pushes cannot be taken at %s", s.o.Listen).WithHint("choose another address with --listen")
-	}
-	s.listen = listener.Addr().String()
-	s.serveOn(listener, loopbackOnly(s.git.Handler()))
+	s.serveOn(s.pushes, loopbackOnly(s.git.Handler()))
 	if s.o.Watch {
 		s.working.Go(func() { s.watch(c) })
 	}
@@ -80,10 +95,7 @@ func loopbackOnly(next http.Handler) http.Handler {
 
 // PushURL gives the URL that takes pushes, "" if none does.
 func (s *Server) PushURL() string {
-	if s.listen == "" {
-		return ""
-	}
-	_, port, err := net.SplitHostPort(s.listen)
+	_, port, err := net.SplitHostPort(s.listensAt())
 	if err != nil {
 		return ""
 	}

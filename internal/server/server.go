@@ -88,7 +88,7 @@ type Server struct {
 	engine *pipeline.Engine
 	git    *gitserver.Server
 	socket string
-	listen string // where pushes are taken, "" if nowhere
+	pushes net.Listener // takes pushes, nil if nobody does
 
 	ctx     context.Context // ends when the server is closed
 	stop    context.CancelCauseFunc
@@ -116,6 +116,9 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.lock, err = lockFolder(o.State); err != nil {
 		return nil, err
 	}
+	if err := s.listen(); err != nil { // first: an address that is taken is said before anything is done
+		return nil, err
+	}
 	if err := s.openStore(ctx); err != nil {
 		return nil, err
 	}
@@ -136,7 +139,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if o.Listen != "" {
+	if s.pushes != nil {
 		if err := s.takePushes(ctx, c); err != nil {
 			return nil, err
 		}
@@ -266,7 +269,7 @@ func (s *Server) control() *control.Control {
 			return env.forControl(), nil
 		},
 		Server: func() control.ServerStatus {
-			return control.ServerStatus{PID: os.Getpid(), Listen: s.listen, Push: s.PushURL(), Edge: s.edge.Address()}
+			return control.ServerStatus{PID: os.Getpid(), Listen: s.listensAt(), Push: s.PushURL(), Edge: s.edge.Address()}
 		},
 		Commit:  s.commit,
 		Closing: s.ctx,
@@ -352,7 +355,15 @@ func (s *Server) Close() error {
 			errs = append(errs, server.Close())
 		}
 	}
+	if s.pushes != nil { // its server has closed it, if it came to that
+		if err := s.pushes.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
 	s.working.Wait()
+	if s.edge != nil && s.o.Duty == Work { // it may have been started and never used
+		errs = append(errs, s.edge.StopIfIdle(closing))
+	}
 	for _, env := range s.environments {
 		env.platform.Close()
 	}
