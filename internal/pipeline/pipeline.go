@@ -190,15 +190,16 @@ func (e *Engine) Close() error {
 	return dbos.Shutdown(e.dbos, 30*time.Second)
 }
 
-// emit stores an event and shows it to the observer.
-func (e *Engine) emit(ctx context.Context, ev Event) error {
+// emit stores an event, together with what it tells of, and shows it to the
+// observer.
+func (e *Engine) emit(ctx context.Context, ev Event, with ...record.Op) error {
 	ev.Time = e.o.Now().UTC()
 	raw, err := json.Marshal(ev)
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
 	// What has happened is told even when the run is being stopped.
-	n, err := e.o.Store.Append(context.WithoutCancel(ctx), Stream, raw)
+	n, err := e.o.Store.AppendWith(context.WithoutCancel(ctx), Stream, raw, with...)
 	if err != nil {
 		return err
 	}

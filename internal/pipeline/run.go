@@ -60,7 +60,6 @@ type Run struct {
 	Created  time.Time `json:"created"`
 	Started  time.Time `json:"started,omitzero"`
 	Ended    time.Time `json:"ended,omitzero"`
-	Told     bool      `json:"told,omitempty"` // the event of its end is stored
 }
 
 // StageRun is one stage of a run.
@@ -193,9 +192,8 @@ func (r runs) getVersion(ctx context.Context, id string) (Run, int64, error) {
 }
 
 // update changes the run by change, which answers false to leave it as it is;
-// it is called again when somebody else wrote in between. The other ops are
-// done together with the change or not at all.
-func (r runs) update(ctx context.Context, id string, change func(*Run) bool, others ...record.Op) (Run, error) {
+// it is called again when somebody else wrote in between.
+func (r runs) update(ctx context.Context, id string, change func(*Run) bool) (Run, error) {
 	for {
 		run, version, err := r.getVersion(ctx, id)
 		if err != nil {
@@ -204,11 +202,7 @@ func (r runs) update(ctx context.Context, id string, change func(*Run) bool, oth
 		if !change(&run) {
 			return run, nil
 		}
-		op, err := r.runs.PutOp(key(run.Number), run, version)
-		if err != nil {
-			return Run{}, err
-		}
-		err = r.store.Write(ctx, append([]record.Op{op}, others...)...)
+		err = r.runs.PutIf(ctx, key(run.Number), run, version)
 		if !fault.Is(err, fault.Conflict) {
 			return run, err
 		}

@@ -245,18 +245,12 @@ func (e *Engine) Retry(ctx context.Context, id string) (Run, error) {
 			return Run{}, err
 		}
 	}
-	run, err = e.runs.update(ctx, id, func(r *Run) bool {
+	run, err = e.setStatus(ctx, id, func(r *Run) bool {
 		r.Attempt++
-		r.Status, r.Reason, r.Cancel, r.CancelBy, r.Ended, r.Told = Waiting, "for its turn", "", "", time.Time{}, false
+		r.Status, r.Reason, r.Cancel, r.CancelBy, r.Ended = Waiting, "for its turn", "", "", time.Time{}
 		return true
-	})
+	}, e.runs.openOp(run))
 	if err != nil {
-		return Run{}, err
-	}
-	if err := e.o.Store.Write(ctx, e.runs.openOp(run)); err != nil {
-		return Run{}, err
-	}
-	if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(Waiting), Message: fmt.Sprintf("attempt %d", run.Attempt)}); err != nil {
 		return Run{}, err
 	}
 	return run, e.begin(run)

@@ -10,6 +10,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
+	"makeitso/internal/record"
 	"makeitso/internal/stack"
 )
 
@@ -58,20 +59,22 @@ func (e *Engine) drive(ctx dbos.Context, a attempt) error {
 	e.setActive(a.Run, stop)
 	defer e.setActive(a.Run, nil)
 
-	run, err := e.runs.update(ctx, a.Run, func(r *Run) bool {
+	begun := false
+	run, err := e.setStatus(ctx, a.Run, func(r *Run) bool {
 		if r.Attempt != a.Attempt || r.Status.Ended() || r.Status == Running {
 			return false
 		}
 		r.Status, r.Reason, r.Started = Running, "", e.o.Now().UTC()
+		begun = true
 		return true
 	})
-	switch {
-	case err != nil:
+	if err != nil || run.Attempt != a.Attempt || run.Status.Ended() { // makeitso stopped when all was done but the workflow's own end
 		return err
-	case run.Attempt != a.Attempt, run.Told:
-		return nil // makeitso stopped when all was done but the workflow's own end
-	case run.Status.Ended():
-		return e.end(ctx, run.ID, run.Status, run.Reason)
+	}
+	if !begun {
+		if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(Running), Message: "goes on after makeitso was interrupted"}); err != nil {
+			return err
+		}
 	}
 	if run.Cancel != "" {
 		stop(errStop)
@@ -81,9 +84,6 @@ func (e *Engine) drive(ctx dbos.Context, a attempt) error {
 		return err
 	}
 	f.interrupt = stop
-	if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(Running), Message: run.Source.Message}); err != nil {
-		return err
-	}
 	outcomes := make([]<-chan dbos.StepOutcome[StageRun], len(run.Steps))
 	for i, step := range run.Steps {
 		outcomes[i], err = dbos.Go(ctx, func(stepCtx context.Context) (StageRun, error) {
@@ -170,32 +170,46 @@ func (e *Engine) newFlow(ctx context.Context, run Run) (*flow, error) {
 	return f, err
 }
 
-// end writes the run's end and tells it; told twice, after a crash in between,
-// is better than never.
+// end writes the run's end.
 func (e *Engine) end(ctx context.Context, id string, status Status, reason string) error {
-	run, err := e.runs.update(ctx, id, func(r *Run) bool {
+	k, err := runKey(id)
+	if err != nil {
+		return err
+	}
+	_, err = e.setStatus(ctx, id, func(r *Run) bool {
 		if r.Status.Ended() {
 			return false
 		}
 		r.Status, r.Reason, r.Ended = status, reason, e.o.Now().UTC()
 		return true
-	})
-	if err != nil {
-		return err
-	}
-	if err := e.runs.open.Delete(ctx, key(run.Number)); err != nil {
-		return err
-	}
-	if err := e.emit(ctx, Event{Kind: "run", Run: run.ID, Status: string(run.Status), Message: run.Reason}); err != nil {
-		return err
-	}
-	// Whoever hears it may end makeitso, or retry the run, before this is written.
-	_, err = e.runs.update(context.WithoutCancel(ctx), id, func(r *Run) bool {
-		changed := r.Attempt == run.Attempt && !r.Told
-		r.Told = r.Told || changed
-		return changed
-	})
+	}, e.runs.open.DeleteOp(k))
 	return err
+}
+
+// setStatus changes a run's status by change, which answers false to leave it
+// as it is, tells the new one and does the other ops: all of it or nothing.
+func (e *Engine) setStatus(ctx context.Context, id string, change func(*Run) bool, others ...record.Op) (Run, error) {
+	for {
+		run, version, err := e.runs.getVersion(ctx, id)
+		if err != nil || !change(&run) {
+			return run, err
+		}
+		op, err := e.runs.runs.PutOp(key(run.Number), run, version)
+		if err != nil {
+			return Run{}, err
+		}
+		message := run.Reason
+		switch {
+		case run.Status == Running:
+			message = run.Source.Message
+		case run.Status == Waiting:
+			message = fmt.Sprintf("attempt %d", run.Attempt)
+		}
+		err = e.emit(ctx, Event{Kind: "run", Run: id, Status: string(run.Status), Message: message}, append(others, op)...)
+		if !fault.Is(err, fault.Conflict) {
+			return run, err
+		}
+	}
 }
 
 func (e *Engine) setActive(run string, stop context.CancelCauseFunc) {
@@ -259,7 +273,6 @@ type stageWork struct {
 // write stores the stage's status and tells it.
 func (w *stageWork) write(ctx context.Context, status Status, reason string) error {
 	e := w.engine
-	ctx = context.WithoutCancel(ctx) // what has happened is kept even when the run is being stopped
 	w.run.Status, w.run.Reason = status, reason
 	switch {
 	case status.Ended():
@@ -267,15 +280,16 @@ func (w *stageWork) write(ctx context.Context, status Status, reason string) err
 	case status == Running && w.run.Started.IsZero():
 		w.run.Started = e.o.Now().UTC()
 	}
-	if err := e.runs.stages.PutIf(ctx, e.runs.stageKey(w.flow.run, w.place), w.run, w.version); err != nil {
+	op, err := e.runs.stages.PutOp(e.runs.stageKey(w.flow.run, w.place), w.run, w.version)
+	if err != nil {
 		return err
 	}
-	w.version++
 	message := reason
 	if status == Succeeded {
 		message = w.run.Result.Summary
 	}
-	return e.emit(ctx, Event{Kind: "stage", Run: w.run.Run, Stage: w.run.ID, Environment: w.run.Environment, Status: string(status), Message: message})
+	w.version++
+	return e.emit(ctx, Event{Kind: "stage", Run: w.run.Run, Stage: w.run.ID, Environment: w.run.Environment, Status: string(status), Message: message}, op)
 }
 
 // stopped ends the stage because the run was cancelled or superseded.

@@ -48,6 +48,11 @@ func (m *Memory) List(_ context.Context, kind, prefix string) ([]Entry, error) {
 func (m *Memory) Write(_ context.Context, ops ...Op) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.write(ops)
+}
+
+// write does all of ops or none; m.mu is held.
+func (m *Memory) write(ops []Op) error {
 	for _, op := range ops {
 		has := m.records[op.Kind][op.Key].Version
 		if op.If == Absent && has != 0 || op.If > 0 && has != op.If {
@@ -72,13 +77,27 @@ func (m *Memory) Write(_ context.Context, ops ...Op) error {
 func (m *Memory) Append(_ context.Context, stream string, values ...[]byte) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.append(stream, values...), nil
+}
+
+func (m *Memory) AppendWith(_ context.Context, stream string, value []byte, ops ...Op) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.write(ops); err != nil {
+		return 0, err
+	}
+	return m.append(stream, value), nil
+}
+
+// append adds values to a stream and wakes who waits; m.mu is held.
+func (m *Memory) append(stream string, values ...[]byte) int64 {
 	for _, v := range values {
 		items := m.streams[stream]
 		m.streams[stream] = append(items, Item{Number: int64(len(items)) + 1, Value: slices.Clone(v)})
 	}
 	close(m.grown)
 	m.grown = make(chan struct{})
-	return int64(len(m.streams[stream])), nil
+	return int64(len(m.streams[stream]))
 }
 
 func (m *Memory) Read(_ context.Context, stream string, after int64, limit int) ([]Item, error) {

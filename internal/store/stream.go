@@ -15,8 +15,16 @@ const lastNumber = `SELECT COALESCE(MAX(number), 0) FROM makeitso_streams WHERE 
 
 // Append implements record.Store.
 func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
-	var last int64
-	err := s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.append(ctx, stream, values, nil)
+}
+
+// AppendWith implements record.Store.
+func (s *Store) AppendWith(ctx context.Context, stream string, value []byte, ops ...record.Op) (int64, error) {
+	return s.append(ctx, stream, [][]byte{value}, ops)
+}
+
+func (s *Store) append(ctx context.Context, stream string, values [][]byte, ops []record.Op) (last int64, err error) {
+	err = s.inTx(ctx, func(tx *sql.Tx) error {
 		if s.dialect.lockStream != "" {
 			if _, err := tx.ExecContext(ctx, s.sql(s.dialect.lockStream), stream); err != nil {
 				return err
@@ -31,12 +39,16 @@ func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (in
 				return err
 			}
 		}
-		if s.dialect.notify != "" {
-			if _, err := tx.ExecContext(ctx, s.sql(s.dialect.notify), stream); err != nil {
+		for _, op := range ops {
+			if err := s.write(ctx, tx, op); err != nil {
 				return err
 			}
 		}
-		return nil
+		if s.dialect.notify == "" {
+			return nil
+		}
+		_, err := tx.ExecContext(ctx, s.sql(s.dialect.notify), stream)
+		return err
 	})
 	if err != nil {
 		return 0, err

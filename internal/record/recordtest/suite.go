@@ -99,8 +99,20 @@ func allOrNone(ctx context.Context, t *testing.T, store record.Store) {
 	if err := store.Write(ctx, good, bad); !fault.Is(err, fault.Conflict) {
 		t.Fatalf("write with a failing condition: %v, want conflict", err)
 	}
+	if _, err := store.AppendWith(ctx, "beside", []byte("1"), good, bad); !fault.Is(err, fault.Conflict) {
+		t.Fatalf("append with a failing condition: %v, want conflict", err)
+	}
 	if _, err := things.Get(ctx, "new"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("the first op of a refused write is there: %v", err)
+	}
+	if n, err := store.Last(ctx, "beside"); err != nil || n != 0 {
+		t.Errorf("the value of a refused append is there: %d %v", n, err)
+	}
+	if n, err := store.AppendWith(ctx, "beside", []byte("2"), good); err != nil || n != 1 {
+		t.Errorf("append with an op: %d, %v; want 1", n, err)
+	}
+	if v, err := things.Get(ctx, "new"); err != nil || v.Name != "new" {
+		t.Errorf("the op of an append: %v %v", v, err)
 	}
 }
 
