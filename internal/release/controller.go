@@ -218,7 +218,7 @@ func (r Release) failure() error {
 			WithHint("the release before is live; correct the fault and push again")
 	case Failed:
 		return fault.New(fault.Failed, "release %s failed: %s", r.ID, r.Reason).
-			WithHint("it was the first release, so nothing is live; see `makeitso logs %s`", service)
+			WithHint("it was the first release, so nothing is live; correct the fault and push again")
 	case RollbackFailed:
 		return fault.New(fault.Failed, "release %s could not be rolled back: %s", r.ID, r.Reason).
 			WithHint("see `makeitso status`; makeitso goes on trying; `makeitso rollback %s --to RELEASE` chooses another release", service)
@@ -300,6 +300,42 @@ func (c *Controller) Rollback(ctx context.Context, service, toRelease string) (R
 		return ended, nil
 	}
 	return c.releases.Get(ctx, c.releaseKey(service, target.Number))
+}
+
+// Abandon turns the rollout that Release began with key round, and returns when
+// the release before is live again. One that has ended, or never began, is left
+// as it is.
+func (c *Controller) Abandon(ctx context.Context, service, key string) error {
+	if _, err := c.known(ctx, service); fault.Is(err, fault.NotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	k, err := c.keeper(ctx, service)
+	if err != nil {
+		return err
+	}
+	var moving Release
+	err = k.call(ctx, func(ctx context.Context) error {
+		under := k.rec.State.Plan.New.Release
+		if k.rec.idle() || under == "" {
+			return nil
+		}
+		r, err := k.c.release(ctx, service, under)
+		if err != nil || r.Key != key {
+			return err
+		}
+		moving, _, err = k.abandon(ctx)
+		return err
+	})
+	if err != nil || moving.ID == "" {
+		return err
+	}
+	ended, err := c.wait(ctx, moving)
+	if err == nil && ended.Status == RollbackFailed {
+		return ended.failure()
+	}
+	return err
 }
 
 // known gives the record of a service that had a release.

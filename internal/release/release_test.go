@@ -364,6 +364,39 @@ func TestRollbackStopsTheRolloutUnderWay(t *testing.T) {
 	}
 }
 
+func TestAbandonStopsOnlyTheRolloutOfItsKey(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	if err := c.Abandon(within(t), "api", "run-1"); err != nil {
+		t.Errorf("of a service that never was: %v", err)
+	}
+	c.mustRelease(canary(time.Minute), "one", "run-1")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Release(within(t), canary(time.Minute), Artifact{Digest: "two"}, nil, "run-2")
+		ended <- err
+	}()
+	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
+	if err := c.Abandon(within(t), "api", "run-1"); err != nil {
+		t.Errorf("of a rollout that has ended: %v", err)
+	}
+	if s, _ := w.edge.routed(); len(s.Arms) != 2 {
+		t.Errorf("the rollout of another key was stopped: %+v", s)
+	}
+	if err := c.Abandon(within(t), "api", "run-2"); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !fault.Is(err, fault.Failed) {
+		t.Errorf("the release says %v", err)
+	}
+	if got := w.instances.running(); got != "one one" {
+		t.Errorf("running: %q", got)
+	}
+	if err := c.Abandon(within(t), "api", "run-2"); err != nil || w.instances.running() != "one one" {
+		t.Errorf("once more: %v, running %q", err, w.instances.running())
+	}
+}
+
 func TestRemove(t *testing.T) {
 	w := newWorld(t)
 	c := w.live(w.store, quick(w))
