@@ -32,6 +32,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "stack-order", c.StackOrder)
 	answer(mux, "plan", c.Plan)
 	answer(mux, "outputs", c.Outputs)
+	answer(mux, "drift", c.Drift)
 	answer(mux, "stack-events", c.StackEvents)
 	answer(mux, "plan-destroy", c.PlanDestroy)
 	answer(mux, "releases", c.Releases)

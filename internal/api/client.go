@@ -181,6 +181,11 @@ func (c *Client) Outputs(ctx context.Context, r control.StacksRequest) (map[stri
 	return call[map[string]map[string]string](ctx, c, "outputs", r)
 }
 
+// Drift compares what exists of stacks with what they were made to be.
+func (c *Client) Drift(ctx context.Context, r control.StacksRequest) ([]stack.StackDrift, error) {
+	return call[[]stack.StackDrift](ctx, c, "drift", r)
+}
+
 // StackEvents gives the events of one stack.
 func (c *Client) StackEvents(ctx context.Context, r control.StacksRequest) ([]stack.Event, error) {
 	return call[[]stack.Event](ctx, c, "stack-events", r)

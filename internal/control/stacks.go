@@ -144,19 +144,53 @@ func (c *Control) Outputs(ctx context.Context, r StacksRequest) (map[string]map[
 	if err != nil {
 		return nil, err
 	}
-	names := r.Stacks
-	if len(names) == 0 {
-		stacks, err := env.Stacks.Stacks(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range stacks {
-			names = append(names, s.Name)
-		}
+	names, err := env.standing(ctx, r.Stacks)
+	if err != nil {
+		return nil, err
 	}
 	all := map[string]map[string]string{}
 	for _, name := range names {
 		all[name], err = env.Stacks.Outputs(ctx, name)
+		if fault.Is(err, fault.NotFound) {
+			err = cmp.Or(c.knownStack(name), err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// standing gives the stacks asked for, or all that exist.
+func (e *Environment) standing(ctx context.Context, asked []string) ([]string, error) {
+	if len(asked) > 0 {
+		return asked, nil
+	}
+	stacks, err := e.Stacks.Stacks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(stacks))
+	for i, s := range stacks {
+		names[i] = s.Name
+	}
+	return names, nil
+}
+
+// Drift reads what exists of stacks and compares it with what they were made
+// to be.
+func (c *Control) Drift(ctx context.Context, r StacksRequest) ([]stack.StackDrift, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return nil, err
+	}
+	names, err := env.standing(ctx, r.Stacks)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]stack.StackDrift, len(names))
+	for i, name := range names {
+		all[i], err = env.Stacks.Drift(ctx, name)
 		if fault.Is(err, fault.NotFound) {
 			err = cmp.Or(c.knownStack(name), err)
 		}

@@ -223,14 +223,14 @@ func (c ResourceChange) write(b *strings.Builder, width int) {
 	if c.Action == Add {
 		properties, _ := c.AfterContext["Properties"].(map[string]any)
 		for _, name := range slices.Sorted(maps.Keys(properties)) {
-			fmt.Fprintf(b, "        %s: %s\n", name, show(properties[name]))
+			fmt.Fprintf(b, "        %s: %s\n", name, Show(properties[name]))
 		}
 	}
 	for i, d := range c.Details {
 		if i > 0 && c.Details[i-1].Target.names() == d.Target.names() {
 			continue // one more cause of the same
 		}
-		fmt.Fprintf(b, "        %s: %s → %s%s\n", d.Target.names(), show(d.Target.BeforeValue), show(d.Target.AfterValue), d.note())
+		fmt.Fprintf(b, "        %s: %s → %s%s\n", d.Target.names(), Show(d.Target.BeforeValue), Show(d.Target.AfterValue), d.note())
 	}
 }
 
@@ -291,7 +291,7 @@ func (d Detail) note() string {
 	if d.CausingEntity != "" {
 		notes = append(notes, "because of "+d.CausingEntity)
 	}
-	if before, after := show(d.Target.BeforeValue), show(d.Target.AfterValue); before == after && strings.Contains(before, Masked) {
+	if before, after := Show(d.Target.BeforeValue), Show(d.Target.AfterValue); before == after && strings.Contains(before, Masked) {
 		notes = append(notes, "the secret changes")
 	}
 	if len(notes) == 0 {
@@ -307,16 +307,16 @@ func (o OutputChange) write(b *strings.Builder) {
 	}
 	switch o.Action {
 	case Add:
-		fmt.Fprintf(b, "  +   %s: %s%s\n", o.Name, show(o.After), exported)
+		fmt.Fprintf(b, "  +   %s: %s%s\n", o.Name, Show(o.After), exported)
 	case Remove:
 		fmt.Fprintf(b, "  -   %s%s\n", o.Name, exported)
 	default:
-		fmt.Fprintf(b, "  ~   %s: %s → %s%s\n", o.Name, show(o.Before), show(o.After), exported)
+		fmt.Fprintf(b, "  ~   %s: %s → %s%s\n", o.Name, Show(o.Before), Show(o.After), exported)
 	}
 }
 
-// show writes a value on one line.
-func show(v any) string {
+// Show writes a value on one line, as a person reads it.
+func Show(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return "(none)"

@@ -88,6 +88,18 @@ func (p *Platform) Lose(logicalID string) {
 	maps.DeleteFunc(p.things, func(_ string, t Thing) bool { return t.LogicalID == logicalID })
 }
 
+// Change gives a thing other properties behind the engine's back.
+func (p *Platform) Change(logicalID string, properties map[string]any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for token, t := range p.things {
+		if t.LogicalID == logicalID {
+			t.Properties = properties
+			p.things[token] = t
+		}
+	}
+}
+
 // Things gives what exists, by logical id and token.
 func (p *Platform) Things() []Thing {
 	p.mu.Lock()
