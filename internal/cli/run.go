@@ -9,6 +9,7 @@ import (
 	"makeitso/internal/api"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
+	"makeitso/internal/gitserver"
 	"makeitso/internal/server"
 )
 
@@ -128,7 +129,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	so.Duty, so.Only, so.Listen, so.Edge, so.Watch = server.Work, o.environment, o.listen, o.edge, !o.once
+	so.Duty, so.Only, so.Listen, so.Edge, so.Watch = server.Work, o.environment, o.listen, o.edge, !o.once && gitserver.IsRepository(ctx, so.Folder)
 	s, err := server.Start(context.WithoutCancel(ctx), so)
 	if err != nil {
 		return err

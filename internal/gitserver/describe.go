@@ -42,3 +42,9 @@ func Describe(ctx context.Context, dir, rev string) (Commit, error) {
 	c.Branch = strings.TrimSpace(string(branch))
 	return c, nil
 }
+
+// IsRepository says whether dir lies in a git repository.
+func IsRepository(ctx context.Context, dir string) bool {
+	_, err := git(ctx, dir, "rev-parse", "--git-dir")
+	return err == nil
+}

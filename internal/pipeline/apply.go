@@ -32,18 +32,11 @@ func (w *stageWork) apply(ctx context.Context) (Result, error) {
 }
 
 func (w *stageWork) applyStack(ctx context.Context, env *Environment, name string) (string, error) {
-	done, err := w.engine.takeTurn(ctx, env.Name+"/stack/"+name, func() error {
-		return w.write(ctx, Waiting, "for another run to finish with stack "+name)
-	})
+	done, err := w.takeTurn(ctx, env.Name, "stack", name)
 	if err != nil {
 		return "", err
 	}
 	defer done()
-	if w.run.Status != Running {
-		if err := w.write(ctx, Running, ""); err != nil {
-			return "", err
-		}
-	}
 	change, err := w.change(ctx, name)
 	if err != nil {
 		return "", err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -229,8 +230,12 @@ func (w *stageWork) serviceDigest(name, artifact string) (subject, digest string
 func folderDigest(folder string) (string, error) {
 	h := sha256.New()
 	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		if err != nil || d.IsDir() {
 			return err
+		}
+		// A link is followed, as publishing does.
+		if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+			return errors.Join(err, fmt.Errorf("%s is not a regular file", path))
 		}
 		rel, err := filepath.Rel(folder, path)
 		if err != nil {

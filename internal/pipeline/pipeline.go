@@ -42,6 +42,9 @@ type Stacks interface {
 type Services interface {
 	// Release is idempotent by key and ends when the rollout has ended.
 	Release(ctx context.Context, s release.Service, a release.Artifact, config map[string]string, key string) (release.Release, error)
+	// Abandon stops the rollout that Release began with key, if it is still
+	// under way, and puts the release before back.
+	Abandon(ctx context.Context, service, key string) error
 	// Serve starts an instance outside of the load balancer.
 	Serve(ctx context.Context, s release.Service, digest string, config map[string]string) (address string, stop func(context.Context) error, err error)
 }
@@ -103,7 +106,7 @@ type Engine struct {
 
 	mu       sync.Mutex
 	active   map[string]context.CancelCauseFunc // by run id
-	turns    map[string]chan struct{}           // by environment/stack or environment/service: held by one stage at a time
+	turns    map[string]chan struct{}           // by environment/kind/name: held by one stage at a time
 	projects map[string]*project.Project        // by digest
 }
 
@@ -307,6 +310,22 @@ func (e *Engine) takeTurn(ctx context.Context, subject string, waiting func() er
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// takeTurn waits until no other stage changes what has that kind and name, and
+// says so while it waits.
+func (w *stageWork) takeTurn(ctx context.Context, environment, kind, name string) (done func(), err error) {
+	done, err = w.engine.takeTurn(ctx, environment+"/"+kind+"/"+name, func() error {
+		return w.write(ctx, Waiting, "for another run to finish with "+kind+" "+name)
+	})
+	if err != nil || w.run.Status == Running {
+		return done, err
+	}
+	if err := w.write(ctx, Running, ""); err != nil {
+		done()
+		return nil, err
+	}
+	return done, nil
 }
 
 // errStop is why a run's context ends when somebody asked for it; the run's

@@ -163,6 +163,11 @@ func (s services) Release(_ context.Context, svc release.Service, a release.Arti
 	return release.Release{ID: svc.Name + "-1", Status: release.Live}, nil
 }
 
+func (s services) Abandon(_ context.Context, service, key string) error {
+	s.h.appendTo("abandoned", service+" "+key+"\n")
+	return nil
+}
+
 func (s services) Serve(context.Context, release.Service, string, map[string]string) (string, func(context.Context) error, error) {
 	return "127.0.0.1:1", func(context.Context) error { s.h.appendTo("served", "stopped\n"); return nil }, nil
 }

@@ -2,8 +2,10 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"makeitso/internal/publish"
 )
@@ -17,9 +19,7 @@ func (w *stageWork) publish(ctx context.Context) (Result, error) {
 	}
 	name := w.step.Stage.Publish
 	site := w.project.Sites[name]
-	done, err := w.engine.takeTurn(ctx, env.Name+"/site/"+name, func() error {
-		return w.write(ctx, Waiting, "for another run to finish with site "+name)
-	})
+	done, err := w.takeTurn(ctx, env.Name, "site", name)
 	if err != nil {
 		return Result{}, err
 	}
@@ -43,6 +43,15 @@ func (w *stageWork) publish(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	report, err := publish.Publish(ctx, folder, bucket, publish.Options{})
+	stale := report
+	if w.resumed { // what the interrupted try had put counts as unchanged now
+		stale.Put = slices.Concat(report.Put, report.Unchanged)
+	}
+	if paths := stale.Invalid(); len(paths) > 0 { // after half of a publish too
+		if invalid := env.Sites.Invalidate(ctx, bucketName, paths); invalid != nil {
+			err = errors.Join(err, fmt.Errorf("invalidate caches: %w", invalid))
+		}
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -54,11 +63,6 @@ func (w *stageWork) publish(ctx context.Context) (Result, error) {
 			if err := w.log.Printf("%-6s %s", list.verb, key); err != nil {
 				return Result{}, err
 			}
-		}
-	}
-	if paths := report.Invalid(); len(paths) > 0 {
-		if err := env.Sites.Invalidate(ctx, bucketName, paths); err != nil {
-			return Result{}, fmt.Errorf("invalidate caches: %w", err)
 		}
 	}
 	return Result{Summary: fmt.Sprintf("%s: %d put, %d deleted, %d unchanged", name, len(report.Put), len(report.Deleted), len(report.Unchanged))}, nil

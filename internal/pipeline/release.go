@@ -2,10 +2,12 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"makeitso/internal/project"
 	"makeitso/internal/release"
+	"makeitso/internal/stack"
 )
 
 // release gives a service its next release and waits for the rollout's end.
@@ -15,18 +17,11 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	name := w.step.Stage.Release
-	done, err := w.engine.takeTurn(ctx, env.Name+"/service/"+name, func() error {
-		return w.write(ctx, Waiting, "for another run to finish with service "+name)
-	})
+	done, err := w.takeTurn(ctx, env.Name, "service", name)
 	if err != nil {
 		return Result{}, err
 	}
 	defer done()
-	if w.run.Status != Running {
-		if err := w.write(ctx, Running, ""); err != nil {
-			return Result{}, err
-		}
-	}
 	service, artifact, config, err := w.wanted(ctx, env, name)
 	if err != nil {
 		return Result{}, err
@@ -40,6 +35,10 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 	attempt := fmt.Sprintf("%s.%d/%s", w.run.Run, w.run.Attempt, w.run.ID)
 	r, err := env.Services.Release(ctx, service, artifact, config, attempt)
 	result := Result{Release: r.ID, Digest: artifact.Digest}
+	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), stack.ErrSuspend) {
+		// Cancelled, or out of time: a rollout without a run must not go on.
+		return result, errors.Join(err, env.Services.Abandon(context.WithoutCancel(ctx), name, attempt))
+	}
 	if err != nil {
 		return result, err
 	}

@@ -206,7 +206,8 @@ func (e *Engine) endUnbegun(ctx context.Context, run Run) error {
 			}
 		}
 		s.Status, s.Reason = run.Cancel, reason
-		if err := e.runs.stages.PutIf(ctx, e.runs.stageKey(run, i), s, version); err != nil {
+		// A conflict means that it began at this very moment: its flow ends it.
+		if err := e.runs.stages.PutIf(ctx, e.runs.stageKey(run, i), s, version); err != nil && !fault.Is(err, fault.Conflict) {
 			return err
 		}
 	}
@@ -232,28 +233,46 @@ func (e *Engine) Retry(ctx context.Context, id string) (Run, error) {
 			return Run{}, err
 		}
 	}
-	for i := range run.Steps {
-		s, version, err := e.runs.stages.GetVersion(ctx, e.runs.stageKey(run, i))
-		if err != nil {
-			return Run{}, err
-		}
-		if s.Status == Succeeded {
-			continue
-		}
-		s = StageRun{Run: s.Run, ID: s.ID, Kind: s.Kind, Environment: s.Environment, Attempt: s.Attempt, Status: Waiting, Reason: "for its turn"}
-		if err := e.runs.stages.PutIf(ctx, e.runs.stageKey(run, i), s, version); err != nil {
-			return Run{}, err
-		}
+	ops, err := e.waitAgain(ctx, run)
+	if err != nil {
+		return Run{}, err
 	}
+	last := run.Attempt
 	run, err = e.setStatus(ctx, id, func(r *Run) bool {
+		if r.Attempt != last { // somebody else retries it too: that is one more attempt, not two
+			return false
+		}
 		r.Attempt++
 		r.Status, r.Reason, r.Cancel, r.CancelBy, r.Ended = Waiting, "for its turn", "", "", time.Time{}
 		return true
-	}, e.runs.openOp(run))
+	}, ops...)
 	if err != nil {
 		return Run{}, err
 	}
 	return run, e.begin(run)
+}
+
+// waitAgain gives the ops that put an ended run among the open ones and let
+// its stages wait again, but those that succeeded. They need no conditions of
+// their own: nobody writes them before the run has its next attempt.
+func (e *Engine) waitAgain(ctx context.Context, run Run) ([]record.Op, error) {
+	stages, err := e.runs.stagesOf(ctx, run)
+	if err != nil {
+		return nil, err
+	}
+	ops := []record.Op{e.runs.openOp(run)}
+	for i, s := range stages {
+		if s.Status == Succeeded {
+			continue
+		}
+		s = StageRun{Run: s.Run, ID: s.ID, Kind: s.Kind, Environment: s.Environment, Attempt: s.Attempt, Status: Waiting, Reason: "for its turn"}
+		op, err := e.runs.stages.PutOp(e.runs.stageKey(run, i), s, record.Any)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, op)
+	}
+	return ops, nil
 }
 
 // Open gives the runs that have not ended, oldest first.

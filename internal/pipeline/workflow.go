@@ -240,22 +240,28 @@ func (f *flow) stage(ctx context.Context, i int) (StageRun, error) {
 	switch {
 	case err == nil:
 		w.run.Result = result
-		return w.run, w.write(ctx, Succeeded, "")
+		return w.finish(ctx, Succeeded, "")
 	case errors.Is(context.Cause(ctx), errStop):
 		return w.stopped(ctx)
 	case ctx.Err() != nil:
 		return StageRun{}, context.Cause(ctx)
 	}
 	var skip skipped
-	if errors.As(err, &skip) {
-		return w.run, w.write(ctx, Skipped, err.Error())
+	switch {
+	case errors.As(err, &skip) && (skip.status == Canceled || skip.status == Superseded):
+		return w.stopped(ctx)
+	case errors.As(err, &skip):
+		return w.finish(ctx, Skipped, err.Error())
 	}
 	w.run.Result = result
-	return w.run, w.write(ctx, Failed, fault.Text(err))
+	return w.finish(ctx, Failed, fault.Text(err))
 }
 
 // skipped is why a stage is not run: something it needs did not succeed.
-type skipped struct{ need string }
+type skipped struct {
+	need   string
+	status Status // the need's
+}
 
 func (s skipped) Error() string { return s.need + " did not succeed" }
 
@@ -292,17 +298,19 @@ func (w *stageWork) write(ctx context.Context, status Status, reason string) err
 	return e.emit(ctx, Event{Kind: "stage", Run: w.run.Run, Stage: w.run.ID, Environment: w.run.Environment, Status: string(status), Message: message}, op)
 }
 
+// finish writes the stage's end and gives it.
+func (w *stageWork) finish(ctx context.Context, status Status, reason string) (StageRun, error) {
+	err := w.write(ctx, status, reason)
+	return w.run, err
+}
+
 // stopped ends the stage because the run was cancelled or superseded.
 func (w *stageWork) stopped(ctx context.Context) (StageRun, error) {
 	run, err := w.engine.runs.get(context.WithoutCancel(ctx), w.run.Run)
 	if err != nil {
 		return StageRun{}, err
 	}
-	status, reason := run.Cancel, "stopped by "+run.CancelBy
-	if w.run.Started.IsZero() && status == Canceled {
-		reason = "not begun: the run was " + reason
-	}
-	return w.run, w.write(ctx, status, reason)
+	return w.finish(ctx, run.Cancel, "stopped by "+run.CancelBy)
 }
 
 // whenReady waits for what the stage needs, then runs it.
@@ -314,7 +322,7 @@ func (w *stageWork) whenReady(ctx context.Context) (Result, error) {
 			return Result{}, context.Cause(ctx)
 		}
 		if w.results[need].Status != Succeeded {
-			return Result{}, skipped{w.results[need].ID}
+			return Result{}, skipped{w.results[need].ID, w.results[need].Status}
 		}
 	}
 	if err := w.afterOtherRuns(ctx); err != nil {

@@ -82,6 +82,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	db.SetMaxIdleConns(8) // opening one sets its pragmas anew, which costs more than keeping it
 	s := newStore(db, sqliteDialect)
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(folderFault(err, path), s.Close())
