@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -70,5 +71,27 @@ func TestRoot(t *testing.T) {
 func TestPostgres(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(Postgres(t), "initdb")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestDockerEngineIsRequiredByItself(t *testing.T) {
+	const skipped, failed = "skipped: needs a Docker Engine", "failed: needs a Docker Engine"
+	for _, c := range []struct {
+		require, docker string
+		answers         bool
+		want            string
+	}{
+		{"", "", false, skipped},
+		{"1", "", false, skipped},
+		{"", "1", false, skipped},
+		{"1", "1", false, failed},
+		{"1", "1", true, "went on"},
+	} {
+		t.Setenv(Require, c.require)
+		t.Setenv(Docker, c.docker)
+		got := run(func(t testing.TB) { DockerEngine(t, c.answers) })
+		if got, _, _ := strings.Cut(got, ": apt-get"); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
 	}
 }

@@ -248,8 +248,9 @@ func (p *Platform) createContainer(ctx context.Context, c *client.Client, s cont
 	return nil
 }
 
-// containerAlive is fault.Unavailable unless the resource's container runs.
-func (p *Platform) containerAlive(ctx context.Context, r *resource) error {
+// containerAlive is fault.Unavailable unless the resource's container runs
+// and answers: one that the engine has just started again does not yet.
+func (p *Platform) containerAlive(ctx context.Context, r *resource, answers func(context.Context) error) error {
 	c, err := p.docker()
 	if err != nil {
 		return err
@@ -264,6 +265,10 @@ func (p *Platform) containerAlive(ctx context.Context, r *resource) error {
 	if !runs(found) {
 		return fault.New(fault.Unavailable, "the container %s of %s does not run", name, r.name()).
 			WithHint("start what is missing, with its data: makeitso up")
+	}
+	if err := answers(ctx); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "the container %s of %s does not answer", name, r.name()).
+			WithHint("wait for it: makeitso up")
 	}
 	return nil
 }

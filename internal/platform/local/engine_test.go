@@ -37,6 +37,7 @@ func TestDockerEngine(t *testing.T) {
 	t.Run("broken data", func(t *testing.T) { t.Parallel(); testBrokenData(t, c) })
 	t.Run("postgres", func(t *testing.T) { t.Parallel(); testPostgresContainer(t, c) })
 	t.Run("postgres kept", func(t *testing.T) { t.Parallel(); testPostgresContainerKeepsData(t, c) })
+	t.Run("half a database", func(t *testing.T) { t.Parallel(); testHalfADatabase(t, c) })
 	for _, r := range []stack.Request{
 		request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties()),
 		request("AWS::RDS::DBInstance", "Database", postgresProperties()),
@@ -136,6 +137,16 @@ func testRedisContainerKeepsData(t *testing.T, c *client.Client) {
 	if got := ask(t, made, "SET cart 7"); got != "+OK" {
 		t.Fatalf("SET: %s", got)
 	}
+	id := oneContainer(t, c, p).ID
+	if _, err := c.ContainerPause(t.Context(), id, client.ContainerPauseOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handlerOf(t, p, r.Type).Read(t.Context(), r); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("read of a container that does not answer: %v; want unavailable", err)
+	}
+	if _, err := c.ContainerUnpause(t.Context(), id, client.ContainerUnpauseOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	endByItself(t, c, p, attribute(t, made, "RedisEndpoint.Port"))
 	if got := ask(t, made, "GET cart"); got != "7" {
 		t.Errorf("after it ended by itself, GET cart gives %q; want 7", got)
@@ -156,7 +167,7 @@ func testRedisContainerKeepsData(t *testing.T, c *client.Client) {
 	if got := ask(t, made, "GET cart"); got != "7" {
 		t.Errorf("after a kill and Resume, GET cart gives %q; want 7", got)
 	}
-	if _, err := c.ContainerRemove(t.Context(), oneContainer(t, c, p).ID, client.ContainerRemoveOptions{Force: true}); err != nil {
+	if _, err := c.ContainerRemove(t.Context(), id, client.ContainerRemoveOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
 	if err := again.Resume(t.Context()); err != nil {
@@ -283,8 +294,8 @@ func testBrokenData(t *testing.T, c *client.Client) {
 	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "ended before") || !strings.Contains(fault.HintOf(err), "Bad file format") {
 		t.Errorf("with broken data: %v (hint %q); want a failure with Redis' last words", err, fault.HintOf(err))
 	}
-	if state := oneContainer(t, c, p).State; state.Running || state.Restarting {
-		t.Errorf("a container that cannot come up is %s; want it stopped", state.Status)
+	if found := oneContainer(t, c, p); found.State.Running || found.HostConfig.RestartPolicy.IsUnlessStopped() {
+		t.Errorf("a container that cannot come up is %s; want it stopped and left alone", found.State.Status)
 	}
 	mend()
 	if err := p.Resume(t.Context()); err != nil {
@@ -387,9 +398,37 @@ func testKilledWhileCreating(t *testing.T, c *client.Client, r stack.Request, mo
 		t.Fatal(killErr, err)
 	}
 	<-ended
+	if moment == "create" {
+		create(t, p, r)
+		oneContainer(t, c, p)
+		return
+	}
+	before := oneContainer(t, c, p)
 	create(t, p, r)
-	if found := oneContainer(t, c, p); !found.State.Running {
-		t.Errorf("the container is %s", found.State.Status)
+	if after := oneContainer(t, c, p); after.ID != before.ID || after.State.StartedAt != before.State.StartedAt {
+		t.Errorf("container %s became %s, started %s", before.ID, after.ID, after.State.StartedAt)
+	}
+}
+
+// testHalfADatabase leaves what remains when the machine ends while a database
+// is made: a folder that looks as if it held one.
+func testHalfADatabase(t *testing.T, c *client.Client) {
+	p := onDocker(t, c, Options{})
+	r := request("AWS::RDS::DBInstance", "Database", postgresProperties())
+	left := requested(r)
+	left.By = byDocker
+	if err := p.save(left); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(p.containerData(left), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(p.containerData(left), "PG_VERSION"), []byte("16\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	made := create(t, p, r)
+	if got, err := query(t, made, "it's a secret 1", "SELECT 1"); err != nil || got != "1" {
+		t.Errorf("SELECT 1 gives %q, %v", got, err)
 	}
 }
 

@@ -313,7 +313,7 @@ func (p *Platform) runOnce(ctx context.Context, spec process.Spec) error {
 
 func (h postgres) read(ctx context.Context, r *resource) error {
 	if r.By == byDocker {
-		return h.p.containerAlive(ctx, r)
+		return h.p.containerAlive(ctx, r, func(ctx context.Context) error { return probe(ctx, r) })
 	}
 	return h.p.alive(r)
 }

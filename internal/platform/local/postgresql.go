@@ -21,10 +21,13 @@ const (
 	databaseIsThere = "42P04"
 )
 
+// settleTime is how long a server's answers may take.
+const settleTime = 5 * time.Second
+
 // settle gives a server that answers the password and database declared. It
 // fails with fault.Failed if trying again cannot help.
 func (h postgres) settle(ctx context.Context, r *resource) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	declared := r.text("MasterUserPassword")
 	conn, err := connect(ctx, r, declared)
@@ -78,6 +81,17 @@ func changePassword(ctx context.Context, r *resource, password string) (*pgx.Con
 		return nil, errors.Join(fmt.Errorf("change the password: %w", err), conn.Close(ctx))
 	}
 	return conn, nil
+}
+
+// probe looks whether a server that was ready once lets its user in.
+func probe(ctx context.Context, r *resource) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	conn, err := connect(ctx, r, r.Password)
+	if err != nil {
+		return err
+	}
+	return conn.Close(ctx)
 }
 
 // connect logs in to the database that every server has.

@@ -56,6 +56,6 @@ func byVersion(a, b string) int {
 
 // missing says that no way to run a resource was found, and how to get one.
 func missing(r *resource, what, install string) error {
-	return fault.New(fault.Unavailable, "%s (%s) needs %s, and neither the program nor a running Docker Engine was found", r.name(), r.Type, what).
-		WithHint("install it: %s\nor start Docker\nor allow a stand-in: put embedded: true on the environment in makeitso.yaml", install)
+	return fault.New(fault.Unavailable, "%s (%s) needs %s, and neither the program nor a Docker Engine with an image of it was found", r.name(), r.Type, what).
+		WithHint("install it: %s\nor start Docker, with a network to pull the image\nor allow a stand-in: put embedded: true on the environment in makeitso.yaml", install)
 }

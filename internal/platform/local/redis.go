@@ -143,7 +143,7 @@ func (h redis) container(r *resource) container {
 
 func (h redis) read(ctx context.Context, r *resource) error {
 	if r.By == byDocker {
-		return h.p.containerAlive(ctx, r)
+		return h.p.containerAlive(ctx, r, func(ctx context.Context) error { return pingRedis(ctx, r.Port) })
 	}
 	return h.p.alive(r)
 }
