@@ -29,6 +29,8 @@ type Change struct {
 	Template   []byte            `json:"template,omitempty"`
 	Parameters map[string]string `json:"parameters,omitempty"`
 	Tags       map[string]string `json:"tags,omitempty"`
+	// Policy stands in for the stack's own policy during this change.
+	Policy string `json:"policy,omitempty"`
 }
 
 // Action is what a change set does to a stack.

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,6 +85,15 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change) (*ChangeSet, er
 		return nil, err
 	}
 	cs.Other = otherChanges(p, s, c)
+	if rules := cmp.Or(c.Policy, s.Policy); rules != "" && cs.Action == Update {
+		policy, err := parsePolicy(rules)
+		if err != nil {
+			return nil, err
+		}
+		if err := policy.allow(cs.Changes); err != nil {
+			return nil, err
+		}
+	}
 	after, _ := p.after.outputs(p, true) // its mistakes were reported by plan
 	if err := guardExports(c.Stack, after, exports); err != nil {
 		return nil, err
@@ -206,6 +216,9 @@ func (e *Engine) PlanDelete(ctx context.Context, name string, before ...string) 
 }
 
 func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*ChangeSet, error) {
+	if err := deletable(s); err != nil {
+		return nil, err
+	}
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"makeitso/internal/fault"
@@ -85,6 +86,66 @@ func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (e
 		return err
 	}
 	return nil // how it ended is in the stack's status and events
+}
+
+// ContinueRollback tries again to roll back a stack whose roll back failed.
+// The resources to skip, which must be among those that failed, are taken for
+// rolled back as they are. It answers nil when the stack is where it was
+// before the update.
+func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []string, listen func(Event)) (err error) {
+	release, err := e.acquire(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := e.Stack(ctx, name)
+	if err != nil {
+		return err
+	}
+	if s.Status != UpdateRollbackFailed {
+		return fault.New(fault.Conflict, "the roll back of stack %s cannot be continued: it is in %s state", name, s.Status)
+	}
+	cs, err := e.changes.Get(ctx, e.key(name))
+	if err != nil {
+		return fmt.Errorf("read the change of stack %s under way: %w", name, err)
+	}
+	o, err := e.operation(ctx, s, cs, listen)
+	if err != nil {
+		return err
+	}
+	for _, id := range skip {
+		if r := o.state(id); r.Step == nil || r.Step.Before == nil || r.Status != UpdateFailed {
+			return fault.New(fault.Invalid, "resource %s did not fail in the roll back of stack %s", id, name).
+				WithHint("skip those alone that failed: makeitso events %s", name)
+		}
+	}
+	for _, id := range skip {
+		if err := o.skip(ctx, id); err != nil {
+			return err
+		}
+	}
+	if err := o.enter(ctx, UpdateRollbackInProgress, "User Initiated"); err != nil {
+		return err
+	}
+	err = o.run(ctx)
+	if o.stack.Status == UpdateRollbackComplete {
+		return nil // the error is what the roll back was for
+	}
+	return err
+}
+
+// skip takes a resource for rolled back. What the update had begun in its place
+// goes with the clean-up.
+func (o *operation) skip(ctx context.Context, id string) error {
+	s := o.state(id)
+	old := *s.Step.Before
+	for _, begun := range []*Physical{s.Step.Next, s.Current} {
+		if begun != nil && begun.Token != old.Token && !slices.ContainsFunc(s.Doomed, func(p Physical) bool { return p.Token == begun.Token }) {
+			s.Doomed = append(slices.Clone(s.Doomed), *begun)
+		}
+	}
+	s.Current, s.Step, s.Status, s.Reason = &old, nil, UpdateComplete, "skipped in the roll back"
+	return o.save(ctx, s, old.PhysicalID)
 }
 
 // Repair makes again, with the same token, every resource of the environment's

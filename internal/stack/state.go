@@ -38,6 +38,8 @@ type Stack struct {
 	Digest      string            `json:"digest"`   // of the change set applied last, or under way
 	Tags        map[string]string `json:"tags,omitempty"`
 	Outputs     []Output          `json:"outputs,omitempty"`
+	Protected   bool              `json:"protected,omitempty"` // must not be deleted
+	Policy      string            `json:"policy,omitempty"`    // what updates may do
 	Created     time.Time         `json:"created"`
 	Updated     time.Time         `json:"updated"`
 }

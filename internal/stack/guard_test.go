@@ -1,0 +1,123 @@
+package stack_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+)
+
+func TestProtect(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", chain)
+	if err := b.engine.Protect(t.Context(), "app", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.engine.PlanDelete(t.Context(), "app"); !fault.Is(err, fault.Denied) {
+		t.Errorf("a plan to delete a protected stack answered %v", err)
+	}
+	if err := b.engine.Delete(t.Context(), "app", nil); !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "TerminationProtection") {
+		t.Errorf("delete of a protected stack answered %v", err)
+	}
+	b.mustApply("app", strings.Replace(chain, "one", "two", 1)) // the protection outlives an update
+	if err := b.engine.Delete(t.Context(), "app", nil); !fault.Is(err, fault.Denied) {
+		t.Errorf("after an update, delete answered %v", err)
+	}
+	if err := b.engine.Protect(t.Context(), "app", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.Delete(t.Context(), "app", nil); err != nil {
+		t.Error(err)
+	}
+	if err := b.engine.Protect(t.Context(), "app", true); !fault.Is(err, fault.NotFound) {
+		t.Errorf("protecting what is gone answered %v", err)
+	}
+}
+
+const guarded = `
+Resources:
+  Queue: {Type: "AWS::SQS::Queue", Properties: {QueueName: first, DelaySeconds: 1}}
+  Other: {Type: "AWS::SQS::Queue", Properties: {QueueName: other, DelaySeconds: 1}}
+  Thing: {Type: Test::Thing}
+`
+
+func TestStackPolicy(t *testing.T) {
+	everything := `{"Effect":"Allow","Action":"Update:*","Principal":"*","Resource":"*"}`
+	modify := func(s string) string {
+		return strings.Replace(s, "first, DelaySeconds: 1", "first, DelaySeconds: 2", 1)
+	}
+	replace := func(s string) string { return strings.Replace(s, "first", "second", 1) }
+	remove := func(s string) string { return strings.Replace(s, "  Thing: {Type: Test::Thing}\n", "", 1) }
+	for name, c := range map[string]struct {
+		statements string
+		change     func(string) string
+		denied     string
+	}{
+		"all":                {everything, replace, ""},
+		"default is to deny": {`{"Effect":"Allow","Action":"Update:Modify","Principal":"*","Resource":"LogicalResourceId/Other"}`, modify, "[Update:Modify] for resource [LogicalResourceId/Queue]"},
+		"deny wins":          {everything + `,{"Effect":"Deny","Action":["Update:Replace","Update:Delete"],"Principal":"*","Resource":"LogicalResourceId/Q*"}`, replace, "[Update:Replace]"},
+		"modify alone":       {everything + `,{"Effect":"Deny","Action":["Update:Replace","Update:Delete"],"Principal":"*","Resource":"LogicalResourceId/Q*"}`, modify, ""},
+		"by type": {everything + `,{"Effect":"Deny","Action":"Update:Delete","Principal":"*","Resource":"*","Condition":{"StringLike":{"ResourceType":["Test::*"]}}}`,
+			remove, "[Update:Delete] for resource [LogicalResourceId/Thing]"},
+		"by another type": {everything + `,{"Effect":"Deny","Action":"Update:*","Principal":"*","Resource":"*","Condition":{"StringEquals":{"ResourceType":"Test::*"}}}`, remove, ""},
+		"not":             {everything + `,{"Effect":"Deny","NotAction":"Update:Modify","Principal":"*","NotResource":"LogicalResourceId/Thing"}`, remove, ""},
+		"not, the others": {everything + `,{"Effect":"Deny","NotAction":"Update:Modify","Principal":"*","NotResource":"LogicalResourceId/Thing"}`, replace, "[Update:Replace]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.mustApply("app", guarded)
+			if err := b.engine.SetPolicy(t.Context(), "app", `{"Statement":[`+c.statements+`]}`); err != nil {
+				t.Fatal(err)
+			}
+			change := stack.Change{Stack: "app", File: "app.yaml", Template: []byte(c.change(guarded))}
+			_, err := b.engine.Plan(t.Context(), change)
+			if denied := fault.Is(err, fault.Denied); denied != (c.denied != "") || denied && !strings.Contains(err.Error(), c.denied) {
+				t.Errorf("answered %v, want %q denied", err, c.denied)
+			}
+			change.Policy = `{"Statement":[` + everything + `]}`
+			if _, err := b.engine.Plan(t.Context(), change); err != nil {
+				t.Errorf("with a policy of its own, the change answered %v", err)
+			}
+		})
+	}
+	b := newBench(t)
+	b.mustApply("app", guarded)
+	for _, wrong := range []string{"", "{}", `{"Statement":[{"Effect":"Maybe","Action":"Update:*","Principal":"*","Resource":"*"}]}`,
+		`{"Statement":[{"Effect":"Allow","Action":"Update:Eat","Principal":"*","Resource":"*"}]}`, `{"Statement":[{"Effect":"Allow","Principal":"*","Resource":"*"}]}`} {
+		if err := b.engine.SetPolicy(t.Context(), "app", wrong); !fault.Is(err, fault.Invalid) {
+			t.Errorf("policy %s answered %v", wrong, err)
+		}
+	}
+}
+
+func TestContinueRollback(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", chain)
+	if err := b.engine.ContinueRollback(t.Context(), "app", nil, nil); !fault.Is(err, fault.Conflict) {
+		t.Errorf("continuing nothing answered %v", err)
+	}
+	b.platform.Fail("update", "C", errors.New("will not"))
+	if err := b.apply("app", strings.Replace(chain, "one", "two", 1)); err == nil {
+		t.Fatal("the update did not fail")
+	}
+	b.wantStatus("app", stack.UpdateRollbackFailed)
+	if err := b.engine.ContinueRollback(t.Context(), "app", nil, b.listen); !fault.Is(err, fault.Failed) {
+		t.Errorf("while the cause is there, it answered %v", err)
+	}
+	if err := b.engine.ContinueRollback(t.Context(), "app", []string{"A"}, b.listen); !fault.Is(err, fault.Invalid) {
+		t.Errorf("skipping what did not fail answered %v", err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackFailed)
+	b.events = nil
+	if err := b.engine.ContinueRollback(t.Context(), "app", []string{"C"}, b.listen); err != nil {
+		t.Error(err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+	b.wantTransitions("C", "UPDATE_COMPLETE")
+	b.wantThings(`A{"Value":"one"} B{"Value":"one-b"} C{"Value":"one-b"}`)
+	b.platform.On("update", "C", nil)
+	b.mustApply("app", strings.Replace(chain, "one", "three", 1))
+	b.wantThings(`A{"Value":"three"} B{"Value":"three-b"} C{"Value":"three-b"}`)
+}
