@@ -157,9 +157,13 @@ type services struct {
 	environment string
 }
 
-func (s services) Release(_ context.Context, svc release.Service, a release.Artifact, config map[string]string, key string) (release.Release, error) {
+func (s services) Release(ctx context.Context, svc release.Service, a release.Artifact, config map[string]string, key string) (release.Release, error) {
 	line := fmt.Sprintf("%s %s %s %v\n", s.environment, svc.Name, a.Digest, config)
 	s.h.appendTo("releases", line)
+	if svc.Watch > 0 { // a rollout that takes long
+		<-ctx.Done()
+		return release.Release{}, context.Cause(ctx)
+	}
 	return release.Release{ID: svc.Name + "-1", Status: release.Live}, nil
 }
 
@@ -511,6 +515,62 @@ func TestOneArtifactGoesThroughTwoEnvironmentsAndWaitsForTwoPeople(t *testing.T)
 		}
 		if h.read("built") != "built\n" {
 			t.Errorf("built more than once: %q", h.read("built"))
+		}
+	})
+}
+
+const slowRelease = `
+artifacts: {api: {image: {base: empty, binary: api}}}
+services: {api: {artifact: api, port: 80, health: /healthz, rollout: {canary: [10%], watch: 1h}}}
+pipelines:
+  p:
+    environments: [dev]
+    stages: [{image: api}, {name: roll, release: api TIMEOUT}]
+`
+
+func TestRolloutDoesNotGoOnWithoutItsRun(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		h.buildBinary("api")
+		canceled := h.start(strings.Replace(slowRelease, "TIMEOUT", "", 1))
+		h.untilFile("releases")
+		h.close() // interrupted is not cancelled: the rollout goes on
+		h.ok(os.Remove(filepath.Join(h.dir, "releases")))
+		h.open()
+		h.untilFile("releases")
+		h.ok(h.engine.Cancel(t.Context(), canceled.ID, "ann"))
+		h.ended(canceled.ID, pipeline.Canceled)
+		late := h.start(strings.Replace(slowRelease, "TIMEOUT", ", timeout: 50ms", 1))
+		h.ended(late.ID, pipeline.Failed)
+		want := fmt.Sprintf("api %s.1/roll@dev\napi %s.1/roll@dev\n", canceled.ID, late.ID)
+		if got := h.read("abandoned"); got != want {
+			t.Errorf("abandoned: %q, not %q", got, want)
+		}
+	})
+}
+
+func TestTwoRetriesAtOnceAreOneAttempt(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, h *house) {
+		run := h.start(`
+pipelines:
+  p:
+    stages: [{name: one, run: "echo x >> ran; test -e mended"}]
+`)
+		h.ended(run.ID, pipeline.Failed)
+		h.write("mended", "")
+		var retries sync.WaitGroup
+		for range 8 {
+			retries.Go(func() {
+				if _, err := h.engine.Retry(t.Context(), run.ID); err != nil && !fault.Is(err, fault.Conflict) { // Conflict: it is under way, or has succeeded by now
+					t.Error(err)
+				}
+			})
+		}
+		retries.Wait()
+		h.ended(run.ID, pipeline.Succeeded)
+		if got := h.read("ran"); got != "x\nx\n" {
+			t.Errorf("ran %q", got)
 		}
 	})
 }

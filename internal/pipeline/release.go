@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/release"
 	"makeitso/internal/stack"
@@ -35,9 +36,11 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 	attempt := fmt.Sprintf("%s.%d/%s", w.run.Run, w.run.Attempt, w.run.ID)
 	r, err := env.Services.Release(ctx, service, artifact, config, attempt)
 	result := Result{Release: r.ID, Digest: artifact.Digest}
-	if ctx.Err() != nil && !errors.Is(context.Cause(ctx), stack.ErrSuspend) {
-		// Cancelled, or out of time: a rollout without a run must not go on.
-		return result, errors.Join(err, env.Services.Abandon(context.WithoutCancel(ctx), name, attempt))
+	if err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), stack.ErrSuspend) {
+		// Cancelled, or out of time: its rollout must not go on without it.
+		if stop := env.Services.Abandon(context.WithoutCancel(ctx), name, attempt); stop != nil {
+			err = errors.Join(err, w.log.Printf("the rollout could not be stopped: %s", fault.Text(stop)))
+		}
 	}
 	if err != nil {
 		return result, err
