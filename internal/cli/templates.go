@@ -3,9 +3,11 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"makeitso/internal/diag"
 	"makeitso/internal/project"
+	"makeitso/internal/stack"
 	"makeitso/internal/template"
 )
 
@@ -28,4 +30,54 @@ func templateMistakes(folder string, p *project.Project) diag.List {
 		mistakes = append(mistakes, found...)
 	}
 	return mistakes
+}
+
+// judgeTemplate checks a template offline: the language, and the types as far
+// as the registry tells.
+func judgeTemplate(file string, src []byte, maxResources int) diag.List {
+	t, mistakes := template.ParseWith(file, src, template.Options{MaxResources: maxResources})
+	if t == nil {
+		return mistakes
+	}
+	mistakes = append(mistakes, t.CheckTypes(registryTypes())...)
+	mistakes.Sort()
+	return mistakes
+}
+
+// registryTypes gives the registry's facts in the form that templates are
+// checked with.
+func registryTypes() template.Types {
+	registry := stack.Registry()
+	return template.Types{
+		Names: registry.Names,
+		Find: func(name string) (template.TypeFacts, bool) {
+			f, ok := registry.Type(name)
+			settable := slices.Concat(f.Required, f.CreateOnly, f.ConditionalCreateOnly, f.WriteOnly, f.PrimaryIdentifier)
+			settable = slices.DeleteFunc(settable, func(path string) bool {
+				return slices.Contains(f.ReadOnly, path) && !slices.Contains(f.CreateOnly, path) && !slices.Contains(f.Required, path)
+			})
+			return template.TypeFacts{Required: f.Required, ReadOnly: f.ReadOnly, Settable: settable}, ok
+		},
+	}
+}
+
+// path gives where a file is that is named on the command line.
+func (a *app) path(file string) string {
+	if filepath.IsAbs(file) {
+		return file
+	}
+	return filepath.Join(a.start(), file)
+}
+
+// sources gives the text of files named on the command line, each read once:
+// one file can have many mistakes.
+func (a *app) sources() func(string) []byte {
+	last, text := "", []byte(nil)
+	return func(file string) []byte {
+		if file != last {
+			last = file
+			text, _ = os.ReadFile(a.path(file)) // without it the line is not shown
+		}
+		return text
+	}
 }

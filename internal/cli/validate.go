@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,21 +12,79 @@ import (
 )
 
 func (a *app) validateCommand() *cobra.Command {
-	var asJSON bool
+	var o validateOptions
 	cmd := &cobra.Command{
-		Use:   "validate",
+		Use:   "validate [TEMPLATE...]",
 		Short: "Check makeitso.yaml and its templates, and say every mistake",
 		Long: `Checks makeitso.yaml and the templates of its stacks without doing anything,
-and says every mistake with its file, line and column.`,
-		Example: "  makeitso validate\n  makeitso validate --json",
-		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return a.validate(asJSON) },
+and says every mistake with its file, line and column. With files named, checks
+these as templates, whether a project uses them or not: the language, and the
+types of resources as far as CloudFormation's registry tells.`,
+		Example: "  makeitso validate\n  makeitso validate --json\n  makeitso validate infra/*.yaml",
+		RunE: func(_ *cobra.Command, files []string) error {
+			if len(files) > 0 {
+				return a.validateTemplates(files, o)
+			}
+			return a.validateProject(o.json)
+		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the mistakes as JSON")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print the mistakes as JSON")
+	cmd.Flags().IntVar(&o.maxResources, "max-resources", 500, "how many resources a named template may have; 0 is no limit")
 	return cmd
 }
 
-func (a *app) validate(asJSON bool) error {
+type validateOptions struct {
+	json         bool
+	maxResources int
+}
+
+// validateTemplates judges templates offline.
+func (a *app) validateTemplates(files []string, o validateOptions) error {
+	var mistakes diag.List
+	for _, file := range files {
+		src, err := os.ReadFile(a.path(file))
+		if err != nil {
+			return fault.Wrap(fault.NotFound, err, "read template %s", file).
+				WithHint("name the files of templates; makeitso validate without any checks the project")
+		}
+		mistakes = append(mistakes, judgeTemplate(file, src, o.maxResources)...)
+	}
+	if o.json {
+		return a.printMistakes(mistakes)
+	}
+	if len(mistakes) > 0 {
+		if err := mistakes.Print(a.Err, a.sources()); err != nil {
+			return fmt.Errorf("print mistakes: %w", err)
+		}
+	}
+	wrong := map[string]bool{}
+	for _, d := range mistakes {
+		if d.Severity == diag.Error {
+			wrong[d.Pos.File] = true
+		}
+	}
+	if len(wrong) > 0 {
+		return fault.New(fault.Invalid, "%d of %d templates are wrong", len(wrong), len(files))
+	}
+	_, err := fmt.Fprintf(a.Out, "%d templates are right\n", len(files))
+	return err
+}
+
+// printMistakes prints mistakes as JSON and fails if there are errors.
+func (a *app) printMistakes(mistakes diag.List) error {
+	if mistakes == nil {
+		mistakes = diag.List{}
+	}
+	if err := a.printJSON(mistakes); err != nil {
+		return err
+	}
+	if mistakes.HasErrors() {
+		return fault.New(fault.Invalid, "there are mistakes: %d", len(mistakes))
+	}
+	return nil
+}
+
+func (a *app) validateProject(asJSON bool) error {
 	folder, err := a.folder()
 	if err != nil {
 		return err
@@ -39,16 +98,7 @@ func (a *app) validate(asJSON bool) error {
 	}
 	mistakes.Sort()
 	if asJSON {
-		if mistakes == nil {
-			mistakes = diag.List{}
-		}
-		if err := a.printJSON(mistakes); err != nil {
-			return err
-		}
-		if mistakes.HasErrors() {
-			return fault.New(fault.Invalid, "there are mistakes: %d", len(mistakes))
-		}
-		return nil
+		return a.printMistakes(mistakes)
 	}
 	if err := mistakes.Err(); err != nil {
 		return err

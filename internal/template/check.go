@@ -19,14 +19,18 @@ func (t *Template) check() diag.List {
 		c.block = "Conditions"
 		c.value(t.Conditions[name])
 	}
+	c.rules()
 	for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
 		r := t.Resources[id]
 		c.block = "Resources"
 		c.conditionName(r.Condition, r.Pos)
 		c.value(r.Properties)
 		c.value(r.Metadata)
+		c.value(r.CreationPolicy)
+		c.value(r.UpdatePolicy)
+		c.dynamic(r)
 		for _, d := range r.DependsOn {
-			if t.Resources[d.Text] == nil {
+			if !t.has("Resources", d.Text) {
 				c.unresolved(d.Text, d.Pos, slices.Collect(maps.Keys(t.Resources)))
 			}
 		}
@@ -36,6 +40,7 @@ func (t *Template) check() diag.List {
 		c.block = "Outputs"
 		c.conditionName(o.Condition, o.Pos)
 		c.value(o.Value)
+		c.listValue(o)
 		c.exportName(o.Export)
 	}
 	c.conditionCycles()
@@ -47,15 +52,34 @@ func (t *Template) check() diag.List {
 	return c.diags
 }
 
+// has says whether a section has a member of a name, even one with mistakes,
+// or may come to have it.
+func (t *Template) has(section, name string) bool {
+	return t.declared[section][name] || t.early.mayExist(name)
+}
+
+// listValue reports an output that a list parameter gives.
+func (c *checker) listValue(o *Output) {
+	if o.Value.Kind != Call || o.Value.Func != "Ref" {
+		return
+	}
+	if d := c.t.Parameters[o.Value.Items[0].Text]; d != nil && d.isList() {
+		c.diags.Errorf(o.Value.Pos, "Template format error: The Value field of every Outputs member must evaluate to a String.").
+			Hint = "parameter " + d.Name + " is a list; join it with Fn::Join"
+	}
+}
+
 type checker struct {
-	t      *Template
-	pseudo []string
-	block  string // the section being checked, as the service names it
-	diags  diag.List
+	t          *Template
+	pseudo     []string
+	block      string // the section being checked, as the service names it
+	references int    // dynamic ones
+	diags      diag.List
 }
 
 func (c *checker) value(v *Value) {
 	walk(v, nil, func(f *Value) {
+		c.nesting(f)
 		switch f.Func {
 		case "Ref":
 			c.ref(f.Items[0])
@@ -64,30 +88,32 @@ func (c *checker) value(v *Value) {
 		case "Condition":
 			c.conditionName(f.Items[0].Text, f.Items[0].Pos)
 		case "Fn::If":
-			if name := f.Items[0]; c.t.Conditions[name.Text] == nil {
+			if name := f.Items[0]; !c.t.has("Conditions", name.Text) {
 				c.diags.Errorf(name.Pos, "Template error: unresolved condition dependency %s in Fn::If", name.Text).
 					Hint = didYouMean(name.Text, slices.Collect(maps.Keys(c.t.Conditions)))
 			}
 		case "Fn::FindInMap":
 			c.mapName(f)
 		case "Fn::And", "Fn::Or", "Fn::Not":
-			if c.block != "Conditions" {
+			if c.block != "Conditions" && c.block != "Rules" {
 				c.diags.Errorf(f.Pos, "Template error: function %s stands outside Conditions", f.Func).Hint = "give it a name in Conditions and use that in Fn::If"
 			}
 		case "Fn::ImportValue":
 			c.noResources(f.Items[0], "Fn::ImportValue")
+		default:
+			c.ruleFunction(f)
 		}
 	})
 }
 
 func (c *checker) ref(name *Value) {
 	t := c.t
-	if t.Parameters[name.Text] != nil || slices.Contains(c.pseudo, name.Text) {
+	if t.has("Parameters", name.Text) || slices.Contains(c.pseudo, name.Text) {
 		return
 	}
-	if t.Resources[name.Text] != nil {
-		if c.block == "Conditions" {
-			c.diags.Errorf(name.Pos, "Template error: a condition cannot depend on resource %s", name.Text).Allowed = "parameters, mappings and other conditions"
+	if t.has("Resources", name.Text) {
+		if c.block == "Conditions" || c.block == "Rules" {
+			c.diags.Errorf(name.Pos, "Template error: %s cannot depend on resource %s", oneOf[c.block], name.Text).Allowed = "parameters, mappings and other conditions"
 		}
 		return
 	}
@@ -96,12 +122,15 @@ func (c *checker) ref(name *Value) {
 }
 
 func (c *checker) getAtt(id *Value) {
-	if c.t.Resources[id.Text] == nil {
+	if !c.t.has("Resources", id.Text) {
 		c.unresolved(id.Text, id.Pos, slices.Collect(maps.Keys(c.t.Resources)))
-	} else if c.block == "Conditions" {
-		c.diags.Errorf(id.Pos, "Template error: a condition cannot depend on resource %s", id.Text).Allowed = "parameters, mappings and other conditions"
+	} else if c.block == "Conditions" || c.block == "Rules" {
+		c.diags.Errorf(id.Pos, "Template error: %s cannot depend on resource %s", oneOf[c.block], id.Text).Allowed = "parameters, mappings and other conditions"
 	}
 }
+
+// oneOf names a member of a section in which there are no resources.
+var oneOf = map[string]string{"Conditions": "a condition", "Rules": "a rule"}
 
 func (c *checker) unresolved(name string, pos diag.Pos, candidates []string) {
 	c.diags.Errorf(pos, "Template format error: Unresolved resource dependencies [%s] in the %s block of the template", name, c.block).
@@ -109,7 +138,7 @@ func (c *checker) unresolved(name string, pos diag.Pos, candidates []string) {
 }
 
 func (c *checker) conditionName(name string, pos diag.Pos) {
-	if name == "" || c.t.Conditions[name] != nil {
+	if name == "" || c.t.has("Conditions", name) {
 		return
 	}
 	c.diags.Errorf(pos, "Template format error: Unresolved condition dependency %s in the %s block of the template", name, c.block).
@@ -118,7 +147,7 @@ func (c *checker) conditionName(name string, pos diag.Pos) {
 
 func (c *checker) mapName(f *Value) {
 	name := f.Items[0]
-	if name.Kind != Text || c.t.Mappings[name.Text] != nil {
+	if name.Kind != Text || c.t.has("Mappings", name.Text) || len(f.Items) == 4 {
 		return
 	}
 	c.diags.Errorf(name.Pos, "Template error: Unable to get mapping for %s", name.Text).

@@ -14,13 +14,16 @@ type function struct {
 	shape     func(arg *Value) []*Value
 	message   string // the service's words for a wrong shape
 	condition bool   // its arguments may be conditions
+	name      bool   // with LanguageExtensions functions may give the name that it takes
+	extension bool   // it needs LanguageExtensions
+	rule      bool   // it stands in Rules only
 }
 
 // functions is the table of the language. It is never changed.
 var functions = map[string]function{
-	"Ref":       {shape: oneName, message: "Template error: every Ref object must have a single String value."},
+	"Ref":       {name: true, shape: oneName, message: "Template error: every Ref object must have a single String value."},
 	"Condition": {shape: oneName, message: "Template error: every Condition object must have a single String value."},
-	"Fn::GetAtt": {shape: getAttShape,
+	"Fn::GetAtt": {name: true, shape: getAttShape,
 		message: "Template error: every Fn::GetAtt object requires two non-empty parameters, the resource name and the resource attribute"},
 	"Fn::Sub": {shape: subShape,
 		message: "Template error: One or more Fn::Sub intrinsic functions don't specify expected arguments. Specify a string as first argument, and an optional second argument to specify a mapping of values to replace in the string"},
@@ -39,14 +42,21 @@ var functions = map[string]function{
 	"Fn::ImportValue": {shape: oneValue, message: "Template error: the attribute in Fn::ImportValue must be a string or a function that returns a string"},
 	"Fn::GetAZs":      {shape: oneValue, message: "Template error: every Fn::GetAZs object must have a String-typed value."},
 	"Fn::Cidr":        {shape: listOf(1, 3), message: "Template error: every Fn::Cidr object requires two parameters, (1) an IP address block and (2) a count of subnets, and may have (3) the number of host bits"},
+
+	"Fn::GetStackOutput": {shape: stackOutputShape, message: "Template error: every Fn::GetStackOutput object requires StackName and OutputName, and may have Region and RoleArn"},
+	"Fn::Length":         {shape: listValue, extension: true, message: "Template error: every Fn::Length object requires a list or a function that returns a list"},
+	"Fn::ToJsonString":   {shape: compoundValue, extension: true, message: "Template error: every Fn::ToJsonString object requires a list or an object"},
+	"Fn::Transform":      {shape: compoundValue, message: "Template format error: Key Name of transform definition must be a string."},
+
+	"Fn::Contains":         {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::Contains object requires a list of strings and a string."},
+	"Fn::EachMemberEquals": {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::EachMemberEquals object requires a list of strings and a string."},
+	"Fn::EachMemberIn":     {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::EachMemberIn object requires two lists of strings."},
+	"Fn::RefAll":           {shape: oneName, rule: true, message: "Template error: every Fn::RefAll object requires a parameter type."},
+	"Fn::ValueOf":          {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::ValueOf object requires a parameter name and an attribute."},
+	"Fn::ValueOfAll":       {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::ValueOfAll object requires a parameter type and an attribute."},
 }
 
 const selectMessage = "Template error: Fn::Select requires a list argument with two elements: an integer index and a list"
-
-// laterFunctions is what the language has and this package does not do yet.
-var laterFunctions = map[string]bool{
-	"Fn::Transform": true, "Fn::ForEach": true, "Fn::Length": true, "Fn::ToJsonString": true, "Fn::GetStackOutput": true,
-}
 
 func functionNames() []string { return slices.Sorted(maps.Keys(functions)) }
 
@@ -55,6 +65,48 @@ func oneName(arg *Value) []*Value {
 		return nil
 	}
 	return []*Value{arg}
+}
+
+func listValue(arg *Value) []*Value {
+	if arg.Kind != List && arg.Kind != Call {
+		return nil
+	}
+	return []*Value{arg}
+}
+
+func compoundValue(arg *Value) []*Value {
+	if arg.Kind == Text {
+		return nil
+	}
+	return []*Value{arg}
+}
+
+// stackOutputShape gives the stack's name, the output's, and the region's if
+// there is one. RoleArn says who asks the service; nobody is asked here.
+func stackOutputShape(arg *Value) []*Value {
+	items := []*Value{arg.Get("StackName"), arg.Get("OutputName")}
+	if items[0] == nil || items[1] == nil {
+		return nil
+	}
+	for _, e := range arg.Entries {
+		switch e.Key {
+		case "StackName", "OutputName":
+		case "Region":
+			items = append(items, e.Value)
+		case "RoleArn":
+			if e.Value.Kind != Text && e.Value.Kind != Call {
+				return nil
+			}
+		default:
+			return nil
+		}
+	}
+	for _, item := range items {
+		if item.Kind != Text && item.Kind != Call {
+			return nil
+		}
+	}
+	return items
 }
 
 func oneValue(arg *Value) []*Value {
@@ -84,7 +136,7 @@ func getAttShape(arg *Value) []*Value {
 	if arg.Kind != List || len(arg.Items) != 2 || arg.Items[0].Kind != Text || arg.Items[0].Text == "" {
 		return nil
 	}
-	if a := arg.Items[1]; a.Kind == Text && a.Text != "" || a.Kind == Call && a.Func == "Ref" {
+	if a := arg.Items[1]; a.Kind == Text && a.Text != "" || a.Kind == Call {
 		return arg.Items
 	}
 	return nil
@@ -145,6 +197,8 @@ type piece struct {
 	ref     *Value // a Ref or Fn::GetAtt
 }
 
+var subName = regexp.MustCompile(`^[A-Za-z0-9_.:]+$`)
+
 var placeholder = regexp.MustCompile(`\$\{([^{}]*)\}`)
 
 // sub takes the text of a Fn::Sub apart.
@@ -162,9 +216,9 @@ func (r *reader) sub(call *Value) {
 		switch {
 		case strings.HasPrefix(name, "!"):
 			call.pieces = append(call.pieces, piece{literal: "${" + name[1:] + "}"})
-		case name == "":
+		case name == "" || names.Get(name) == nil && !subName.MatchString(name):
 			r.diags.Errorf(text.Pos, "Template error: variable names in Fn::Sub syntax must contain only alphanumeric characters, underscores, periods, and colons").
-				Hint = "found ${}; write ${!…} for a literal ${…}"
+				Hint = "found ${" + name + "}; write ${!…} for a literal ${…}"
 		case names.Get(name) != nil:
 			call.pieces = append(call.pieces, piece{local: name})
 		default:

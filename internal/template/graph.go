@@ -98,7 +98,7 @@ func (t *Template) edges(conditions map[string]bool) map[string][]string {
 		for _, d := range r.DependsOn {
 			on = append(on, d.Text)
 		}
-		for _, v := range []*Value{r.Properties, r.Metadata} {
+		for _, v := range []*Value{r.Properties, r.Metadata, r.CreationPolicy, r.UpdatePolicy} {
 			if conditions == nil {
 				v = v.withoutBranches()
 			}

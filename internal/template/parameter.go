@@ -122,17 +122,51 @@ var scalarTypes = []string{"String", "Number", "AWS::EC2::AvailabilityZone::Name
 	"AWS::EC2::Volume::Id", "AWS::EC2::VPC::Id", "AWS::Route53::HostedZone::Id", "AWS::SSM::Parameter::Name"}
 
 func (p *parser) parameterType(typ string, a pair) {
-	if strings.HasPrefix(typ, "AWS::SSM::Parameter::Value<") {
-		p.diags.Errorf(p.pos(a.value), "parameter type %s is not supported yet", typ).Hint = "give the value itself, with type String"
-		return
+	whole := typ
+	if inner := ssmType(typ); inner != "" {
+		typ = inner
 	}
 	item := strings.TrimSuffix(strings.TrimPrefix(typ, "List<"), ">")
 	if typ == "" || typ == "CommaDelimitedList" || slices.Contains(scalarTypes, item) {
 		return
 	}
-	d := p.diags.Errorf(p.pos(a.value), "Template format error: Unrecognized parameter type: %s", typ)
+	d := p.diags.Errorf(p.pos(a.value), "Template format error: Unrecognized parameter type: %s", whole)
 	d.Allowed = "String, Number, CommaDelimitedList, List<…> and the AWS-specific types"
 	d.Hint = didYouMean(typ, append([]string{"CommaDelimitedList", "List<Number>", "List<String>"}, scalarTypes...))
+}
+
+// ssmType gives the type of the values that a parameter's value names in
+// Systems Manager, "" if it names none.
+func (d *Parameter) ssmType() string { return ssmType(d.Type) }
+
+func ssmType(typ string) string {
+	inner, named := strings.CutPrefix(typ, "AWS::SSM::Parameter::Value<")
+	if !named || !strings.HasSuffix(inner, ">") {
+		return ""
+	}
+	return strings.TrimSuffix(inner, ">")
+}
+
+// lookup gives what Ref gives for a parameter whose value names one of Systems
+// Manager.
+func (d *Parameter) lookup(name string, ssm func(string) (string, error)) (value any, wrong, hint string) {
+	if ssm == nil {
+		return nil, fmt.Sprintf("parameter %s is of type %s, and there is no Systems Manager here", d.Name, d.Type), "give the value itself, with type " + d.ssmType()
+	}
+	text, err := ssm(name)
+	if err != nil {
+		return nil, fmt.Sprintf("Unable to fetch parameters [%s] from parameter store for this account: %v", name, err), ""
+	}
+	inner := *d
+	inner.Type = d.ssmType()
+	if inner.isList() {
+		list := []any{}
+		for item := range strings.SplitSeq(text, ",") {
+			list = append(list, strings.TrimSpace(item))
+		}
+		return list, "", ""
+	}
+	return text, "", ""
 }
 
 // isList says whether values of the parameter are lists.
@@ -147,9 +181,13 @@ func (d *Parameter) bind(text string) (value any, wrong string) {
 		return text, d.checkOne(text)
 	}
 	items := []any{}
+	one := *d
+	if slices.Contains(d.AllowedValues, text) { // a whole list may be among them
+		one.AllowedValues = nil
+	}
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
-		if wrong := d.checkOne(item); wrong != "" {
+		if wrong := one.checkOne(item); wrong != "" {
 			return nil, wrong
 		}
 		items = append(items, item)
@@ -193,8 +231,10 @@ func (d *Parameter) checkOne(text string) string {
 
 // Bind checks the values given for the template's parameters, adds defaults,
 // and gives what Ref gives for each. Messages never show a secret's value.
+// Bind checks the rules too, looks SSM parameters up, and writes loops out once
+// more if they go by values: t is then what these values make of it.
 func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
-	var diags diag.List
+	diags := t.ready()
 	bound := map[string]any{}
 	var missing []string
 	for _, name := range slices.Sorted(maps.Keys(t.Parameters)) {
@@ -208,8 +248,12 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 			text = *d.Default
 		}
 		value, wrong := d.bind(text)
+		hint := ""
+		if wrong == "" && d.ssmType() != "" {
+			value, wrong, hint = d.lookup(text, t.source.options.SSM)
+		}
 		if wrong != "" {
-			diags.Errorf(d.Pos, "%s", wrong)
+			diags.Errorf(d.Pos, "%s", wrong).Hint = hint
 			continue
 		}
 		bound[name] = value
@@ -228,7 +272,11 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 		diags.Errorf(diag.Pos{File: t.File}, "Parameters: [%s] do not exist in the template", join(surplus)).
 			Hint = didYouMean(surplus[0], slices.Collect(maps.Keys(t.Parameters)))
 	}
-	return bound, diags
+	if diags.HasErrors() {
+		return bound, diags
+	}
+	diags = append(diags, t.again(given)...)
+	return bound, append(diags, t.assert(bound)...)
 }
 
 func join(words []string) string { return strings.Join(words, ", ") }

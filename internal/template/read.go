@@ -1,6 +1,7 @@
 package template
 
 import (
+	"encoding/json"
 	"errors"
 	"regexp"
 	"strconv"
@@ -24,6 +25,16 @@ type reader struct {
 	json   bool
 	diags  diag.List
 	values int
+
+	t         *Template
+	options   Options
+	final     bool // all parameters have their values
+	src       []byte
+	section   string   // the section being read
+	nest      []string // the identifiers of the loops being written out
+	bytes     int      // of what loops have written out
+	fragments int
+	files     map[*yaml.Node]string // of nodes that AWS::Include brought
 }
 
 // document parses src up to the root mapping; nil if there is none.
@@ -63,7 +74,11 @@ func (r *reader) syntax(err error) {
 }
 
 func (r *reader) pos(n *yaml.Node) diag.Pos {
-	return diag.Pos{File: r.file, Line: n.Line, Column: n.Column}
+	file := r.file
+	if other, included := r.files[n]; included {
+		file = other
+	}
+	return diag.Pos{File: file, Line: n.Line, Column: n.Column}
 }
 
 // tooMuch counts what is read and says, once, when it is more than a template
@@ -87,8 +102,8 @@ type pair struct {
 	value *yaml.Node
 }
 
-// pairs gives the entries of a mapping with merges applied, and reports keys
-// that stand twice.
+// pairs gives the entries of a mapping with merges applied, loops written out
+// and fragments included, and reports keys that stand twice.
 func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 	if r.tooMuch(n, len(n.Content)/2, depth) {
 		return nil
@@ -106,12 +121,14 @@ func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 			r.diags.Errorf(r.pos(key), "Template format error: a key is a text, not a map or a list")
 			continue
 		}
-		if first, twice := at[key.Value]; twice {
-			r.diags.Errorf(r.pos(key), "key %q stands twice, first in line %d", key.Value, all[first].pos.Line).Hint = "remove or rename one"
-			continue
+		for _, p := range r.written1(pair{key.Value, r.pos(key), value}, depth) {
+			if first, twice := at[p.key]; twice {
+				r.diags.Errorf(p.pos, "key %q stands twice, first in line %d", p.key, all[first].pos.Line).Hint = "remove or rename one"
+				continue
+			}
+			at[p.key] = len(all)
+			all = append(all, p)
 		}
-		at[key.Value] = len(all)
-		all = append(all, pair{key.Value, r.pos(key), value})
 	}
 	for _, m := range merged {
 		for _, p := range r.mergeSources(m, depth) {
@@ -122,6 +139,18 @@ func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 		}
 	}
 	return all
+}
+
+// written1 gives the entries that one entry stands for: itself, or what a loop
+// or a fragment makes.
+func (r *reader) written1(p pair, depth int) []pair {
+	switch {
+	case strings.HasPrefix(p.key, loopKey):
+		return r.loop(p, depth)
+	case p.key == "Fn::Transform":
+		return r.macro(p.value, depth+1)
+	}
+	return []pair{p}
 }
 
 func (r *reader) mergeSources(n *yaml.Node, depth int) []pair {
@@ -172,7 +201,16 @@ func (r *reader) value(n *yaml.Node, conditions bool, depth int) *Value {
 		r.diags.Errorf(r.pos(n), "'null' values are not allowed in templates").Hint = "write a value, remove the key, or use !Ref AWS::NoValue"
 		return nil
 	}
-	return &Value{Kind: Text, Pos: r.pos(n), Text: r.text(n)}
+	return &Value{Kind: Text, Pos: r.pos(n), Text: r.text(n), bare: isBare(n)}
+}
+
+// isBare says whether a scalar is a number or a boolean where JSON is made of it.
+func isBare(n *yaml.Node) bool {
+	switch n.ShortTag() {
+	case "!!int", "!!float", "!!bool":
+		return json.Valid([]byte(n.Value))
+	}
+	return false
 }
 
 // text gives a scalar as CloudFormation hands it on: YAML 1.1's plain yes, no,
@@ -191,13 +229,17 @@ func (r *reader) text(n *yaml.Node) string {
 }
 
 func (r *reader) mapping(n *yaml.Node, conditions bool, depth int) *Value {
+	unready := len(r.t.early.unready)
 	pairs := r.pairs(n, depth)
+	if len(r.t.early.unready) > unready && child(n, "Fn::Transform") != nil {
+		return &Value{Kind: Call, Pos: r.pos(n), Func: "Fn::Transform"} // anything may come of it
+	}
 	for _, p := range pairs {
 		isCall := p.key == "Ref" || strings.HasPrefix(p.key, "Fn::") || conditions && p.key == "Condition"
 		if !isCall {
 			continue
 		}
-		if len(pairs) > 1 && p.key != "Fn::Transform" && !strings.HasPrefix(p.key, "Fn::ForEach") {
+		if len(pairs) > 1 {
 			r.diags.Errorf(p.pos, "function %s stands beside other keys", p.key).Hint = "a function is a map with that one key"
 			return nil
 		}
@@ -219,6 +261,11 @@ func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Va
 		name = tag
 	}
 	if _, ok := functions[name]; !ok {
+		if strings.Contains(tag, "::") { // a tool's own directive, which it takes away before the service sees it
+			r.diags.Warnf(r.pos(n), "tag !%s is of another tool", tag).Hint = "the template is judged without it and cannot be applied before that tool has written it out"
+			r.t.early.unready = append(r.t.early.unready, unready{r.pos(n), "tag !" + tag + " is of another tool, which must write the template out first"})
+			return &Value{Kind: Call, Pos: r.pos(n), Func: "Fn::Transform"}
+		}
 		short := make([]string, 0, len(functions))
 		for f := range functions {
 			short = append(short, "!"+strings.TrimPrefix(f, "Fn::"))
@@ -228,25 +275,28 @@ func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Va
 		d.Hint = didYouMean("!"+tag, short)
 		return nil
 	}
+	if name == "Fn::Transform" {
+		long := &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column, Content: []*yaml.Node{
+			{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: n.Line, Column: n.Column}, untagged(n)}}
+		return r.mapping(long, conditions, depth+1)
+	}
+	return r.call(name, r.pos(n), untagged(n), conditions, depth)
+}
+
+// untagged gives a node without its short form's tag.
+func untagged(n *yaml.Node) *yaml.Node {
 	plain := *n
 	plain.Tag, plain.Style = "", n.Style&^yaml.TaggedStyle
 	if n.Kind == yaml.ScalarNode { // a name such as On is no boolean here
 		plain.Tag, plain.Style = "!!str", yaml.DoubleQuotedStyle
 	}
-	return r.call(name, r.pos(n), &plain, conditions, depth)
+	return &plain
 }
 
 // call reads a function's argument and brings it into its one shape.
 func (r *reader) call(name string, pos diag.Pos, arg *yaml.Node, conditions bool, depth int) *Value {
 	f, ok := functions[name]
 	if !ok {
-		if strings.HasPrefix(name, "Fn::ForEach") {
-			name = "Fn::ForEach"
-		}
-		if laterFunctions[name] {
-			r.diags.Errorf(pos, "function %s is not supported yet", name)
-			return nil
-		}
 		r.diags.Errorf(pos, "unknown function %s", name).Hint = didYouMean(name, functionNames())
 		return nil
 	}
@@ -254,7 +304,16 @@ func (r *reader) call(name string, pos diag.Pos, arg *yaml.Node, conditions bool
 	if v == nil {
 		return nil
 	}
-	call := &Value{Kind: Call, Pos: pos, Func: name, Items: f.shape(v)}
+	if f.extension && !r.t.early.extensions {
+		r.diags.Errorf(pos, "Template error: %s needs Transform: AWS::LanguageExtensions", name).Hint = "add Transform: AWS::LanguageExtensions to the template"
+	}
+	call := &Value{Kind: Call, Pos: pos, Func: name, arg: v}
+	if f.name {
+		if v = r.nameOf(v); v == nil {
+			return &Value{Kind: Call, Pos: pos, Func: "Fn::Transform"} // known when the values are
+		}
+	}
+	call.Items = f.shape(v)
 	if call.Items == nil {
 		r.diags.Errorf(pos, "%s", f.message)
 		return nil
@@ -263,6 +322,31 @@ func (r *reader) call(name string, pos diag.Pos, arg *yaml.Node, conditions bool
 		r.sub(call)
 	}
 	return call
+}
+
+// nameOf decides the functions in a name that Ref or Fn::GetAtt take: with
+// LanguageExtensions they give one before there are resources. nil if it is
+// not known yet.
+func (r *reader) nameOf(v *Value) *Value {
+	if !r.t.early.extensions {
+		return v
+	}
+	switch {
+	case v.Kind == List && len(v.Items) > 0 && v.Items[0].Kind == Call:
+		name := r.nameOf(v.Items[0])
+		if name == nil {
+			return nil
+		}
+		return &Value{Kind: List, Pos: v.Pos, Items: append([]*Value{name}, v.Items[1:]...)}
+	case v.Kind == Call:
+		text, known := r.textEarly(v, "a name")
+		if !known || r.tentative(v) {
+			r.t.early.late = true
+			return nil
+		}
+		return &Value{Kind: Text, Pos: v.Pos, Text: text}
+	}
+	return v
 }
 
 // didYouMean gives the hint with the nearest right spelling, "" if none is near.

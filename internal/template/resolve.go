@@ -25,6 +25,11 @@ type Scope struct {
 	GetAtt func(logicalID, attribute string) (any, error)
 	// Import gives the value of an export.
 	Import func(name string) (string, error)
+	// StackOutput gives an output of another stack; region is "" for this one.
+	// Without it Fn::GetStackOutput is a mistake.
+	StackOutput func(stack, output, region string) (string, error)
+	// Zones gives a region's availability zones; without it they are a, b and c.
+	Zones func(region string) []string
 }
 
 // noValue is what AWS::NoValue gives: whatever holds it loses it.
@@ -53,9 +58,31 @@ func (t *Template) Decide(parameters map[string]any, pseudo map[string]string) (
 
 // resolver resolves one value; mistakes that only values show are collected.
 type resolver struct {
-	t     *Template
-	s     *Scope
-	diags diag.List
+	t       *Template
+	s       *Scope
+	diags   diag.List
+	missing func(name string) any // gives a pseudo parameter that has no value; nil: it is ""
+	bytes   int                   // of the texts that were made
+}
+
+// maxText is the longest text that a function may make, and maxTexts how much
+// all together: far above CloudFormation's, so that texts made of texts cannot
+// fill the memory.
+const (
+	maxText  = 1 << 20
+	maxTexts = 64 << 20
+)
+
+// made counts a text that a function at v has made and refuses what is too long.
+func (r *resolver) made(v *Value, s string) any {
+	if r.bytes += len(s); len(s) <= maxText && r.bytes <= maxTexts {
+		return s
+	}
+	if r.bytes < 2*maxTexts { // told once
+		r.diags.Errorf(v.Pos, "Template error: %s makes more text than a template can have", v.Func).Allowed = fmt.Sprintf("%d bytes", maxText)
+		r.bytes += 2 * maxTexts
+	}
+	return Unknown{Because: v.Func}
 }
 
 // named decides a condition once; the checker has made sure that there is no
@@ -64,6 +91,7 @@ func (r *resolver) named(name string) bool {
 	if decided, ok := r.s.Conditions[name]; ok {
 		return decided
 	}
+	r.s.Conditions[name] = false // a circle ends here; the checker reports it
 	decided := r.truth(r.t.Conditions[name])
 	r.s.Conditions[name] = decided
 	return decided
@@ -89,6 +117,9 @@ func (r *resolver) truth(v *Value) bool {
 		return result
 	case "Fn::Equals":
 		return text(r.value(v.Items[0])) == text(r.value(v.Items[1]))
+	}
+	if functions[v.Func].rule {
+		return r.ruleTruth(v)
 	}
 	r.diags.Errorf(v.Pos, "Template error: a condition function stands here, found %s", found(v)).Allowed = join(conditionFunctions)
 	return false
@@ -152,7 +183,7 @@ func (r *resolver) call(v *Value) any {
 		r.named(v.Items[0].Text) // conditions may use one another in Fn::If before all are decided
 		return r.value(v.branch(r.s.Conditions))
 	case "Fn::Base64":
-		return r.onText(v, v.Items[0], func(s string) any { return base64.StdEncoding.EncodeToString([]byte(s)) })
+		return r.onText(v, v.Items[0], func(s string) any { return r.made(v, base64.StdEncoding.EncodeToString([]byte(s))) })
 	case "Fn::ImportValue":
 		return r.onText(v, v.Items[0], func(name string) any { return r.imported(v, name) })
 	case "Fn::GetAZs":
@@ -160,8 +191,22 @@ func (r *resolver) call(v *Value) any {
 			if region == "" {
 				region = r.s.Pseudo["AWS::Region"]
 			}
-			return []any{region + "a", region + "b", region + "c"}
+			return r.zones(region)
 		})
+	case "Fn::GetStackOutput":
+		return r.stackOutput(v)
+	case "Fn::Length":
+		list, unknown := r.listOf(v, v.Items[0])
+		if unknown != nil {
+			return unknown
+		}
+		return strconv.Itoa(len(list))
+	case "Fn::ToJsonString":
+		return r.toJSON(v)
+	case "Fn::Transform":
+		return Unknown{Because: v.Func} // Bind has refused the template
+	case "Fn::RefAll", "Fn::ValueOf", "Fn::ValueOfAll":
+		return r.ruleValue(v)
 	case "Fn::Cidr":
 		return r.cidr(v)
 	}
@@ -179,13 +224,24 @@ func (r *resolver) ref(v *Value) any {
 	case name == "AWS::NotificationARNs":
 		return []any{}
 	case strings.HasPrefix(name, "AWS::"):
-		return r.s.Pseudo[name]
+		if value, ok := r.s.Pseudo[name]; ok || r.missing == nil {
+			return value
+		}
+		return r.missing(name)
+	}
+	if r.s.Ref == nil {
+		r.diags.Errorf(v.Pos, "Template error: %s is not known before there are resources", name)
+		return Unknown{Because: name}
 	}
 	return r.s.Ref(name)
 }
 
 func (r *resolver) getAtt(v *Value) any {
 	return r.onText(v, v.Items[1], func(attribute string) any {
+		if r.s.GetAtt == nil {
+			r.diags.Errorf(v.Pos, "Template error: Fn::GetAtt cannot stand where there are no resources")
+			return Unknown{Because: v.Items[0].Text}
+		}
 		value, err := r.s.GetAtt(v.Items[0].Text, attribute)
 		if err != nil {
 			r.diags.Errorf(v.Pos, "%v", err)
@@ -223,8 +279,12 @@ func describe(value any) string {
 func (r *resolver) sub(v *Value) any {
 	var b strings.Builder
 	var unknown any
+	locals := map[string]any{}
 	for _, p := range v.pieces {
 		b.WriteString(p.literal)
+		if b.Len() > maxText {
+			break
+		}
 		part := p.ref
 		if p.local != "" {
 			part = v.Items[1].Get(p.local)
@@ -232,7 +292,12 @@ func (r *resolver) sub(v *Value) any {
 		if part == nil {
 			continue
 		}
-		switch value := r.value(part).(type) {
+		value, again := locals[p.local]
+		if p.local == "" || !again {
+			value = r.value(part)
+			locals[p.local] = value
+		}
+		switch value := value.(type) {
 		case string:
 			b.WriteString(value)
 		case Unknown:
@@ -246,7 +311,7 @@ func (r *resolver) sub(v *Value) any {
 	if unknown != nil {
 		return unknown
 	}
-	return b.String()
+	return r.made(v, b.String())
 }
 
 func (r *resolver) join(v *Value) any {
@@ -266,7 +331,7 @@ func (r *resolver) join(v *Value) any {
 			return Unknown{Because: v.Func}
 		}
 	}
-	return strings.Join(parts, v.Items[0].Text)
+	return r.made(v, strings.Join(parts, v.Items[0].Text))
 }
 
 // listOf resolves arg to a list; the second answer stands in for it if that
@@ -330,6 +395,10 @@ func (r *resolver) findInMap(v *Value) any {
 }
 
 func (r *resolver) imported(v *Value, name string) any {
+	if r.s.Import == nil {
+		r.diags.Errorf(v.Pos, "Template error: Fn::ImportValue cannot stand where there are no resources")
+		return Unknown{Because: "export " + name}
+	}
 	value, err := r.s.Import(name)
 	if err != nil {
 		r.diags.Errorf(v.Pos, "%v", err)

@@ -3,6 +3,7 @@ package template
 import (
 	"regexp"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 
@@ -17,8 +18,14 @@ type Template struct {
 	Parameters  map[string]*Parameter
 	Mappings    map[string]*Value // two levels of maps
 	Conditions  map[string]*Value
+	Rules       map[string]*Rule
+	Transforms  []string // the names in Transform
 	Resources   map[string]*Resource
 	Outputs     map[string]*Output
+
+	early    early
+	source   *reader                    // what Bind reads once more
+	declared map[string]map[string]bool // all names of each section, those with mistakes too
 }
 
 // Resource is one member of Resources.
@@ -31,6 +38,8 @@ type Resource struct {
 	Metadata            *Value
 	Condition           string // "" if it always exists
 	DependsOn           []Name
+	CreationPolicy      *Value // a map; nil if there is none
+	UpdatePolicy        *Value // a map; nil if there is none
 	DeletionPolicy      string // Delete, Retain, RetainExceptOnCreate, Snapshot; "" if not given
 	UpdateReplacePolicy string
 }
@@ -54,17 +63,31 @@ type Name struct {
 // Parse reads a template and reports every mistake that can be seen without
 // parameter values. The template is nil if nothing can be made of the source.
 func Parse(file string, src []byte) (*Template, diag.List) {
-	p := &parser{reader: reader{file: file}}
+	return ParseWith(file, src, Options{})
+}
+
+// ParseWith is Parse for a caller that knows values that the template depends
+// on. Loops over parameters go by these; Bind reads the template once more if
+// it is given others.
+func ParseWith(file string, src []byte, o Options) (*Template, diag.List) {
+	return parse(file, src, o, false)
+}
+
+// parse reads a template; final says that o has the values of all parameters
+// that have no default.
+func parse(file string, src []byte, o Options, final bool) (*Template, diag.List) {
+	p := &parser{reader: reader{file: file, options: o, final: final, src: src, files: map[*yaml.Node]string{}}}
+	p.t = &Template{
+		File: file, Parameters: map[string]*Parameter{}, Mappings: map[string]*Value{}, Conditions: map[string]*Value{}, Rules: map[string]*Rule{},
+		Resources: map[string]*Resource{}, Outputs: map[string]*Output{}, declared: map[string]map[string]bool{},
+	}
 	root := p.document(src)
 	if root == nil {
 		return nil, p.diags
 	}
-	p.t = &Template{
-		File: file, Parameters: map[string]*Parameter{}, Mappings: map[string]*Value{}, Conditions: map[string]*Value{},
-		Resources: map[string]*Resource{}, Outputs: map[string]*Output{},
-	}
+	p.t.source = &p.reader
 	p.sections(root)
-	if !p.diags.HasErrors() {
+	if p.values <= maxValues { // else names are missing that were not read
 		p.diags = append(p.diags, p.t.check()...)
 	}
 	p.diags.Sort()
@@ -74,14 +97,22 @@ func Parse(file string, src []byte) (*Template, diag.List) {
 // parser fills a Template.
 type parser struct {
 	reader
-	t *Template
+	included []pair // the sections that AWS::Include in Transform brought
 }
 
 var sectionNames = []string{"AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules", "Mappings", "Conditions", "Transform", "Resources", "Outputs", "Hooks"}
 
+// Limits of CloudFormation that hold everywhere.
+const (
+	maxMembers     = 200 // parameters, mappings, outputs
+	maxName        = 255
+	maxDescription = 1024
+)
+
 func (p *parser) sections(root *yaml.Node) {
 	hasResources := false
-	for _, s := range p.pairs(root, 0) {
+	for _, s := range p.sectionsOf(root) {
+		p.section = s.key
 		switch s.key {
 		case "AWSTemplateFormatVersion":
 			if s.value.Value != "2010-09-09" {
@@ -92,9 +123,13 @@ func (p *parser) sections(root *yaml.Node) {
 				p.diags.Errorf(p.pos(s.value), "Template format error: Description is a text")
 			}
 			p.t.Description = s.value.Value
-		case "Metadata":
+			p.longerThan(s.value, "Description", maxDescription)
+		case "Metadata", "Transform":
 		case "Parameters":
 			p.members(s, p.parameter)
+			p.bindKnown()
+		case "Rules":
+			p.members(s, p.rule)
 		case "Mappings":
 			p.members(s, p.mapping2)
 		case "Conditions":
@@ -102,21 +137,34 @@ func (p *parser) sections(root *yaml.Node) {
 		case "Resources":
 			hasResources = true
 			p.members(s, p.resource)
-			if len(s.value.Content) == 0 && s.value.Kind == yaml.MappingNode {
-				hasResources = false
+			if len(p.t.declared["Resources"]) == 0 && plain(s.value).Kind == yaml.MappingNode && len(p.t.early.open) == 0 {
+				p.empty(s)
 			}
 		case "Outputs":
 			p.members(s, p.output)
-		case "Rules", "Transform", "Hooks":
-			p.diags.Errorf(s.pos, "section %s is not supported yet", s.key)
+		case "Hooks":
+			p.unsupported(s.value, "section Hooks")
+		case "Globals":
+			if !slices.Contains(p.t.Transforms, serverless) {
+				p.diags.Errorf(s.pos, "Invalid template property or properties [Globals]").Hint = "Globals needs Transform: " + serverless
+			}
 		default:
 			d := p.diags.Errorf(s.pos, "Invalid template property or properties [%s]", s.key)
 			d.Hint = didYouMean(s.key, sectionNames)
 		}
 	}
-	if !hasResources {
-		p.diags.Errorf(p.pos(root), "Template format error: At least one Resources member must be defined.")
+	if !hasResources && len(p.t.early.open) == 0 {
+		p.diags.Errorf(p.pos(root), noResourcesMessage)
 	}
+}
+
+const noResourcesMessage = "Template format error: At least one Resources member must be defined."
+
+// empty tells of a section Resources without members: the template is one, but
+// it cannot be applied.
+func (p *parser) empty(section pair) {
+	p.diags.Warnf(section.pos, noResourcesMessage).Hint = "it cannot be applied like this"
+	p.t.early.unready = append(p.t.early.unready, unready{section.pos, noResourcesMessage})
 }
 
 // members calls read for each member of a section.
@@ -129,17 +177,32 @@ func (p *parser) members(section pair, read func(pair)) {
 		p.diags.Errorf(p.pos(n), "Template format error: section %s must be a map", section.key)
 		return
 	}
+	names := map[string]bool{}
+	p.t.declared[section.key] = names
 	for _, m := range p.pairs(n, 0) {
 		if m.value.Kind == yaml.AliasNode {
 			m.value = m.value.Alias
 		}
+		names[m.key] = true
+		if len(m.key) > maxName {
+			p.diags.Errorf(m.pos, "Template format error: a name in %s is %d characters long", section.key, len(m.key)).Allowed = "at most 255"
+		}
 		read(m)
+	}
+	switch section.key {
+	case "Parameters", "Mappings", "Outputs":
+		p.limit(section, len(names), maxMembers, strings.ToLower(section.key))
+	case "Resources":
+		p.limit(section, len(names), p.options.MaxResources, "resources")
 	}
 }
 
 var alphanumeric = regexp.MustCompile(`^[A-Za-z0-9]+$`)
 
 func (p *parser) mapping2(m pair) {
+	if !alphanumeric.MatchString(m.key) {
+		p.diags.Errorf(m.pos, "Template format error: Mappings name '%s' is non alphanumeric.", m.key).Allowed = "letters and digits"
+	}
 	v := p.value(m.value, false, 0)
 	if v == nil {
 		return
@@ -183,15 +246,19 @@ func (p *parser) resource(m pair) {
 	if !alphanumeric.MatchString(m.key) {
 		p.diags.Errorf(m.pos, "Template format error: Resource name %s is non alphanumeric.", m.key).Allowed = "letters and digits"
 	}
+	if p.t.Parameters[m.key] != nil {
+		p.diags.Errorf(m.pos, "Template format error: resource %s has the name of a parameter", m.key).Hint = "rename one of them"
+	}
 	if m.value.Kind != yaml.MappingNode {
 		p.diags.Errorf(m.pos, "Template format error: Any Resources member must be an object.")
 		return
 	}
 	r := &Resource{LogicalID: m.key, Pos: m.pos, TypePos: m.pos}
+	unready := len(p.t.early.unready)
 	for _, a := range p.pairs(m.value, 0) {
 		p.resourceAttribute(r, a)
 	}
-	if r.Type == "" {
+	if r.Type == "" && len(p.t.early.unready) == unready {
 		p.diags.Errorf(m.pos, "Template format error: [/Resources/%s] Every Resources object must contain a Type member.", m.key)
 	}
 	p.t.Resources[m.key] = r
@@ -214,12 +281,19 @@ func (p *parser) resourceAttribute(r *Resource, a pair) {
 	case "DependsOn":
 		r.DependsOn = p.names(a)
 	case "DeletionPolicy":
-		r.DeletionPolicy = p.oneOf(a, "Delete", "Retain", "RetainExceptOnCreate", "Snapshot")
+		r.DeletionPolicy = p.policy(a, "Delete", "Retain", "RetainExceptOnCreate", "Snapshot")
 	case "UpdateReplacePolicy":
-		r.UpdateReplacePolicy = p.oneOf(a, "Delete", "Retain", "Snapshot")
-	case "CreationPolicy", "UpdatePolicy":
-		p.diags.Errorf(a.pos, "attribute %s is not supported yet", a.key)
+		r.UpdateReplacePolicy = p.policy(a, "Delete", "Retain", "Snapshot")
+	case "CreationPolicy":
+		r.CreationPolicy = p.policies(a, "AutoScalingCreationPolicy", "ResourceSignal", "StartFleet")
+	case "UpdatePolicy":
+		r.UpdatePolicy = p.policies(a, "AutoScalingReplacingUpdate", "AutoScalingRollingUpdate", "AutoScalingScheduledAction",
+			"CodeDeployLambdaAliasUpdate", "EnableVersionUpgrade", "UseOnlineResharding")
 	case "Version": // of a custom resource's provider; it changes nothing here
+	case "Connectors", "IgnoreGlobals":
+		if !slices.Contains(p.t.Transforms, serverless) {
+			p.diags.Errorf(a.pos, "Invalid template resource property '%s'", a.key).Hint = a.key + " needs Transform: " + serverless
+		}
 	default:
 		d := p.diags.Errorf(a.pos, "Invalid template resource property '%s'", a.key)
 		d.Hint = didYouMean(a.key, resourceKeys)
@@ -256,10 +330,16 @@ func (p *parser) output(m pair) {
 	if !hasValue {
 		p.diags.Errorf(m.pos, "Template format error: Every Outputs member must contain a Value object")
 	}
+	if k := o.Value; k != nil && (k.Kind == List || k.Kind == Map || k.Kind == Call && slices.Contains(listFunctions, k.Func)) {
+		p.diags.Errorf(k.Pos, "Template format error: The Value field of every Outputs member must evaluate to a String.").Hint = "found " + found(k) + "; join a list with Fn::Join"
+	}
 	if o.Value != nil {
 		p.t.Outputs[m.key] = o
 	}
 }
+
+// listFunctions give lists, whatever they are given.
+var listFunctions = []string{"Fn::Cidr", "Fn::GetAZs", "Fn::Split"}
 
 func (p *parser) export(o *Output, a pair) {
 	v := p.value(a.value, false, 0)
@@ -280,9 +360,39 @@ func (p *parser) scalar(a pair) string {
 	return a.value.Value
 }
 
-func (p *parser) oneOf(a pair, allowed ...string) string {
-	text := p.scalar(a)
-	if text != "" && !slices.Contains(allowed, text) {
+// policies reads an attribute whose keys are known.
+func (p *parser) policies(a pair, allowed ...string) *Value {
+	v := p.value(a.value, false, 0)
+	if v == nil || v.Kind == Call && (a.key == "UpdatePolicy" || v.Func == "Fn::If" || v.Func == "Fn::Transform") {
+		return v
+	}
+	if v.Kind != Map {
+		p.diags.Errorf(v.Pos, "Template format error: %s must be an object", a.key)
+		return nil
+	}
+	for _, e := range v.Entries {
+		if !slices.Contains(allowed, e.Key) {
+			d := p.diags.Errorf(e.Pos, "Template format error: Unrecognized %s %s", a.key, e.Key)
+			d.Allowed = join(allowed)
+			d.Hint = didYouMean(e.Key, allowed)
+		}
+	}
+	return v
+}
+
+// policy gives one of the allowed texts, "" if it goes by values that are not
+// known yet.
+func (p *parser) policy(a pair, allowed ...string) string {
+	v := p.value(a.value, false, 0)
+	if v == nil {
+		return ""
+	}
+	text, known := p.textEarly(v, a.key)
+	if !known {
+		p.t.early.late = true
+		return ""
+	}
+	if !slices.Contains(allowed, text) {
 		d := p.diags.Errorf(p.pos(a.value), "Template format error: Unrecognized %s %s", a.key, text)
 		d.Allowed = join(allowed)
 		d.Hint = didYouMean(text, allowed)

@@ -30,6 +30,8 @@ type Value struct {
 	Func    string   // Call: the function's full name, e.g. Ref, Fn::Sub
 
 	pieces []piece // Fn::Sub: its text, taken apart
+	arg    *Value  // Call: the argument as it is written
+	bare   bool    // Text: a number or a boolean without quotes
 }
 
 // Entry is a key of a map and what it leads to.

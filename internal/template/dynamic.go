@@ -1,0 +1,179 @@
+package template
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"makeitso/internal/diag"
+)
+
+// DynamicReference is a {{resolve:…}} in a resolved text: a value that is
+// looked up when it is needed, and never stored.
+type DynamicReference struct {
+	Text      string // as it is written
+	Service   string // ssm, ssm-secure or secretsmanager
+	Name      string // of the parameter; of the secret, or its ARN
+	Version   string // of the parameter; "" for the newest
+	Key       string // of a secret that is a JSON object; "" for the whole
+	Stage     string // of the secret's version; "" for AWSCURRENT
+	VersionID string // of the secret
+}
+
+const maxDynamic = 60 // in a template
+
+var (
+	dynamicText = regexp.MustCompile(`\{\{resolve:[^{}]*\}\}`)
+	ssmText     = regexp.MustCompile(`^([a-zA-Z0-9_.\-/]+)(?::(\d+))?$`)
+	secretARN   = regexp.MustCompile(`^arn:[a-z0-9-]+:secretsmanager:[a-z0-9-]+:\d{12}:secret:[^:]+`)
+)
+
+// parseDynamic reads one reference; the second answer says what is wrong.
+func parseDynamic(written string) (DynamicReference, string) {
+	inner := strings.TrimSuffix(strings.TrimPrefix(written, "{{resolve:"), "}}")
+	service, rest, _ := strings.Cut(inner, ":")
+	d := DynamicReference{Text: written, Service: service}
+	switch service {
+	case "ssm", "ssm-secure":
+		m := ssmText.FindStringSubmatch(rest)
+		if m == nil {
+			return d, "the form is {{resolve:" + service + ":name:version}}, the version is a number and may be left out"
+		}
+		d.Name, d.Version = m[1], m[2]
+		return d, ""
+	case "secretsmanager":
+		d.Name = secretARN.FindString(rest)
+		if d.Name == "" {
+			d.Name, _, _ = strings.Cut(rest, ":")
+		}
+		parts := strings.Split(strings.TrimPrefix(strings.TrimPrefix(rest, d.Name), ":"), ":")
+		if d.Name == "" || len(parts) > 4 || parts[0] != "SecretString" && parts[0] != "" {
+			return d, "the form is {{resolve:secretsmanager:id:SecretString:key:stage:version}}, what comes after the id may be left out"
+		}
+		parts = append(parts, "", "", "")
+		d.Key, d.Stage, d.VersionID = parts[1], parts[2], parts[3]
+		if d.Stage != "" && d.VersionID != "" {
+			return d, "give the stage or the version id of a secret, not both"
+		}
+		return d, ""
+	}
+	return d, "the services are ssm, ssm-secure and secretsmanager"
+}
+
+// DynamicReferences gives the dynamic references in a resolved value, each
+// once, in the order of the text and of sorted keys.
+func DynamicReferences(value any) []DynamicReference {
+	var found []DynamicReference
+	seen := map[string]bool{}
+	_, err := ReplaceDynamic(value, func(d DynamicReference) (string, error) {
+		if !seen[d.Text] {
+			seen[d.Text] = true
+			found = append(found, d)
+		}
+		return d.Text, nil
+	})
+	if err != nil {
+		return found // a malformed one, which Parse reports
+	}
+	return found
+}
+
+// ReplaceDynamic gives a copy of a resolved value with every dynamic reference
+// replaced by what lookup gives for it.
+func ReplaceDynamic(value any, lookup func(DynamicReference) (string, error)) (any, error) {
+	switch value := value.(type) {
+	case string:
+		return replaceText(value, lookup)
+	case []any:
+		list := make([]any, len(value))
+		for i, item := range value {
+			replaced, err := ReplaceDynamic(item, lookup)
+			if err != nil {
+				return nil, err
+			}
+			list[i] = replaced
+		}
+		return list, nil
+	case map[string]any:
+		m := make(map[string]any, len(value))
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			replaced, err := ReplaceDynamic(value[key], lookup)
+			if err != nil {
+				return nil, err
+			}
+			m[key] = replaced
+		}
+		return m, nil
+	}
+	return value, nil
+}
+
+func replaceText(s string, lookup func(DynamicReference) (string, error)) (string, error) {
+	if !strings.Contains(s, "{{resolve:") {
+		return s, nil
+	}
+	var failed error
+	s = dynamicText.ReplaceAllStringFunc(s, func(written string) string {
+		d, wrong := parseDynamic(written)
+		if wrong != "" && failed == nil {
+			failed = fmt.Errorf("dynamic reference %s: %s", written, wrong)
+		}
+		if failed != nil {
+			return written
+		}
+		found, err := lookup(d)
+		if err != nil {
+			failed = fmt.Errorf("dynamic reference %s: %w", written, err)
+		}
+		return found
+	})
+	return s, failed
+}
+
+// dynamic judges the dynamic references of a resource's properties.
+func (c *checker) dynamic(r *Resource) {
+	c.texts(r.Properties, func(v *Value) {
+		for _, written := range dynamicText.FindAllString(v.Text, -1) {
+			if strings.Contains(written, "${") {
+				continue
+			}
+			if c.references++; c.references == maxDynamic+1 {
+				c.diags.Errorf(v.Pos, "Template error: more than %d dynamic references", maxDynamic)
+			}
+			d, wrong := parseDynamic(written)
+			if wrong != "" {
+				c.diags.Errorf(v.Pos, "Template error: dynamic reference %s cannot be read", written).Hint = wrong
+			}
+			c.secure(r, d, v.Pos)
+		}
+	})
+}
+
+// secureTypes take {{resolve:ssm-secure:…}} in some property.
+var secureTypes = []string{"AWS::DirectoryService::MicrosoftAD", "AWS::DirectoryService::SimpleAD", "AWS::ElastiCache::ReplicationGroup",
+	"AWS::IAM::User", "AWS::KinesisFirehose::DeliveryStream", "AWS::OpsWorks::App", "AWS::OpsWorks::Stack", "AWS::RDS::DBCluster",
+	"AWS::RDS::DBInstance", "AWS::Redshift::Cluster"}
+
+func (c *checker) secure(r *Resource, d DynamicReference, pos diag.Pos) {
+	if d.Service == "ssm-secure" && !slices.Contains(secureTypes, r.Type) {
+		c.diags.Errorf(pos, "SSM Secure reference is not supported in: [%s/Properties]", r.Type).Hint = "use secretsmanager"
+	}
+}
+
+// texts calls visit for every text that is written in v.
+func (c *checker) texts(v *Value, visit func(*Value)) {
+	if v == nil {
+		return
+	}
+	if v.Kind == Text {
+		visit(v)
+	}
+	for _, item := range v.Items {
+		c.texts(item, visit)
+	}
+	for _, e := range v.Entries {
+		c.texts(e.Value, visit)
+	}
+}

@@ -1,0 +1,167 @@
+package template
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"makeitso/internal/diag"
+)
+
+// TypeFacts is what a registry says of a resource type: paths of properties
+// with "/" between their parts and "*" for any item.
+type TypeFacts struct {
+	Required []string
+	ReadOnly []string // given by the service only; also what Fn::GetAtt gives
+	Settable []string // some of the properties that can be set
+}
+
+// Types is the resource types that there are.
+type Types struct {
+	Find  func(name string) (TypeFacts, bool)
+	Names func() []string
+}
+
+var typeName = regexp.MustCompile(`^(AWS::[A-Za-z0-9]+::[A-Za-z0-9]+(::MODULE)?|Custom::[A-Za-z0-9_@-]+(::[A-Za-z0-9_@-]+)*|[A-Za-z0-9]+::[A-Za-z0-9]+(::[A-Za-z0-9]+)?(::MODULE)?)$`)
+
+// CheckTypes judges the resources without parameter values, by what is known
+// of their types: that they exist, that required properties are given, that
+// none is set which only the service gives, that attributes exist, and that
+// none depends on one that may be absent.
+func (t *Template) CheckTypes(types Types) diag.List {
+	c := typeChecker{t: t, types: types}
+	for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+		r := t.Resources[id]
+		if r.Type == "" {
+			continue // Parse has said so
+		}
+		facts, known := types.Find(r.Type)
+		if !known {
+			c.unknownType(r)
+		} else if len(t.early.unready) == 0 {
+			c.required(r, facts)
+			c.readOnly(r, facts)
+		}
+		c.module(r)
+		c.dependsOn(r)
+		c.attributes(r.Properties)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Outputs)) {
+		c.attributes(t.Outputs[name].Value)
+	}
+	c.diags.Sort()
+	return c.diags
+}
+
+type typeChecker struct {
+	t     *Template
+	types Types
+	diags diag.List
+}
+
+// unknownType reports a type that is not AWS's where it says that it is. Types
+// of others cannot be known here.
+func (c *typeChecker) unknownType(r *Resource) {
+	switch {
+	case strings.HasPrefix(r.Type, "AWS::Serverless::") && slices.Contains(c.t.Transforms, serverless):
+	case typeName.MatchString(r.Type) && (!strings.HasPrefix(r.Type, "AWS::") || strings.HasSuffix(r.Type, "::MODULE")):
+	case len(c.t.early.unready) > 0: // a macro may make of it what it likes
+	default:
+		d := c.diags.Errorf(r.TypePos, "Template format error: Unrecognized resource types: [%s]", r.Type)
+		switch {
+		case strings.HasPrefix(r.Type, "AWS::Serverless::"):
+			d.Hint = "it needs Transform: " + serverless
+		default:
+			d.Hint = didYouMean(r.Type, c.types.Names())
+		}
+	}
+}
+
+// module reports what the resources of a module cannot have.
+func (c *typeChecker) module(r *Resource) {
+	if !strings.HasSuffix(r.Type, "::MODULE") {
+		return
+	}
+	for what, v := range map[string]*Value{"CreationPolicy": r.CreationPolicy, "UpdatePolicy": r.UpdatePolicy, "property Tags": r.Properties.Get("Tags")} {
+		if v != nil {
+			c.diags.Errorf(v.Pos, "Template error: module %s cannot have %s", r.LogicalID, what)
+		}
+	}
+}
+
+// dependsOn reports a resource that always exists and depends on one that a
+// condition may take away.
+func (c *typeChecker) dependsOn(r *Resource) {
+	for _, d := range r.DependsOn {
+		if on := c.t.Resources[d.Text]; on != nil && on.Condition != "" && r.Condition == "" {
+			c.diags.Errorf(d.Pos, "Template format error: Unresolved resource dependencies [%s] in the Resources block of the template", d.Text).
+				Hint = "where its condition " + on.Condition + " does not hold; give " + r.LogicalID + " the same condition"
+		}
+	}
+}
+
+func (c *typeChecker) required(r *Resource, facts TypeFacts) {
+	if r.Properties != nil && r.Properties.Kind != Map {
+		return // a function gives them
+	}
+	for _, name := range facts.Required {
+		if r.Properties.Get(name) != nil {
+			continue
+		}
+		d := c.diags.Errorf(r.Pos, "Property validation failure: [The property {/%s} is required]", name)
+		if r.Properties == nil {
+			continue
+		}
+		given := make([]string, len(r.Properties.Entries))
+		for i, e := range r.Properties.Entries {
+			given[i] = e.Key
+		}
+		if near := diag.Nearest(name, given); near != "" {
+			d.Hint = "is " + near + " meant to be " + name + "?"
+		}
+	}
+}
+
+// readOnly reports properties that only the service gives.
+func (c *typeChecker) readOnly(r *Resource, facts TypeFacts) {
+	if r.Properties == nil || r.Properties.Kind != Map {
+		return
+	}
+	for _, e := range r.Properties.Entries {
+		if slices.Contains(facts.ReadOnly, e.Key) && !slices.Contains(facts.Settable, e.Key) {
+			c.diags.Errorf(e.Pos, "Property validation failure: [Encountered unsupported properties in {/}: [%s]]", e.Key).
+				Hint = e.Key + " is an attribute that the service gives; read it with Fn::GetAtt"
+		}
+	}
+}
+
+// attributes judges every Fn::GetAtt in v.
+func (c *typeChecker) attributes(v *Value) {
+	for _, ref := range c.t.References(v, nil) {
+		typ := c.t.Resources[ref.LogicalID].Type
+		facts, known := c.types.Find(typ)
+		if ref.Attribute == "" || !known || len(facts.ReadOnly) == 0 || openAttributes[typ] {
+			continue
+		}
+		path := strings.ReplaceAll(ref.Attribute, ".", "/")
+		var names []string
+		found := false
+		for _, fact := range slices.Concat(facts.ReadOnly, facts.Settable) {
+			found = found || fact == path || strings.HasPrefix(fact, path+"/") || strings.HasPrefix(path, fact+"/")
+			names = append(names, strings.ReplaceAll(fact, "/", "."))
+		}
+		if found {
+			continue
+		}
+		d := c.diags.Errorf(ref.Pos, "Resource type %s does not support attribute {%s}.", typ, ref.Attribute)
+		if d.Hint = didYouMean(ref.Attribute, names); d.Hint == "" {
+			d.Severity = diag.Warning // some types give their properties too, which the registry does not say
+		}
+	}
+}
+
+// openAttributes are the types whose attributes are named by somebody else.
+var openAttributes = map[string]bool{
+	"AWS::CloudFormation::Stack": true, "AWS::CloudFormation::CustomResource": true, "AWS::ServiceCatalog::CloudFormationProvisionedProduct": true,
+}
