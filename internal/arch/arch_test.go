@@ -58,7 +58,7 @@ var owners = map[string][]string{
 // operating system, network, database, clock or goroutine.
 var pure = []string{
 	"internal/template", "internal/rollout", "internal/analysis",
-	"internal/stack/planner.go", "internal/stack/changeset.go", "internal/stack/program.go", "internal/stack/facts.go",
+	"internal/stack/planner.go", "internal/stack/details.go", "internal/stack/changeset.go", "internal/stack/listing.go", "internal/stack/program.go", "internal/stack/facts.go",
 }
 
 const (

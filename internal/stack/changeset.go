@@ -265,6 +265,8 @@ func (c ResourceChange) note() string {
 	switch {
 	case c.Action == Remove && strings.HasPrefix(c.PolicyAction, "Retain"):
 		return "  (kept outside the stack: DeletionPolicy Retain)"
+	case c.Action == Remove && c.PolicyAction == "Snapshot":
+		return "  (deleted, a snapshot is kept)"
 	case c.Action == Remove:
 		return "  (deleted" + lost + ")"
 	case c.Action == Modify && c.Replacement == ReplaceConditional:
@@ -276,8 +278,11 @@ func (c ResourceChange) note() string {
 }
 
 func fateOf(policyAction, lost string) string {
-	if policyAction == "ReplaceAndRetain" {
+	switch policyAction {
+	case "ReplaceAndRetain":
 		return "kept outside the stack"
+	case "ReplaceAndSnapshot":
+		return "deleted, a snapshot is kept"
 	}
 	return "deleted" + lost
 }

@@ -18,6 +18,8 @@ type Support struct {
 	Level Level `json:"level"`
 	// Note says what stands for it (Real), or why it is refused and what to do.
 	Note string `json:"note,omitzero"`
+	// Snapshots says that the type's Handler is a Snapshotter.
+	Snapshots bool `json:"snapshots,omitzero"`
 }
 
 // Level is how honest a type is on a platform.
@@ -51,6 +53,15 @@ type Handler interface {
 	Update(ctx context.Context, r Request) (Result, error)
 	// Delete removes the resource and its data; removing what is gone is fine.
 	Delete(ctx context.Context, r Request) error
+}
+
+// Snapshotter is a Handler that can keep the data of a resource apart from it,
+// for a policy of Snapshot.
+type Snapshotter interface {
+	// Snapshot keeps the resource's data so that it outlives Delete, and tells
+	// where it is. It is idempotent by r.Token: called again, it may keep the
+	// newer data in place of the older.
+	Snapshot(ctx context.Context, r Request) (where string, err error)
 }
 
 // Request is one resource in the hands of a Handler.

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ type doom struct {
 // add puts a thing among those to delete, or to leave alone if its policy is
 // one of retain.
 func (d *doom) add(p Physical, policy string, retain ...string) {
+	p.Snapshot = p.Snapshot || policy == "Snapshot"
 	if slices.Contains(retain, policy) {
 		d.retained = append(slices.Clone(d.retained), p)
 	} else {
@@ -128,7 +130,7 @@ func (o *operation) deleteThing(ctx context.Context, id string, p Physical) erro
 	h, err := o.e.platform.Handler(p.Type)
 	if err == nil {
 		for range deleteAttempts {
-			if err = h.Delete(ctx, o.request(id, p)); err == nil || ctx.Err() != nil {
+			if event.Reason, err = takeAway(ctx, h, o.request(id, p), p.Snapshot); err == nil || ctx.Err() != nil {
 				break
 			}
 		}
@@ -141,6 +143,19 @@ func (o *operation) deleteThing(ctx context.Context, id string, p Physical) erro
 		event.Status, event.Reason = DeleteFailed, err.Error()
 	}
 	return errors.Join(err, o.tell(ctx, event))
+}
+
+// takeAway deletes a thing, its data kept first if that is wanted and the type
+// can do it, and tells where.
+func takeAway(ctx context.Context, h Handler, r Request, snapshot bool) (told string, err error) {
+	if s, able := h.(Snapshotter); able && snapshot {
+		where, err := s.Snapshot(ctx, r)
+		if err != nil {
+			return "", fmt.Errorf("keep a snapshot: %w", err)
+		}
+		told = "snapshot kept: " + where
+	}
+	return told, h.Delete(ctx, r)
 }
 
 func deleteFailure(ids []string) error {

@@ -228,7 +228,7 @@ func (p *planner) likelies() []ResourceChange {
 	var all []ResourceChange
 	for _, id := range slices.Sorted(maps.Keys(p.likely)) {
 		all = append(all, ResourceChange{Action: Modify, LogicalID: id, PhysicalID: p.exists[id].PhysicalID, Type: p.exists[id].Type,
-			PolicyAction: "ReplaceAnd" + orDelete(p.exists[id].UpdateReplacePolicy), Details: p.likely[id], Level: p.support(p.exists[id].Type).Level})
+			PolicyAction: "ReplaceAnd" + p.policyAction(p.exists[id].UpdateReplacePolicy, p.exists[id].Type), Details: p.likely[id], Level: p.support(p.exists[id].Type).Level})
 	}
 	return all
 }

@@ -92,6 +92,56 @@ func TestStackPolicy(t *testing.T) {
 	}
 }
 
+// TestSnapshot removes and replaces what has a policy of Snapshot.
+func TestSnapshot(t *testing.T) {
+	const before = `
+Resources:
+  Gone: {Type: "Snapshot::Disk", DeletionPolicy: Snapshot}
+  Changed: {Type: "Snapshot::Disk", UpdateReplacePolicy: Snapshot, DeletionPolicy: Retain}
+  Plain: {Type: Test::Thing, DeletionPolicy: Snapshot}
+`
+	const after = `
+Resources:
+  Changed: {Type: Test::Thing}
+`
+	b := newBench(t)
+	b.mustApply("app", before)
+	actions := map[string]string{}
+	for _, c := range b.plan("app", after, nil).Changes {
+		actions[c.LogicalID] = c.PolicyAction
+	}
+	if actions["Gone"] != "Snapshot" || actions["Changed"] != "ReplaceAndSnapshot" || actions["Plain"] != "Delete" {
+		t.Errorf("planned %v", actions)
+	}
+	b.platform.Fail("snapshot", "Gone", errors.New("disk full"))
+	b.mustApply("app", after)
+	if things := b.things(); !strings.Contains(things, "Gone") || strings.Contains(things, "Plain") {
+		t.Errorf("without its snapshot the disk went, or the rest stayed: %s", things)
+	}
+	b.platform.On("snapshot", "Gone", nil)
+	b.events = nil
+	if err := b.engine.Delete(t.Context(), "app", b.listen); err != nil {
+		t.Fatal(err)
+	}
+	b.wantThings("")
+	kept := map[string]bool{}
+	for _, e := range b.events {
+		kept[e.LogicalID+": "+e.Reason] = e.Status == stack.DeleteComplete
+	}
+	if !kept["Gone: snapshot kept: snapshot of Gone"] {
+		t.Errorf("the snapshot was not told: %v", kept)
+	}
+	snapshots := 0
+	for _, c := range b.platform.Calls() {
+		if c.Action == "snapshot" && c.LogicalID == "Changed" {
+			snapshots++
+		}
+	}
+	if snapshots != 1 {
+		t.Errorf("%d snapshots of what was replaced, want 1", snapshots)
+	}
+}
+
 func TestContinueRollback(t *testing.T) {
 	b := newBench(t)
 	b.mustApply("app", chain)

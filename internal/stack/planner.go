@@ -143,7 +143,7 @@ func (p *planner) resource(id string) {
 		return
 	}
 	if c.Replacement != ReplaceFalse {
-		c.PolicyAction = "ReplaceAnd" + orDelete(physical.UpdateReplacePolicy)
+		c.PolicyAction = "ReplaceAnd" + p.policyAction(physical.UpdateReplacePolicy, physical.Type)
 		p.customName(id, properties, physical)
 	}
 	p.changes[id] = c
@@ -170,11 +170,13 @@ func marked(v any) any {
 	return v
 }
 
-func orDelete(policy string) string {
-	switch policy {
-	case "", "Snapshot": // no type of the local platform has snapshots: the service then deletes
+// policyAction gives what becomes of a thing by a policy. A type that has no
+// snapshots is deleted without one, as the service does it.
+func (p *planner) policyAction(policy, typ string) string {
+	switch {
+	case policy == "" || policy == "Snapshot" && !p.support(typ).Snapshots:
 		return "Delete"
-	case "RetainExceptOnCreate":
+	case policy == "RetainExceptOnCreate":
 		return "Retain"
 	}
 	return policy
@@ -236,7 +238,7 @@ func (p *planner) removals() []ResourceChange {
 		}
 		physical := p.exists[id]
 		changes = append(changes, ResourceChange{Action: Remove, LogicalID: id, PhysicalID: physical.PhysicalID, Type: physical.Type,
-			PolicyAction: orDelete(physical.DeletionPolicy), Level: p.support(physical.Type).Level,
+			PolicyAction: p.policyAction(physical.DeletionPolicy, physical.Type), Level: p.support(physical.Type).Level,
 			BeforeContext: map[string]any{"Properties": p.shownBefore(id, physical)}})
 	}
 	return changes

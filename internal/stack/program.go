@@ -20,6 +20,9 @@ type Physical struct {
 
 	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
 	UpdateReplacePolicy string `json:"updateReplacePolicy,omitempty"`
+
+	// Snapshot says of a doomed thing that its data is to be kept first.
+	Snapshot bool `json:"snapshot,omitempty"`
 }
 
 // program is a template with its parameters bound and its conditions decided:

@@ -14,7 +14,7 @@ import (
 
 // Call is one call of a handler that changes something.
 type Call struct {
-	Action    string // create, update, delete
+	Action    string // create, update, snapshot, delete
 	LogicalID string
 	Token     string
 }
@@ -30,7 +30,7 @@ type Thing struct {
 
 // Platform is a stack.Platform in memory: it realises every type, keeps what
 // exists by token, and records each call. Types whose name begins with
-// "Refused::" are refused.
+// "Refused::" are refused; those that begin with "Snapshot::" have snapshots.
 type Platform struct {
 	mu      sync.Mutex
 	things  map[string]Thing // by token
@@ -46,7 +46,7 @@ func NewPlatform() *Platform {
 }
 
 // On has hook run before each call of that action (check, create, read,
-// update, delete) on that logical id; an error of it is the call's answer. A
+// update, snapshot, delete) on that logical id; an error of it is the call's answer. A
 // nil hook takes it away; the logical id "" stands for all that have none.
 func (p *Platform) On(action, logicalID string, hook func(context.Context, stack.Request) error) {
 	p.mu.Lock()
@@ -128,7 +128,7 @@ func (p *Platform) Support(typ string) stack.Support {
 	if strings.HasPrefix(typ, "Refused::") {
 		return stack.Support{Level: stack.Refused, Note: "the test platform refuses it"}
 	}
-	return stack.Support{Level: stack.Modelled, Note: "in memory"}
+	return stack.Support{Level: stack.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::")}
 }
 
 // Handler gives the one handler that makes every type.
@@ -136,7 +136,19 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 	if p.Support(typ).Level == stack.Refused {
 		return nil, fault.New(fault.Unsupported, "%s is refused", typ)
 	}
+	if p.Support(typ).Snapshots {
+		return snapshotter{handler{p}}, nil
+	}
 	return handler{p}, nil
+}
+
+// snapshotter makes resources that have snapshots.
+type snapshotter struct{ handler }
+
+func (h snapshotter) Snapshot(ctx context.Context, r stack.Request) (string, error) {
+	leave, err := h.enter(ctx, "snapshot", r)
+	defer leave()
+	return "snapshot of " + r.LogicalID, err
 }
 
 // handler makes resources of any type on a Platform.
@@ -146,7 +158,7 @@ type handler struct{ p *Platform }
 func (h handler) enter(ctx context.Context, action string, r stack.Request) (leave func(), err error) {
 	p := h.p
 	p.mu.Lock()
-	if action == "create" || action == "update" || action == "delete" {
+	if action == "create" || action == "update" || action == "snapshot" || action == "delete" {
 		p.calls = append(p.calls, Call{Action: action, LogicalID: r.LogicalID, Token: r.Token})
 	}
 	p.running++
