@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -224,10 +225,13 @@ func (a *app) who() string {
 	if a.as != "" {
 		return a.as
 	}
-	for _, name := range []string{"USER", "LOGNAME"} {
-		if user := os.Getenv(name); user != "" {
-			return user
+	for _, variable := range []string{"USER", "LOGNAME"} {
+		if name := os.Getenv(variable); name != "" {
+			return name
 		}
+	}
+	if me, err := user.Current(); err == nil {
+		return me.Username
 	}
 	return fmt.Sprintf("uid %d", os.Getuid())
 }

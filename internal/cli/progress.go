@@ -168,13 +168,16 @@ func (p *progress) redraw(line string) error {
 	if line != "" {
 		b.WriteString(line + "\n")
 	}
-	if p.app.Terminal {
+	if p.app.Terminal && len(p.working) > 0 {
+		// Without wrapping, so that a line is a line on a narrow terminal too.
+		b.WriteString("\x1b[?7l")
 		for _, w := range p.working {
 			text := fmt.Sprintf("%-12s %-34s %s %6s  %s", w.run, w.stage, p.app.mark(pipeline.Running), took(time.Since(w.since).Truncate(100*time.Millisecond)), w.message)
 			text, _, _ = strings.Cut(text, "\n")
 			b.WriteString(clip(text, 118) + "\n")
 			p.drawn++
 		}
+		b.WriteString("\x1b[?7h")
 	}
 	_, err := io.WriteString(p.app.Out, b.String())
 	return err
