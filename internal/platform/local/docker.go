@@ -131,10 +131,10 @@ func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s con
 			WithHint("start Docker, then try again")
 	}
 	exists := err == nil
-	if exists && runs(found) {
+	switch {
+	case exists && runs(found):
 		return nil
-	}
-	if !s.resource.Complete {
+	case !s.resource.Complete:
 		// Nobody has used it yet, and what a killed attempt left may be half
 		// of a database: it is begun anew.
 		if err := p.removeContainer(ctx, s.resource); err != nil {
@@ -144,8 +144,7 @@ func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s con
 			return fmt.Errorf("clear the data folder of %s: %w", s.resource.name(), err)
 		}
 		exists = false
-	}
-	if exists {
+	case exists:
 		if err := rest(ctx, c, p.containerName(s.resource)); err != nil {
 			return err
 		}
@@ -153,10 +152,10 @@ func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s con
 	if err := portIsFree(s.resource.Port); err != nil {
 		return err
 	}
-	if exists {
-		return nil
+	if !exists {
+		return p.createContainer(ctx, c, s)
 	}
-	return p.createContainer(ctx, c, s)
+	return nil
 }
 
 // rest keeps the engine from starting a container over and over, which would
@@ -191,8 +190,8 @@ func runs(found client.ContainerInspectResult) bool {
 func awaitContainer(ctx context.Context, c *client.Client, name string, ready func(context.Context) error) error {
 	return awaitReady(ctx, nil, func(ctx context.Context) error {
 		err := ready(ctx)
-		if err == nil {
-			return nil
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
 		found, lookErr := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
 		if lookErr != nil {
