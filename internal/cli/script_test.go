@@ -60,6 +60,7 @@ func program() {
 //	interrupt [-CODE] NAME           the same after an interrupt, like that of Ctrl-C
 //	get URL                          a real request, by host name, that must be answered with 200
 //	field NAME PATH…                 set a variable from the JSON on stdout
+//	listen NAME                      listen on a port until the script ends, and name its address
 //
 // Groups of the REGEXPs that have names set variables of that name.
 func TestScript(t *testing.T) {
@@ -68,6 +69,7 @@ func TestScript(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(100 * time.Second),
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, needed...)
 			jobs := map[string]*job{}
@@ -87,7 +89,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "get": get, "field": field,
+			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "get": get, "field": field, "listen": listen,
 		},
 	})
 }
@@ -312,6 +314,17 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = ts.Stdout().Write(body)
 	ts.Check(err)
+}
+
+// listen takes a port away from everybody else.
+func listen(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listen NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
 }
 
 // field sets a variable from the JSON that the last program printed.
