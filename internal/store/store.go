@@ -69,11 +69,20 @@ var postgresDialect = dialect{
 	numbered:   true,
 }
 
-// Open opens the SQLite file at path, making it and its folder (mode 0700)
-// where they do not exist. A write is on disk when it returns.
+// Open opens the SQLite file at path, making it (mode 0600) and its folder
+// (mode 0700) where they do not exist. A write is on disk when it returns.
 func Open(ctx context.Context, path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, folderFault(err, filepath.Dir(path))
+	}
+	// The folder may be there and open to others; what is kept may be secret.
+	// SQLite gives the files beside this one its mode.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return nil, folderFault(err, path)
 	}
 	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
 		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",

@@ -79,6 +79,26 @@ func TestReopenKeepsEverything(t *testing.T) {
 	}
 }
 
+func TestNobodyElseReadsTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil { // a folder that was there before
+		t.Fatal(err)
+	}
+	s := open(t, filepath.Join(dir, "state.db"))
+	if _, err := s.Append(t.Context(), "stream", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) < 2 { // the file and its log
+		t.Fatalf("%v, %v", entries, err)
+	}
+	for _, entry := range entries {
+		if info, err := entry.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", entry.Name(), info.Mode(), err)
+		}
+	}
+}
+
 func TestBadFolders(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
