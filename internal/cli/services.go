@@ -45,6 +45,9 @@ func (a *app) printStatus(s control.StatusResponse) error {
 	} else {
 		fmt.Fprintln(a.Out, "  not served: nothing is repaired and no push is taken (makeitso serve)")
 	}
+	if s.Mistakes != "" {
+		fmt.Fprintln(a.Out, "  its makeitso.yaml has mistakes and is not followed (makeitso validate)")
+	}
 	for _, run := range s.Runs {
 		fmt.Fprintf(a.Out, "  run %s  %s  %s\n", run.ID, run.Status, run.Reason)
 	}

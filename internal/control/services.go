@@ -19,6 +19,7 @@ type StatusRequest struct {
 // StatusResponse is how things stand.
 type StatusResponse struct {
 	Project      string              `json:"project"`
+	Mistakes     string              `json:"mistakes,omitempty"` // why makeitso.yaml cannot be followed now
 	Server       ServerStatus        `json:"server"`
 	Environments []EnvironmentStatus `json:"environments"`
 	Runs         []pipeline.Run      `json:"runs"` // those under way
@@ -56,6 +57,9 @@ func (c *Control) Status(ctx context.Context, r StatusRequest) (StatusResponse, 
 		return StatusResponse{}, err
 	}
 	status := StatusResponse{Project: p.Name, Server: c.o.Server(), Environments: []EnvironmentStatus{}}
+	if _, _, err := c.o.Project(); err != nil { // Known has looked at an earlier one then
+		status.Mistakes = err.Error()
+	}
 	if status.Runs, err = c.o.Engine.Open(ctx); err != nil {
 		return status, err
 	}
