@@ -115,6 +115,7 @@ type app struct {
 	directory string
 	state     string
 	database  string
+	edge      string
 	as        string
 
 	understood bool // whether the command line was, so that what fails now is the command itself

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
+
 	"makeitso/internal/api"
 	"makeitso/internal/fault"
 	"makeitso/internal/server"
@@ -18,7 +20,7 @@ func (a *app) serverOptions() (server.Options, error) {
 	if err != nil {
 		return server.Options{}, err
 	}
-	o := server.Options{Folder: folder, State: a.state, Database: a.database, Announce: a.announce}
+	o := server.Options{Folder: folder, State: a.state, Database: a.database, Edge: a.edge, Announce: a.announce}
 	if o.State == "" {
 		o.State = filepath.Join(folder, ".makeitso")
 	} else if !filepath.IsAbs(o.State) {
@@ -26,6 +28,12 @@ func (a *app) serverOptions() (server.Options, error) {
 	}
 	o.Self, err = os.Executable()
 	return o, err
+}
+
+// edgeFlag gives cmd the flag that says where the edge listens if cmd is the
+// one that starts it.
+func (a *app) edgeFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.edge, "edge", server.DefaultEdge, "the address that serves sites and services")
 }
 
 func (a *app) announce(text string) { a.note("%s", text) }

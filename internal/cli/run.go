@@ -36,6 +36,7 @@ itself, like make.`,
 	}
 	cmd.Flags().StringVarP(&o.environment, "environment", "e", "", "run for this environment alone")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the runs as JSON at the end, instead of progress")
+	a.edgeFlag(cmd)
 	return cmd
 }
 
@@ -101,7 +102,6 @@ func (a *app) cancelAll(ctx context.Context, client *api.Client, started control
 type upOptions struct {
 	environment string
 	listen      string
-	edge        string
 	once        bool
 }
 
@@ -119,7 +119,7 @@ Interrupt it to leave: what runs goes on running (makeitso destroy ends it).`,
 	}
 	cmd.Flags().StringVarP(&o.environment, "environment", "e", "local", "the environment to bring up")
 	cmd.Flags().StringVar(&o.listen, "listen", server.DefaultListen, "the address that takes pushes")
-	cmd.Flags().StringVar(&o.edge, "edge", server.DefaultEdge, "the address that serves sites and services")
+	a.edgeFlag(cmd)
 	cmd.Flags().BoolVar(&o.once, "once", false, "leave when the pipelines have ended")
 	return cmd
 }
@@ -129,7 +129,7 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	so.Duty, so.Only, so.Listen, so.Edge, so.Watch = server.Work, o.environment, o.listen, o.edge, !o.once && gitserver.IsRepository(ctx, so.Folder)
+	so.Duty, so.Only, so.Listen, so.Watch = server.Work, o.environment, o.listen, !o.once && gitserver.IsRepository(ctx, so.Folder)
 	s, err := server.Start(context.WithoutCancel(ctx), so)
 	if err != nil {
 		return err

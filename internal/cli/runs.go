@@ -188,5 +188,6 @@ func (a *app) retryCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the run as JSON at the end, instead of progress")
+	a.edgeFlag(cmd)
 	return cmd
 }

@@ -13,7 +13,6 @@ import (
 type serveOptions struct {
 	environment string
 	listen      string
-	edge        string
 	watch       bool
 }
 
@@ -31,7 +30,7 @@ what runs goes on, and the next start finds it again.`,
 	}
 	cmd.Flags().StringVarP(&o.environment, "environment", "e", "", "run all pipelines for this environment alone")
 	cmd.Flags().StringVar(&o.listen, "listen", server.DefaultListen, "the address that takes pushes")
-	cmd.Flags().StringVar(&o.edge, "edge", server.DefaultEdge, "the address that serves sites and services")
+	a.edgeFlag(cmd)
 	cmd.Flags().BoolVar(&o.watch, "watch", false, "treat commits in the project's own repository as pushes")
 	return cmd
 }
@@ -41,7 +40,7 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if err != nil {
 		return err
 	}
-	so.Duty, so.Only, so.Listen, so.Edge, so.Watch = server.Work, o.environment, o.listen, o.edge, o.watch
+	so.Duty, so.Only, so.Listen, so.Watch = server.Work, o.environment, o.listen, o.watch
 	s, err := server.Start(context.WithoutCancel(ctx), so)
 	if err != nil {
 		return err

@@ -86,6 +86,7 @@ func (a *app) applyCommand() *cobra.Command {
 	}
 	o.flags(cmd, false)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	a.edgeFlag(cmd)
 	return cmd
 }
 

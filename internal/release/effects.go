@@ -90,11 +90,12 @@ func (k *keeper) shift(ctx context.Context, number int) {
 }
 
 // hindered tells the machine why the traffic cannot be changed. What the edge
-// refuses as wrong it will refuse again: there the rollout turns round at once.
+// refuses as wrong, or because its port is another's, it will refuse again:
+// there the rollout turns round at once.
 func (k *keeper) hindered(ctx context.Context, err error) {
 	k.post(ctx, func(ctx context.Context) {
 		k.apply(ctx, rollout.Event{Kind: rollout.Hindered, Reason: err.Error()})
-		if fault.Is(err, fault.Invalid) {
+		if fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) {
 			k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: err.Error()})
 		}
 	})

@@ -97,8 +97,17 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 	return nil
 }
 
-// Stats implements release.Edge.
-func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) { return e.client.Stats(ctx) }
+// Stats implements release.Edge. An edge that does not run because there is
+// nothing to serve has nothing in flight.
+func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) {
+	e.mu.Lock()
+	none := len(e.config.Services)+len(e.config.Sites) == 0 && !e.running()
+	e.mu.Unlock()
+	if none {
+		return edge.Stats{}, nil
+	}
+	return e.client.Stats(ctx)
+}
 
 // Invalidate drops paths of a site from the cache.
 func (e *edgeProcess) Invalidate(ctx context.Context, site string, paths ...string) error {
