@@ -569,8 +569,10 @@ pipelines:
 		}
 		retries.Wait()
 		h.ended(run.ID, pipeline.Succeeded)
-		if got := h.read("ran"); got != "x\nx\n" {
-			t.Errorf("ran %q", got)
+		retried, _, err := h.engine.Run(t.Context(), run.ID)
+		h.ok(err)
+		if got := h.read("ran"); got != "x\nx\n" || retried.Attempt != 2 {
+			t.Errorf("ran %q in %d attempts", got, retried.Attempt)
 		}
 	})
 }
