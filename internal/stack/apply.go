@@ -68,7 +68,7 @@ func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 			return nil, err // one that is gone is found by the comparison
 		}
 	}
-	again, err := e.compare(ctx, s, cs.Change)
+	again, err := e.compare(ctx, s, cs.Change, &cs.Outside)
 	if err != nil {
 		return nil, fmt.Errorf("compare the change set with what exists: %w", err)
 	}
@@ -118,7 +118,7 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 	if cs.Action == Delete {
 		return o, nil
 	}
-	after, diags := newProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports))
+	after, diags := newProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports, cs.Outside))
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -130,7 +130,7 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 	if err != nil {
 		return nil, fmt.Errorf("read the template of stack %s: %w", s.Name, err)
 	}
-	o.before, diags = newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports))
+	o.before, diags = newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -170,7 +170,7 @@ func (o *operation) commit(ctx context.Context) error {
 	if err := diags.Err(); err != nil {
 		return err
 	}
-	src, err := o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: o.set.Change, Imports: o.set.Imports}, record.Any)
+	src, err := o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: o.set.Change, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
 	if err != nil {
 		return err
 	}

@@ -61,11 +61,19 @@ type ChangeSet struct {
 	Outputs []OutputChange   `json:"outputs,omitempty"`
 	// Imports is the exports that the template uses, with their values.
 	Imports map[string]string `json:"imports,omitempty"`
+	Outside
 	// Other is what changes besides resources and outputs: Tags, Description, DependsOn.
 	Other    []string  `json:"other,omitempty"`
 	Warnings diag.List `json:"warnings,omitempty"`
 	// Digest names exactly what will be done; an approval is for a digest.
 	Digest string `json:"digest"`
+}
+
+// Outside is what was looked up for a template elsewhere than in the exports.
+// It is frozen in a change set, and kept with what was made from it.
+type Outside struct {
+	Parameters map[string]string `json:"ssmParameters,omitempty"` // of Systems Manager, by name
+	Fragments  map[string][]byte `json:"fragments,omitempty"`     // of AWS::Include, by location
 }
 
 // Empty says that applying the set would change nothing at all.
@@ -77,7 +85,7 @@ func (cs *ChangeSet) Empty() bool {
 // people who may read the change but not its secrets. It cannot be applied.
 func (cs *ChangeSet) Public() *ChangeSet {
 	public := *cs
-	public.Change.Template, public.Change.Parameters = nil, nil
+	public.Change.Template, public.Change.Parameters, public.Outside = nil, nil, Outside{}
 	return &public
 }
 

@@ -27,7 +27,7 @@ func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
 	if err := updatable(s); err != nil {
 		return nil, err
 	}
-	cs, err := e.compare(ctx, s, c)
+	cs, err := e.compare(ctx, s, c, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +50,9 @@ func updatable(s Stack) error {
 	return err.WithHint("remove what is left of it: makeitso destroy %s", s.Name)
 }
 
-// compare makes the change set, without asking the platform's handlers.
-func (e *Engine) compare(ctx context.Context, s Stack, c Change) (*ChangeSet, error) {
+// compare makes the change set, without asking the platform's handlers. What
+// is frozen is not looked up again.
+func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside) (*ChangeSet, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
@@ -66,14 +67,20 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change) (*ChangeSet, er
 		cs.Action, cs.StackID = Create, e.stackID(c.Stack, s.Revision)
 	}
 	var diags diag.List
-	p.after, diags = newProgram(c, e.pseudo(c.Stack, cs.StackID), func(name string) (string, error) {
+	out := e.outside(ctx, cs)
+	if frozen != nil {
+		cs.Outside = *frozen
+		out = recorded(nil, *frozen)
+	}
+	out.export = func(name string) (string, error) {
 		x, ok := exports[name]
 		if !ok {
 			return "", errors.New("No export named " + name + " found")
 		}
 		cs.Imports[name] = x.Value
 		return x.Value, nil
-	})
+	}
+	p.after, diags = newProgram(c, e.pseudo(c.Stack, cs.StackID), out)
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -108,7 +115,7 @@ func (e *Engine) fill(ctx context.Context, s Stack, p *planner) error {
 		return err
 	}
 	if len(src.Change.Template) > 0 { // a stack that never became complete has none
-		before, diags := newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports))
+		before, diags := newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 		if diags.HasErrors() {
 			return fmt.Errorf("read the present template of stack %s: %w", s.Name, diags)
 		}
@@ -135,17 +142,6 @@ func (e *Engine) present(ctx context.Context, name string) (source, error) {
 		return source{}, fmt.Errorf("read the template of stack %s: %w", name, err)
 	}
 	return src, nil
-}
-
-// recorded looks imports up among those that a change set was made with.
-func recorded(imports map[string]string) func(string) (string, error) {
-	return func(name string) (string, error) {
-		value, ok := imports[name]
-		if !ok {
-			return "", errors.New("No export named " + name + " found")
-		}
-		return value, nil
-	}
 }
 
 // otherChanges names what changes although no resource or output does.

@@ -38,19 +38,26 @@ type program struct {
 	imports    func(name string) (string, error)
 }
 
+// lookups is what a template takes from outside of its stack.
+type lookups struct {
+	export    func(name string) (string, error)
+	parameter func(name string) (string, error)     // of Systems Manager
+	fragment  func(location string) ([]byte, error) // of AWS::Include
+}
+
 // newProgram reads a change's template. The mistakes found are all that can be
 // found without the platform.
-func newProgram(c Change, pseudo map[string]string, imports func(string) (string, error)) (*program, diag.List) {
-	t, diags := template.Parse(c.File, c.Template)
+func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag.List) {
+	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.parameter, Include: out.fragment})
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	p := &program{t: t, pseudo: pseudo, imports: imports}
+	p := &program{t: t, pseudo: pseudo, imports: out.export}
 	parameters, more := t.Bind(c.Parameters)
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
 	}
-	p.given, p.parameters, p.masked = parameters, parameters, mask(t, parameters)
+	p.given, p.parameters, p.masked = written(t, c, parameters), parameters, mask(t, parameters)
 	p.conditions, more = t.Decide(parameters, pseudo)
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
@@ -60,6 +67,23 @@ func newProgram(c Change, pseudo map[string]string, imports func(string) (string
 		return nil, diags
 	}
 	return p, diags
+}
+
+// written gives parameters with the names of those whose values were looked up
+// by name.
+func written(t *template.Template, c Change, parameters map[string]any) map[string]any {
+	given := maps.Clone(parameters)
+	for name, d := range t.Parameters {
+		if !strings.HasPrefix(d.Type, "AWS::SSM::Parameter::Value<") {
+			continue
+		}
+		if text, ok := c.Parameters[name]; ok {
+			given[name] = text
+		} else if d.Default != nil {
+			given[name] = *d.Default
+		}
+	}
+	return given
 }
 
 func mask(t *template.Template, parameters map[string]any) map[string]any {

@@ -97,6 +97,7 @@ type Event struct {
 type source struct {
 	Change  Change            `json:"change"`
 	Imports map[string]string `json:"imports,omitempty"`
+	Outside
 }
 
 // resourceState is the record of one logical id. Every physical thing that

@@ -38,11 +38,15 @@ type Platform struct {
 	running int
 	peak    int
 	hooks   map[string]func(context.Context, stack.Request) error
+
+	parameters map[string]string
+	fragments  map[string]string
 }
 
 // NewPlatform makes a platform on which nothing exists.
 func NewPlatform() *Platform {
-	return &Platform{things: map[string]Thing{}, hooks: map[string]func(context.Context, stack.Request) error{}}
+	return &Platform{things: map[string]Thing{}, hooks: map[string]func(context.Context, stack.Request) error{},
+		parameters: map[string]string{}, fragments: map[string]string{}}
 }
 
 // On has hook run before each call of that action (check, create, read,
@@ -98,6 +102,42 @@ func (p *Platform) Change(logicalID string, properties map[string]any) {
 			p.things[token] = t
 		}
 	}
+}
+
+// SetParameter gives a parameter of Systems Manager a value.
+func (p *Platform) SetParameter(name, value string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.parameters[name] = value
+}
+
+// Parameter makes the platform a stack.ParameterStore.
+func (p *Platform) Parameter(_ context.Context, name string) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	value, ok := p.parameters[name]
+	if !ok {
+		return "", fault.New(fault.NotFound, "there is no parameter %s", name)
+	}
+	return value, nil
+}
+
+// SetFragment puts a fragment where AWS::Include finds it.
+func (p *Platform) SetFragment(location, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fragments[location] = text
+}
+
+// Fragment makes the platform a stack.FragmentStore.
+func (p *Platform) Fragment(_ context.Context, location string) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text, ok := p.fragments[location]
+	if !ok {
+		return nil, fault.New(fault.NotFound, "there is no fragment at %s", location)
+	}
+	return []byte(text), nil
 }
 
 // Things gives what exists, by logical id and token.

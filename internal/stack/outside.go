@@ -1,0 +1,103 @@
+package stack
+
+import (
+	"context"
+	"errors"
+
+	"makeitso/internal/fault"
+)
+
+// ParameterStore is a Platform that has the parameters of Systems Manager. On
+// one that has not, those are found that stacks of the environment have made.
+type ParameterStore interface {
+	// Parameter gives the value of a parameter, fault.NotFound if there is none.
+	Parameter(ctx context.Context, name string) (string, error)
+}
+
+// FragmentStore is a Platform that has what AWS::Include names.
+type FragmentStore interface {
+	// Fragment gives the text at a location, such as s3://bucket/key.
+	Fragment(ctx context.Context, location string) ([]byte, error)
+}
+
+// outside looks up what a template takes from elsewhere, each thing once, and
+// notes it in the change set.
+func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
+	cs.Outside = Outside{Parameters: map[string]string{}, Fragments: map[string][]byte{}}
+	known := recorded(nil, cs.Outside)
+	out := lookups{parameter: func(name string) (string, error) {
+		if value, err := known.parameter(name); err == nil {
+			return value, nil
+		}
+		value, err := e.parameter(ctx, name)
+		if err == nil {
+			cs.Outside.Parameters[name] = value
+		}
+		return value, err
+	}}
+	if fragments, ok := e.platform.(FragmentStore); ok {
+		out.fragment = func(location string) ([]byte, error) {
+			if text, err := known.fragment(location); err == nil {
+				return text, nil
+			}
+			text, err := fragments.Fragment(ctx, location)
+			if err == nil {
+				cs.Outside.Fragments[location] = text
+			}
+			return text, err
+		}
+	}
+	return out
+}
+
+const parameterType = "AWS::SSM::Parameter"
+
+// parameter looks a parameter of Systems Manager up.
+func (e *Engine) parameter(ctx context.Context, name string) (string, error) {
+	if store, ok := e.platform.(ParameterStore); ok {
+		value, err := store.Parameter(ctx, name)
+		if !fault.Is(err, fault.NotFound) {
+			return value, err
+		}
+	}
+	states, err := e.resources.List(ctx, e.key(""))
+	if err != nil {
+		return "", err
+	}
+	for _, s := range states {
+		if c := s.Current; c != nil && c.Type == parameterType && (c.Properties["Name"] == name || c.PhysicalID == name) {
+			if value, ok := c.Properties["Value"].(string); ok {
+				return value, nil
+			}
+		}
+	}
+	return "", fault.New(fault.NotFound, "there is no parameter %s", name).
+		WithHint("make it with a resource of type %s", parameterType)
+}
+
+// recorded looks up among what a change set was made with.
+func recorded(imports map[string]string, o Outside) lookups {
+	return lookups{
+		export: func(name string) (string, error) {
+			value, ok := imports[name]
+			if !ok {
+				return "", errors.New("No export named " + name + " found")
+			}
+			return value, nil
+		},
+		parameter: func(name string) (string, error) {
+			value, ok := o.Parameters[name]
+			if !ok {
+				return "", errors.New("there is no parameter " + name)
+			}
+			return value, nil
+		},
+		fragment: func(location string) ([]byte, error) {
+			text, ok := o.Fragments[location]
+			if !ok {
+				return nil, errors.New("there is no fragment " + location)
+			}
+			return text, nil
+		},
+	}
+}
