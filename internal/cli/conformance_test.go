@@ -60,10 +60,6 @@ var letThrough = map[string]string{
 	"cfn-lint/templates/public/rds-cluster.yaml":                                             noSchema, // E3690
 	"cfn-lint/templates/quickstart/nist_logging.yaml":                                        noSchema, // E3045
 	"widdix-aws-cf-templates/state/elasticache-redis.yaml":                                   noSchema, // E3026x16
-	"widdix-aws-cf-templates/vpc/vpc-2azs-legacy.yaml":                                       noSchema, // E3003
-	"widdix-aws-cf-templates/vpc/vpc-3azs-legacy.yaml":                                       noSchema, // E3003
-	"widdix-aws-cf-templates/vpc/vpc-4azs-legacy.yaml":                                       noSchema, // E3003
-	"widdix-aws-cf-templates/vpc/zone-legacy.yaml":                                           noSchema, // E3003
 }
 
 // TestVerdicts compares makeitso validate with a linter's verdicts over public

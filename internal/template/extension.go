@@ -111,8 +111,7 @@ func (r *resolver) writeMap(b *bytes.Buffer, v *Value) any {
 
 // isNone says whether v is AWS::NoValue, seen through Fn::If.
 func (r *resolver) isNone(v *Value) bool {
-	v = r.taken(v)
-	return v.Kind == Call && v.Func == "Ref" && v.Items[0].Text == "AWS::NoValue"
+	return r.taken(v).isNoValue()
 }
 
 // taken follows the branches of Fn::If.

@@ -178,31 +178,3 @@ func TestNestedAliases(t *testing.T) {
 		}
 	}
 }
-
-// FuzzTemplate looks for templates that make the language panic.
-func FuzzTemplate(f *testing.F) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(archive.Files[0].Data)
-	}
-	f.Fuzz(func(t *testing.T, src []byte) {
-		tmpl, diags := template.Parse("template.yaml", src)
-		if diags.HasErrors() {
-			return
-		}
-		given := map[string]string{}
-		for name, p := range tmpl.Parameters {
-			if p.Default == nil {
-				given[name] = "1"
-			}
-		}
-		values(t, &strings.Builder{}, tmpl, given, nil)
-	})
-}

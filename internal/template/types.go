@@ -37,6 +37,9 @@ func (t *Template) CheckTypes(types Types) diag.List {
 			continue // Parse has said so
 		}
 		facts, known := types.Find(r.Type)
+		if strings.HasPrefix(r.Type, "Custom::") {
+			facts, known = TypeFacts{Required: []string{"ServiceToken"}}, true
+		}
 		if !known {
 			c.unknownType(r)
 		} else if len(t.early.unready) == 0 {
@@ -106,7 +109,7 @@ func (c *typeChecker) required(r *Resource, facts TypeFacts) {
 		return // a function gives them
 	}
 	for _, name := range facts.Required {
-		if r.Properties.Get(name) != nil {
+		if v := r.Properties.Get(name); v != nil && !v.isNoValue() {
 			continue
 		}
 		d := c.diags.Errorf(r.Pos, "Property validation failure: [The property {/%s} is required]", name)
@@ -121,6 +124,11 @@ func (c *typeChecker) required(r *Resource, facts TypeFacts) {
 			d.Hint = "is " + near + " meant to be " + name + "?"
 		}
 	}
+}
+
+// isNoValue says whether v is a Ref to AWS::NoValue.
+func (v *Value) isNoValue() bool {
+	return v.Kind == Call && v.Func == "Ref" && v.Items[0].Text == "AWS::NoValue"
 }
 
 // readOnly reports properties that only the service gives.
