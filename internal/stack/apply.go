@@ -93,7 +93,11 @@ func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 	if cs.Action == Create {
 		status = CreateInProgress
 	}
-	return o, o.enter(ctx, status, "User Initiated", change)
+	ops, err := o.move(false)
+	if err != nil {
+		return nil, err
+	}
+	return o, o.enter(ctx, status, "User Initiated", append(ops, change)...)
 }
 
 // working makes the working copy of a stack.
@@ -207,7 +211,11 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 	if o.set.Action == Create {
 		status = RollbackInProgress
 	}
-	if err := o.enter(ctx, status, strings.ReplaceAll(err.Error(), "\n", "; ")); err != nil {
+	ops, failed := o.move(true)
+	if failed != nil {
+		return errors.Join(err, failed)
+	}
+	if err := o.enter(ctx, status, strings.ReplaceAll(err.Error(), "\n", "; "), ops...); err != nil {
 		return err
 	}
 	return o.rollBack(ctx, err)

@@ -59,6 +59,8 @@ type ChangeSet struct {
 	// Likely is what the service lists besides when it is asked for no values.
 	Likely  []ResourceChange `json:"likely,omitempty"`
 	Outputs []OutputChange   `json:"outputs,omitempty"`
+	// Moves is the resources that only get another logical id, by the new one.
+	Moves map[string]string `json:"moves,omitempty"`
 	// Imports is the exports that the template uses, with their values.
 	Imports map[string]string `json:"imports,omitempty"`
 	Outside

@@ -162,7 +162,10 @@ func (p *planner) causes(id, name string) []Detail {
 
 // sameText says whether a property is written as it was before.
 func (p *planner) sameText(id, name string, now *template.Value) bool {
-	return p.before != nil && p.before.t.Resources[id] != nil && now.Equal(p.before.t.Resources[id].Properties.Get(name))
+	if p.before == nil || p.before.t.Resources[p.beforeID(id)] == nil {
+		return false
+	}
+	return now.Equal(p.before.t.Resources[p.beforeID(id)].Properties.Get(name))
 }
 
 func (p *planner) refers(v *template.Value) bool {

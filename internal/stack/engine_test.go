@@ -468,6 +468,48 @@ Outputs: {Url: {Value: !GetAtt Db.Url}}
 	}
 }
 
+// TestMove gives a resource another logical id.
+func TestMove(t *testing.T) {
+	const before = `Resources: {A: {Type: Test::Thing, Properties: {Value: x}}, B: {Type: Test::Thing, Properties: {Of: !Ref A}}}`
+	renamed := strings.NewReplacer("{A:", "{C:", "Ref A", "Ref C").Replace(before)
+	said := strings.Replace(renamed, "{C: {", "{C: {Metadata: {makeitso: {movedFrom: A}}, ", 1)
+	b := newBench(t)
+	b.mustApply("app", before)
+	token := b.platform.Things()[0].Token
+
+	cs := b.plan("app", renamed, nil)
+	if len(cs.Warnings) != 1 || !strings.Contains(cs.Warnings[0].Hint, "movedFrom: A") {
+		t.Errorf("the move was not offered: %v", cs.Warnings)
+	}
+	cs = b.plan("app", said, nil)
+	if cs.Empty() || len(cs.Changes) != 0 || len(cs.Warnings) != 0 || !slices.Contains(cs.Other, "A is C now") {
+		t.Errorf("a move alone gives %+v, others %v, warnings %v", cs.Changes, cs.Other, cs.Warnings)
+	}
+	if err := b.engine.Apply(t.Context(), cs, b.listen); err != nil {
+		t.Fatal(err)
+	}
+	if calls := b.platform.Calls(); len(calls) != 2 {
+		t.Errorf("a move alone called %v", calls)
+	}
+	resources, err := b.engine.Resources(t.Context(), "app")
+	if err != nil || len(resources) != 2 || resources[1].LogicalID != "C" || resources[1].Token != token {
+		t.Errorf("after the move: %+v (%v)", resources, err)
+	}
+	if cs := b.plan("app", said, nil); !cs.Empty() {
+		t.Errorf("the move again gives %+v, others %v", cs.Changes, cs.Other)
+	}
+	for _, wrong := range []string{
+		`Resources: {C: {Type: Test::Thing}, D: {Type: Test::Thing, Metadata: {makeitso: {movedFrom: C}}}}`,
+		`Resources: {D: {Type: Test::Other, Metadata: {makeitso: {movedFrom: C}}}}`,
+		`Resources: {D: {Type: Test::Thing, Metadata: {makeitso: {movedFrom: C}}}, E: {Type: Test::Thing, Metadata: {makeitso: {movedFrom: C}}}}`,
+	} {
+		var list diag.List
+		if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(wrong)}); !errors.As(err, &list) {
+			t.Errorf("%s answered %v", wrong, err)
+		}
+	}
+}
+
 // TestDeletesFirst replaces a resource of which there can be only one.
 func TestDeletesFirst(t *testing.T) {
 	b := newBench(t)

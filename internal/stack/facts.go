@@ -25,6 +25,7 @@ func (p *planner) checkTypes() {
 			continue
 		}
 		p.required(r, facts)
+		p.policies(r)
 		for _, ref := range p.after.t.References(r.Properties, p.after.conditions) {
 			p.attribute(ref)
 		}
@@ -35,6 +36,16 @@ func (p *planner) checkTypes() {
 				p.attribute(ref)
 			}
 		}
+	}
+}
+
+// policies says of attributes that they are read and do nothing.
+func (p *planner) policies(r *template.Resource) {
+	if r.CreationPolicy != nil {
+		p.diags.Warnf(r.CreationPolicy.Pos, "CreationPolicy has no effect yet: %s is complete when it is ready, without signals", r.LogicalID)
+	}
+	if r.UpdatePolicy != nil {
+		p.diags.Warnf(r.UpdatePolicy.Pos, "UpdatePolicy has no effect yet: %s is updated at once", r.LogicalID)
 	}
 }
 

@@ -134,12 +134,21 @@ func scenes() []scene {
 		{name: "update that deletes first", present: attachment("one"), wanted: attachment("two"), status: stack.UpdateComplete},
 		{name: "update that deletes first and fails", present: attachment("one"), wanted: attachment("two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
 			prepare: fail("create", "More"), status: stack.UpdateRollbackComplete},
+		{name: "move", present: killBefore, wanted: movedQueue, status: stack.UpdateComplete},
+		{name: "move that fails", present: killBefore, wanted: movedQueue, prepare: fail("create", "Extra"), status: stack.UpdateRollbackComplete},
 		{name: "create of 30", wanted: large("a"), status: stack.CreateComplete},
 		{name: "update of 30", present: large("a"), wanted: large("b"), status: stack.UpdateComplete},
 		{name: "update of 30 that fails", present: large("a"), wanted: large("b") + last, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "delete of 30", present: large("a"), status: "gone"},
 	}
 }
+
+// movedQueue gives the queue another logical id and changes it in place.
+var movedQueue = strings.NewReplacer(
+	"Queue: {Type: \"AWS::SQS::Queue\", Properties: {QueueName: first}}",
+	"Jobs: {Type: \"AWS::SQS::Queue\", Metadata: {makeitso: {movedFrom: Queue}}, Properties: {QueueName: first, DelaySeconds: 2}}\n"+
+		"  Extra: {Type: Test::Thing, DependsOn: [Old, Plain, Kept]}",
+	"!Ref Queue", "!Ref Jobs", "!GetAtt Queue.", "!GetAtt Jobs.").Replace(killBefore)
 
 // attachment is a stack with a resource of which there can be only one at a
 // time, so that the old one goes before the new one comes.

@@ -21,6 +21,7 @@ type planner struct {
 	outputs []Output            // of the stack as it is
 
 	changes map[string]*ResourceChange // of the resources looked at so far
+	moves   map[string]string          // from new logical ids to old ones
 	likely  map[string][]Detail        // what the service lists besides, although the values are proven equal
 	planned map[string]map[string]any  // their properties, resolved as far as known
 	secrets []string                   // what may not be shown
@@ -103,6 +104,7 @@ func (p *planner) plan() ([]ResourceChange, []OutputChange) {
 	p.changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
 	p.secrets = append(p.after.secrets(), p.before.secrets()...)
 	p.checkTypes()
+	p.findMoves()
 	if p.diags.HasErrors() {
 		return nil, nil
 	}
@@ -114,6 +116,7 @@ func (p *planner) plan() ([]ResourceChange, []OutputChange) {
 		}
 	}
 	changes = append(changes, p.removals()...)
+	p.offerMoves(changes)
 	return changes, p.outputChanges()
 }
 
@@ -185,8 +188,9 @@ func (p *planner) policyAction(policy, typ string) string {
 // shownBefore gives the properties a resource has, secrets masked.
 func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 	if p.before != nil {
-		if _, active := p.before.graph[id]; active {
-			shown, diags := p.before.properties(id, standing(p.exists), false)
+		was := p.beforeID(id)
+		if _, active := p.before.graph[was]; active {
+			shown, diags := p.before.properties(was, standing(p.exists), false)
 			if len(diags) == 0 {
 				return scrub(marked(shown), p.secrets).(map[string]any)
 			}

@@ -85,13 +85,13 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside
 		return nil, diags
 	}
 	cs.Changes, cs.Outputs = p.plan()
-	cs.Likely = p.likelies()
+	cs.Likely, cs.Moves = p.likelies(), p.moves
 	cs.Warnings = append(diags, p.diags...)
 	if err := cs.Warnings.Err(); err != nil {
 		cs.Warnings.Sort()
 		return nil, err
 	}
-	cs.Other = otherChanges(p, s, c)
+	cs.Other = append(otherChanges(p, s, c), moved(p.moves)...)
 	if rules := cmp.Or(c.Policy, s.Policy); rules != "" && cs.Action == Update {
 		policy, err := parsePolicy(rules)
 		if err != nil {
