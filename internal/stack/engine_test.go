@@ -498,6 +498,15 @@ func TestMove(t *testing.T) {
 	if cs := b.plan("app", said, nil); !cs.Empty() {
 		t.Errorf("the move again gives %+v, others %v", cs.Changes, cs.Other)
 	}
+	b.platform.Fail("create", "More", errors.New("broken"))
+	further := strings.NewReplacer("{C:", "{D:", "movedFrom: A", "movedFrom: C", "Ref C", "Ref D", "Value: x", "Value: y", "B: {", "More: {Type: Test::Thing, DependsOn: B}, B: {").Replace(said)
+	if err := b.apply("app", further); !fault.Is(err, fault.Failed) {
+		t.Errorf("a move with something that fails answered %v", err)
+	}
+	resources, err = b.engine.Resources(t.Context(), "app")
+	if err != nil || len(resources) != 2 || resources[1].LogicalID != "C" || resources[1].Token != token || resources[1].Attributes["Value"] != "x" {
+		t.Errorf("the move was not taken back: %+v (%v)", resources, err)
+	}
 	for _, wrong := range []string{
 		`Resources: {C: {Type: Test::Thing}, D: {Type: Test::Thing, Metadata: {makeitso: {movedFrom: C}}}}`,
 		`Resources: {D: {Type: Test::Other, Metadata: {makeitso: {movedFrom: C}}}}`,
