@@ -53,6 +53,8 @@ func alreadyApplied(s Stack) (bool, error) {
 		return true, nil
 	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed:
 		return true, rolledBack(s, errors.New(s.Reason))
+	case CreateFailed, UpdateFailed:
+		return true, fault.New(fault.Failed, "stack %s could not be changed and was left as it is (%s): %s", s.Name, s.Status, s.Reason)
 	}
 	return false, nil
 }
@@ -199,7 +201,7 @@ func (o *operation) commit(ctx context.Context) error {
 }
 
 // abandon begins the roll back after err, unless the operation cannot go on at
-// all.
+// all, or shall stay as it is.
 func (o *operation) abandon(ctx context.Context, err error) error {
 	if context.Cause(ctx) == ErrSuspend {
 		err = halt{ErrSuspend}
@@ -207,18 +209,35 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 	if halted(err) {
 		return err
 	}
+	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if o.set.Change.DisableRollback {
+		status := UpdateFailed
+		if o.set.Action == Create {
+			status = CreateFailed
+		}
+		if err := o.enter(ctx, status, reason); err != nil {
+			return err
+		}
+		return fault.Wrap(fault.CodeOf(err), err, "stack %s could not be changed and was left as it is (%s)", o.stack.Name, status).
+			WithHint("look at it: makeitso events %s", o.stack.Name)
+	}
+	return o.takeBack(ctx, reason, err)
+}
+
+// takeBack rolls back from where the operation stands.
+func (o *operation) takeBack(ctx context.Context, reason string, cause error) error {
 	status := UpdateRollbackInProgress
 	if o.set.Action == Create {
 		status = RollbackInProgress
 	}
-	ops, failed := o.move(true)
-	if failed != nil {
-		return errors.Join(err, failed)
+	ops, err := o.move(true)
+	if err != nil {
+		return errors.Join(cause, err)
 	}
-	if err := o.enter(ctx, status, strings.ReplaceAll(err.Error(), "\n", "; "), ops...); err != nil {
+	if err := o.enter(ctx, status, reason, ops...); err != nil {
 		return err
 	}
-	return o.rollBack(ctx, err)
+	return o.rollBack(ctx, cause)
 }
 
 // stubborn gives a context for work that a cancelled ctx must not stop; being

@@ -29,6 +29,9 @@ type Change struct {
 	Template   []byte            `json:"template,omitempty"`
 	Parameters map[string]string `json:"parameters,omitempty"`
 	Tags       map[string]string `json:"tags,omitempty"`
+	// DisableRollback leaves everything as it is when the change fails, to be
+	// looked at; Rollback then rolls it back.
+	DisableRollback bool `json:"disableRollback,omitempty"`
 	// Policy stands in for the stack's own policy during this change.
 	Policy string `json:"policy,omitempty"`
 }

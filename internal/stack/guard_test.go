@@ -173,6 +173,64 @@ func TestContinueRollback(t *testing.T) {
 	b.wantThings(`A{"Value":"three"} B{"Value":"three-b"} C{"Value":"three-b"}`)
 }
 
+// TestDisableRollback leaves what failed as it is, until it is rolled back.
+func TestDisableRollback(t *testing.T) {
+	b := newBench(t)
+	attempt := func(template string) error {
+		cs, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(template), DisableRollback: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = b.engine.Apply(t.Context(), cs, nil)
+		if again := b.engine.Apply(t.Context(), cs, nil); (again == nil) != (err == nil) {
+			t.Errorf("applied again, it answered %v, first %v", again, err)
+		}
+		return err
+	}
+	b.platform.Fail("create", "C", errors.New("broken"))
+	if err := attempt(chain); !fault.Is(err, fault.Internal) && !fault.Is(err, fault.Failed) {
+		t.Errorf("a create that fails answered %v", err)
+	}
+	b.wantStatus("app", stack.CreateFailed)
+	b.wantThings(`A{"Value":"one"} B{"Value":"one-b"}`)
+	if err := b.engine.Resume(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.CreateFailed) // nothing goes on by itself
+	if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(chain)}); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a plan of it answered %v", err)
+	}
+	if err := b.engine.Rollback(t.Context(), "app", nil); err != nil {
+		t.Error(err)
+	}
+	b.wantStatus("app", stack.RollbackComplete)
+	b.wantThings("")
+
+	b.platform.On("create", "C", nil)
+	if err := attempt(chain); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.Rollback(t.Context(), "app", nil); !fault.Is(err, fault.Conflict) {
+		t.Errorf("rolling back what did not fail answered %v", err)
+	}
+	b.platform.Fail("create", "D", errors.New("broken"))
+	if err := attempt(strings.Replace(chain, "one", "two", 1) + "\nMetadata: {}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := attempt(strings.Replace(strings.Replace(chain, "one", "three", 1), "Outputs:", "  D: {Type: Test::Thing, DependsOn: C}\nOutputs:", 1)); err == nil {
+		t.Fatal("the update did not fail")
+	}
+	b.wantStatus("app", stack.UpdateFailed)
+	b.wantThings(`A{"Value":"three"} B{"Value":"three-b"} C{"Value":"three-b"}`)
+	if err := b.engine.Rollback(t.Context(), "app", nil); err != nil {
+		t.Error(err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+	b.wantThings(`A{"Value":"two"} B{"Value":"two-b"} C{"Value":"two-b"}`)
+	b.platform.On("create", "D", nil)
+	b.mustApply("app", chain)
+}
+
 // TestParametersOfSystemsManager looks a value up that another stack has made:
 // it is frozen in a change set, and looked up again by the next.
 func TestParametersOfSystemsManager(t *testing.T) {

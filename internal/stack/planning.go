@@ -47,7 +47,7 @@ func updatable(s Stack) error {
 	case s.Status == UpdateRollbackFailed:
 		return err.WithHint("take the cause away (%s), then start makeitso again, which goes on with the roll back; or remove the stack: makeitso destroy %s", s.Reason, s.Name)
 	}
-	return err.WithHint("remove what is left of it: makeitso destroy %s", s.Name)
+	return err.WithHint("remove what is there of it: makeitso destroy %s", s.Name)
 }
 
 // compare makes the change set, without asking the platform's handlers. What

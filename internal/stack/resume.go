@@ -69,11 +69,7 @@ func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (e
 	if !unfinished(s) {
 		return e.keepPresentImports(ctx, name)
 	}
-	cs, err := e.changes.Get(ctx, e.key(name))
-	if err != nil {
-		return fmt.Errorf("read the change of stack %s under way: %w", name, err)
-	}
-	o, err := e.operation(ctx, s, cs, listen)
+	o, err := e.underWay(ctx, s, listen)
 	if err != nil {
 		return err
 	}
@@ -86,6 +82,41 @@ func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (e
 		return err
 	}
 	return nil // how it ended is in the stack's status and events
+}
+
+// underWay makes the working copy of a change that was begun.
+func (e *Engine) underWay(ctx context.Context, s Stack, listen func(Event)) (*operation, error) {
+	cs, err := e.changes.Get(ctx, e.key(s.Name))
+	if err != nil {
+		return nil, fmt.Errorf("read the change of stack %s under way: %w", s.Name, err)
+	}
+	return e.operation(ctx, s, cs, listen)
+}
+
+// Rollback rolls back a stack whose change failed and was left as it was. It
+// answers nil when the stack is where it was before the change.
+func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) (err error) {
+	release, err := e.acquire(ctx, name, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	s, err := e.Stack(ctx, name)
+	if err != nil {
+		return err
+	}
+	if s.Status != CreateFailed && s.Status != UpdateFailed {
+		return fault.New(fault.Conflict, "there is nothing to roll back of stack %s: it is in %s state", name, s.Status)
+	}
+	o, err := e.underWay(ctx, s, listen)
+	if err != nil {
+		return err
+	}
+	err = o.takeBack(ctx, "User Initiated", errors.New(s.Reason))
+	if o.stack.Status == UpdateRollbackComplete || o.stack.Status == RollbackComplete {
+		return nil // the error is what the roll back was for
+	}
+	return err
 }
 
 // ContinueRollback tries again to roll back a stack whose roll back failed.
@@ -105,11 +136,7 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 	if s.Status != UpdateRollbackFailed {
 		return fault.New(fault.Conflict, "the roll back of stack %s cannot be continued: it is in %s state", name, s.Status)
 	}
-	cs, err := e.changes.Get(ctx, e.key(name))
-	if err != nil {
-		return fmt.Errorf("read the change of stack %s under way: %w", name, err)
-	}
-	o, err := e.operation(ctx, s, cs, listen)
+	o, err := e.underWay(ctx, s, listen)
 	if err != nil {
 		return err
 	}
