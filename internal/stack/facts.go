@@ -95,26 +95,6 @@ func (p *planner) attribute(ref template.Reference) {
 	}
 }
 
-// noDynamicReferences refuses what the engine would otherwise hand on as text.
-func (p *planner) noDynamicReferences(id string, properties map[string]any) {
-	var visit func(v any) bool
-	visit = func(v any) bool {
-		switch v := v.(type) {
-		case string:
-			return strings.Contains(v, "{{resolve:")
-		case []any:
-			return slices.ContainsFunc(v, visit)
-		case map[string]any:
-			return slices.ContainsFunc(slices.Collect(maps.Values(v)), visit)
-		}
-		return false
-	}
-	if visit(properties) {
-		p.diags.Errorf(p.after.t.Resources[id].Pos, "dynamic references ({{resolve:…}}) are not supported yet, found in %s", id).
-			Hint = "hand the value in with a NoEcho parameter"
-	}
-}
-
 func didYouMean(word string, candidates []string) string {
 	if near := diag.Nearest(word, candidates); near != "" {
 		return "did you mean " + near + "?"

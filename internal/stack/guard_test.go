@@ -235,10 +235,26 @@ func TestDisableRollback(t *testing.T) {
 // it is frozen in a change set, and looked up again by the next.
 func TestParametersOfSystemsManager(t *testing.T) {
 	const made = `Resources: {P: {Type: "AWS::SSM::Parameter", Properties: {Name: /db/size, Type: String, Value: VALUE}}}`
-	const wants = `
+	for name, wants := range map[string]string{
+		"parameter": `
 Parameters: {Size: {Type: "AWS::SSM::Parameter::Value<String>", Default: /db/size}}
 Resources: {Thing: {Type: Test::Thing, Properties: {Size: !Ref Size}}}
-`
+`,
+		"dynamic reference": `Resources: {Thing: {Type: Test::Thing, Properties: {Size: "{{resolve:ssm:/db/size}}"}}}`,
+	} {
+		t.Run(name, func(t *testing.T) { lookedUp(t, made, wants) })
+	}
+	b := newBench(t)
+	for _, reference := range []string{"{{resolve:ssm:/db/size:3}}", "{{resolve:secretsmanager:x}}"} {
+		wrong := `Resources: {Thing: {Type: Test::Thing, Properties: {Size: "` + reference + `"}}}`
+		var list diag.List
+		if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(wrong)}); !errors.As(err, &list) || !strings.Contains(err.Error(), "dynamic reference") {
+			t.Errorf("%s answered %v", reference, err)
+		}
+	}
+}
+
+func lookedUp(t *testing.T, made, wants string) {
 	b := newBench(t)
 	var list diag.List
 	if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(wants)}); !errors.As(err, &list) || !strings.Contains(err.Error(), "/db/size") {

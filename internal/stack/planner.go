@@ -130,7 +130,6 @@ func (p *planner) resource(id string) {
 	r := p.after.t.Resources[id]
 	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.support(r.Type).Level,
 		AfterContext: map[string]any{"Properties": shown}, check: marked(properties).(map[string]any)}
-	p.noDynamicReferences(id, properties)
 	physical, exists := p.exists[id]
 	if !exists {
 		c.Action = Add

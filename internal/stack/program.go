@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/fault"
 	"makeitso/internal/template"
 )
 
@@ -36,6 +37,7 @@ type program struct {
 	pseudo     map[string]string
 	graph      map[string][]string // dependencies of the active resources
 	imports    func(name string) (string, error)
+	ssm        func(name string) (string, error)
 }
 
 // lookups is what a template takes from outside of its stack.
@@ -52,7 +54,7 @@ func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	p := &program{t: t, pseudo: pseudo, imports: out.export}
+	p := &program{t: t, pseudo: pseudo, imports: out.export, ssm: out.parameter}
 	parameters, more := t.Bind(c.Parameters)
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
@@ -165,11 +167,28 @@ func (p *program) properties(id string, w world, secret bool) (map[string]any, d
 	if !exists {
 		return map[string]any{}, diags
 	}
+	value, err := template.ReplaceDynamic(value, p.dynamic)
+	if err != nil {
+		diags.Errorf(r.Properties.Pos, "%v", err).Hint = fault.HintOf(err)
+	}
 	properties, ok := value.(map[string]any)
 	if !ok && len(diags) == 0 { // a function that gives no map
 		diags.Errorf(r.Properties.Pos, "Template format error: [/Resources/%s/Properties] must be an object.", id)
 	}
 	return properties, diags
+}
+
+// dynamic looks up a dynamic reference. What is looked up is stored with the
+// resource, so that no reference to a secret can be taken.
+func (p *program) dynamic(d template.DynamicReference) (string, error) {
+	if d.Service != "ssm" {
+		return "", fault.New(fault.Unsupported, "references to %s are not supported yet", d.Service).
+			WithHint("hand the value in with a NoEcho parameter")
+	}
+	if d.Version != "" {
+		return "", fault.New(fault.Unsupported, "versions of parameters are not kept here").WithHint("leave the version out: {{resolve:ssm:%s}}", d.Name)
+	}
+	return p.ssm(d.Name)
 }
 
 // outputs resolves the active outputs; an unknown value is KnownAfterApply.
