@@ -37,6 +37,7 @@ type early struct {
 	extensions bool             // Transform names AWS::LanguageExtensions
 	bound      map[string]any   // the parameters whose values are known
 	late       bool             // something went by a parameter's value, known or not
+	undecided  bool             // something goes by a value that is not known
 	open       []*regexp.Regexp // names that may come to be when the values are known
 	unready    []unready        // what keeps the template from being bound
 }
@@ -84,6 +85,7 @@ func (r *reader) early(v *Value) (any, bool) {
 	res := &resolver{t: r.t, s: scope, missing: missing}
 	value := res.value(v)
 	if unknown {
+		r.t.early.undecided = true
 		return value, false
 	}
 	r.diags = append(r.diags, res.diags...)

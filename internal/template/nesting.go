@@ -113,7 +113,7 @@ func (n *nest) function(f *Value, functions any) {
 			allowed = append(allowed, name)
 		}
 	}
-	if f.Func == "Fn::Transform" || slices.Contains(allowed, f.Func) {
+	if f.isMacro() || slices.Contains(allowed, f.Func) {
 		return
 	}
 	d := n.c.diags.Errorf(f.Pos, "Template error: function %s cannot stand at this place of %s", f.Func, n.f.Func)

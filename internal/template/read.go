@@ -277,15 +277,18 @@ func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Va
 	}
 	if name == "Fn::Transform" {
 		long := &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column, Content: []*yaml.Node{
-			{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: n.Line, Column: n.Column}, untagged(n)}}
+			{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: n.Line, Column: n.Column}, r.untagged(n)}}
 		return r.mapping(long, conditions, depth+1)
 	}
-	return r.call(name, r.pos(n), untagged(n), conditions, depth)
+	return r.call(name, r.pos(n), r.untagged(n), conditions, depth)
 }
 
 // untagged gives a node without its short form's tag.
-func untagged(n *yaml.Node) *yaml.Node {
+func (r *reader) untagged(n *yaml.Node) *yaml.Node {
 	plain := *n
+	if file, included := r.files[n]; included {
+		r.files[&plain] = file
+	}
 	plain.Tag, plain.Style = "", n.Style&^yaml.TaggedStyle
 	if n.Kind == yaml.ScalarNode { // a name such as On is no boolean here
 		plain.Tag, plain.Style = "!!str", yaml.DoubleQuotedStyle

@@ -207,17 +207,24 @@ func (p *parser) mapping2(m pair) {
 	if v == nil {
 		return
 	}
+	if v.isMacro() {
+		p.t.early.open = append(p.t.early.open, anyName)
+		return
+	}
 	if v.Kind != Map {
 		p.diags.Errorf(m.pos, "Template format error: Every Mappings member %s must be a map", m.key)
 		return
 	}
 	for _, first := range v.Entries {
+		if first.Value.isMacro() {
+			continue
+		}
 		if first.Value.Kind != Map {
 			p.diags.Errorf(first.Pos, "Template format error: Every Mappings member %s must be a map", m.key)
 			continue
 		}
 		for _, second := range first.Value.Entries {
-			if k := second.Value.Kind; k != Text && k != List {
+			if k := second.Value.Kind; k != Text && k != List && !second.Value.isMacro() {
 				p.diags.Errorf(second.Pos, "Template format error: Every Mappings attribute must be a String or a List.")
 			}
 		}
@@ -255,10 +262,15 @@ func (p *parser) resource(m pair) {
 	}
 	r := &Resource{LogicalID: m.key, Pos: m.pos, TypePos: m.pos}
 	unready := len(p.t.early.unready)
+	hasType := false
 	for _, a := range p.pairs(m.value, 0) {
+		hasType = hasType || a.key == "Type"
 		p.resourceAttribute(r, a)
 	}
-	if r.Type == "" && len(p.t.early.unready) == unready {
+	if strings.HasSuffix(r.Type, "::MODULE") { // its resources have names that begin with its own
+		p.t.early.open = append(p.t.early.open, regexp.MustCompile("^"+regexp.QuoteMeta(m.key)))
+	}
+	if !hasType && len(p.t.early.unready) == unready {
 		p.diags.Errorf(m.pos, "Template format error: [/Resources/%s] Every Resources object must contain a Type member.", m.key)
 	}
 	p.t.Resources[m.key] = r
@@ -363,7 +375,7 @@ func (p *parser) scalar(a pair) string {
 // policies reads an attribute whose keys are known.
 func (p *parser) policies(a pair, allowed ...string) *Value {
 	v := p.value(a.value, false, 0)
-	if v == nil || v.Kind == Call && (a.key == "UpdatePolicy" || v.Func == "Fn::If" || v.Func == "Fn::Transform") {
+	if v == nil || v.Kind == Call && (a.key == "UpdatePolicy" || v.Func == "Fn::If" || v.isMacro()) {
 		return v
 	}
 	if v.Kind != Map {

@@ -179,12 +179,13 @@ func (t *Template) again(given map[string]string) (diags diag.List) {
 	if diags.HasErrors() {
 		return diags
 	}
-	if len(expanded.early.open) > 0 && len(expanded.early.unready) == 0 {
-		diags.Errorf(diag.Pos{File: t.File}, "Template error: a Fn::ForEach or a fragment goes by a value that is not known before there are resources").
+	if expanded.early.undecided {
+		diags.Errorf(diag.Pos{File: t.File}, "Template error: a Fn::ForEach, a policy or a fragment goes by a value that is not known before there are resources").
 			Allowed = "parameters, mappings and pseudo parameters"
 		return diags
 	}
 	*t = *expanded
+	t.early.late = true
 	return nil
 }
 

@@ -54,6 +54,9 @@ func (v *Value) Get(key string) *Value {
 	return nil
 }
 
+// isMacro says whether v is what a macro or a tool gives that is not here.
+func (v *Value) isMacro() bool { return v.Kind == Call && v.Func == "Fn::Transform" }
+
 // Equal says whether two values are written the same, whatever their places.
 // The order of a map's keys does not matter.
 func (v *Value) Equal(w *Value) bool {
