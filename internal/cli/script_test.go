@@ -74,6 +74,7 @@ func TestScript(t *testing.T) {
 			env.Vars = append(env.Vars, needed...)
 			jobs := map[string]*job{}
 			env.Values[jobsKey{}], env.Values[varsKey{}] = jobs, env.Vars
+			env.Defer(func() { unmount(env.WorkDir) })
 			env.Defer(func() { checkNothingLeft(env.T().(testing.TB), env.WorkDir) })
 			env.Defer(func() {
 				for _, j := range jobs {
@@ -372,6 +373,19 @@ func checkNothingLeft(t testing.TB, work string) {
 		t.Errorf("process %d is left: %s", pid, bytes.ReplaceAll(command, []byte{0}, []byte{' '}))
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			t.Error(err)
+		}
+	}
+}
+
+// unmount takes away what a script that failed has left mounted.
+func unmount(work string) {
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil {
+		return // no such system: no script mounts
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); strings.HasPrefix(fields[1], work+"/") {
+			_ = exec.Command("umount", "--lazy", fields[1]).Run() // the folder's removal fails, else
 		}
 	}
 }

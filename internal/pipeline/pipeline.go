@@ -108,6 +108,8 @@ type Engine struct {
 	active   map[string]context.CancelCauseFunc // by run id
 	turns    map[string]chan struct{}           // by environment/kind/name: held by one stage at a time
 	projects map[string]*project.Project        // by digest
+	broken   chan struct{}                      // closed when the store cannot be written
+	brokenBy error                              // why; valid once broken is closed
 }
 
 // workflowVersion names the shape of runWorkflow. Runs begun under another
@@ -128,6 +130,7 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		o: o, runs: newRuns(o.Store), logs: newLogs(o.Folder),
 		active: map[string]context.CancelCauseFunc{}, turns: map[string]chan struct{}{}, projects: map[string]*project.Project{},
+		broken: make(chan struct{}),
 	}
 	// The engine's context is its own: cancelling a caller's would cancel its
 	// runs for good, where Close only interrupts them.
@@ -234,10 +237,25 @@ func (e *Engine) Events(ctx context.Context, after int64, limit int) ([]Event, e
 func (e *Engine) LastEvent(ctx context.Context) (int64, error) { return e.o.Store.Last(ctx, Stream) }
 
 // Follow calls see with each event after the number given, as they come, until
-// see answers false or ctx ends.
+// see answers false or ctx ends. Where events cannot be stored any more, it
+// fails with the reason: none will come.
 func (e *Engine) Follow(ctx context.Context, after int64, see func(Event) bool) error {
+	waiting, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() {
+		select {
+		case <-e.broken:
+			stop()
+		case <-waiting.Done():
+		}
+	})
 	for {
-		if err := e.o.Store.Wait(ctx, Stream, after); err != nil {
+		if err := e.o.Store.Wait(waiting, Stream, after); err != nil {
+			if waiting.Err() != nil && ctx.Err() == nil {
+				return e.brokenBy
+			}
 			return err
 		}
 		events, err := e.Events(ctx, after, 256)
@@ -250,6 +268,16 @@ func (e *Engine) Follow(ctx context.Context, after int64, see func(Event) bool) 
 				return nil
 			}
 		}
+	}
+}
+
+// breakOff tells the followers that nothing can be stored, and why.
+func (e *Engine) breakOff(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.brokenBy == nil {
+		e.brokenBy = err
+		close(e.broken)
 	}
 }
 

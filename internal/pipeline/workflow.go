@@ -45,6 +45,9 @@ func (e *Engine) runWorkflow(ctx dbos.Context, a attempt) (Status, error) {
 			return "", err // interrupted: it goes on at the next start
 		}
 		if endErr := e.end(ctx, a.Run, Failed, err.Error()); endErr != nil {
+			// Ended here, it would not go on when the store can be written again.
+			e.breakOff(fmt.Errorf("keep the state of run %s: %w", a.Run, endErr))
+			<-ctx.Done()
 			return "", endErr
 		}
 		return Failed, nil

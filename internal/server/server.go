@@ -191,7 +191,16 @@ func (s *Server) openEngine() (err error) {
 		Environment: s.pipelineEnvironment,
 		Checkout:    gitserver.Checkout,
 	})
-	return err
+	return diskFull(err)
+}
+
+// diskFull says what to do about a full disk, of which the workflow engine
+// gives the text alone.
+func diskFull(err error) error {
+	if err == nil || fault.HintOf(err) != "" || !strings.Contains(err.Error(), "disk is full") {
+		return err
+	}
+	return fault.Wrap(fault.Unavailable, err, "the disk of the state folder is full").WithHint("free some space, then run the same command again")
 }
 
 // resume opens the environments that exist, so that what runs there is adopted
@@ -209,7 +218,7 @@ func (s *Server) resume(ctx context.Context) error {
 			return fmt.Errorf("resume environment %s: %w", name, err)
 		}
 	}
-	return s.engine.Launch()
+	return diskFull(s.engine.Launch())
 }
 
 // project reads the working tree's makeitso.yaml, and keeps a copy for the time

@@ -298,6 +298,8 @@ func (s *Store) fault(err error) error {
 			return fault.Wrap(fault.Unavailable, err, "the disk of the state folder is full").WithHint("free some space, then run the same command again: nothing was half-written")
 		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:
 			return fault.Wrap(fault.Unavailable, err, "the state folder cannot be written").WithHint("give this user write access to it, or choose another with --state")
+		case sqlite3.SQLITE_IOERR: // a full disk shows like this too, where SQLite maps memory
+			return fault.Wrap(fault.Unavailable, err, "the state folder cannot be read or written").WithHint("free some space if its disk is full, else look whether it fails")
 		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 			return fault.Wrap(fault.Unavailable, err, "the state file is damaged").WithHint("put back a copy of state.db, or move the state folder away to begin anew")
 		}
