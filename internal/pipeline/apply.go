@@ -45,7 +45,7 @@ func (w *stageWork) applyStack(ctx context.Context, env *Environment, name strin
 	if err != nil {
 		return "", err
 	}
-	if err := w.checkApproved(stackSubject(name), cs.Digest); err != nil {
+	if err := w.checkApprovedStack(change, cs); err != nil {
 		return "", err
 	}
 	if err := w.showChangeSet(ctx, cs); err != nil {

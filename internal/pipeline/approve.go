@@ -13,8 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
+	"makeitso/internal/diag"
 	"makeitso/internal/fault"
+	"makeitso/internal/stack"
 )
 
 // Subjects name what an approval covers.
@@ -205,10 +208,54 @@ func (w *stageWork) stackDigest(ctx context.Context, name string) (string, error
 		return "", err
 	}
 	cs, err := env.Stacks.Plan(ctx, change)
+	if waitsForExport(err) {
+		return textDigest(change), w.log.Printf("stack %s in %s: its change set is not known before the stacks it imports from exist; what is approved is its template and parameters", name, env.Name)
+	}
 	if err != nil {
 		return "", err
 	}
 	return cs.Digest, cs.WriteText(w.log)
+}
+
+// waitsForExport says whether a plan failed for nothing but exports that do not
+// exist yet, as they do not before the first deployment of the stacks that make
+// them.
+func waitsForExport(err error) bool {
+	var mistakes diag.List
+	if !errors.As(err, &mistakes) {
+		return false
+	}
+	for _, m := range mistakes {
+		if m.Severity == diag.Error && !strings.Contains(m.Summary, "No export named ") {
+			return false
+		}
+	}
+	return true
+}
+
+// byText marks the digest of a stack's template and parameters, where its
+// change set cannot be known.
+const byText = "text:"
+
+func textDigest(change stack.Change) string {
+	raw, err := json.Marshal(struct {
+		Template   []byte
+		Parameters map[string]string
+	}{change.Template, change.Parameters})
+	if err != nil { // plain values of our own: it cannot fail
+		panic(err)
+	}
+	sum := sha256.Sum256(raw)
+	return byText + hex.EncodeToString(sum[:])
+}
+
+// checkApprovedStack refuses a change set that is not what was approved.
+func (w *stageWork) checkApprovedStack(change stack.Change, cs *stack.ChangeSet) error {
+	subject := stackSubject(change.Stack)
+	if strings.HasPrefix(w.approved()[subject], byText) {
+		return w.checkApproved(subject, textDigest(change))
+	}
+	return w.checkApproved(subject, cs.Digest)
 }
 
 // serviceDigest gives the digest of a release as it is written: artifact and

@@ -183,7 +183,7 @@ func (e *Engine) untilStageBegins(ctx context.Context, run Run, place int) (Stag
 			return StageRun{}, err
 		}
 		s, err := e.runs.stages.Get(ctx, e.runs.stageKey(run, place))
-		if err != nil || s.Status != Waiting {
+		if err != nil || s.Status != Waiting || s.Result.Digest != "" { // what asks for approval has printed what for
 			return s, err
 		}
 		err = e.Follow(ctx, after, func(ev Event) bool { return ev.Run != run.ID })

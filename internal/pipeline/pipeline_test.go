@@ -741,3 +741,41 @@ pipelines:
 		}
 	}
 }
+
+func TestFirstDeploymentOfStacksJoinedByExportsCanBeApproved(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.write("net.yaml", strings.Replace(netTemplate, "!Ref Handle", "!Ref Handle, Export: {Name: the-net}", 1))
+	user := "Resources:\n  Handle: {Type: \"AWS::CloudFormation::WaitConditionHandle\"}\nOutputs:\n  Net: {Value: !ImportValue the-net}\n"
+	h.write("user.yaml", user)
+	body := `
+stacks:
+  net: {template: net.yaml}
+  user: {template: user.yaml}
+pipelines:
+  p:
+    environments: [prod]
+    stages:
+      - apply: net
+      - {name: between, environment: each, run: "until test -e go; do sleep 0.01; done"}
+      - apply: user
+`
+	approved := func() pipeline.Run {
+		run := h.start(body)
+		h.until("it asks", waitsForYes(run.ID))
+		for _, by := range []string{"ann", "bob"} {
+			_, err := h.engine.Approve(t.Context(), pipeline.Answer{Run: run.ID, By: by, Yes: true})
+			h.ok(err)
+		}
+		h.stageIs(run.ID, "between@prod", pipeline.Running)
+		return run
+	}
+	moved := approved()
+	h.write("user.yaml", user+"  More: {Value: x}\n")
+	h.write("go", "x")
+	if stages := h.ended(moved.ID, pipeline.Failed); !strings.Contains(fmt.Sprint(stages), "has moved since it was approved") {
+		t.Errorf("%+v", stages)
+	}
+	h.write("user.yaml", user)
+	h.ended(approved().ID, pipeline.Succeeded)
+}
