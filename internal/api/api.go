@@ -33,6 +33,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "plan", c.Plan)
 	answer(mux, "outputs", c.Outputs)
 	answer(mux, "drift", c.Drift)
+	answer(mux, "protect", c.Protect)
 	answer(mux, "stack-events", c.StackEvents)
 	answer(mux, "plan-destroy", c.PlanDestroy)
 	answer(mux, "releases", c.Releases)
@@ -40,6 +41,7 @@ func Handler(c *control.Control) http.Handler {
 	stream(mux, "follow", c.Follow)
 	stream(mux, "apply", c.Apply)
 	stream(mux, "destroy", c.Destroy)
+	stream(mux, "rollback-stack", c.RollbackStack)
 	stream(mux, "logs", func(ctx context.Context, r control.RunRequest, send func([]byte) error) error {
 		return c.Logs(ctx, r, writerFunc(send))
 	})

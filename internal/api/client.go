@@ -216,6 +216,17 @@ func (c *Client) Apply(ctx context.Context, r control.StacksRequest, see func(st
 	return receive(ctx, c, "apply", r, see)
 }
 
+// Protect says whether a stack may be deleted.
+func (c *Client) Protect(ctx context.Context, r control.GuardRequest) error {
+	_, err := call[control.Nothing](ctx, c, "protect", r)
+	return err
+}
+
+// RollbackStack takes back a change that failed, or goes on with that.
+func (c *Client) RollbackStack(ctx context.Context, r control.GuardRequest, see func(stack.Event) error) error {
+	return receive(ctx, c, "rollback-stack", r, see)
+}
+
 // Destroy removes everything of an environment.
 func (c *Client) Destroy(ctx context.Context, r control.StacksRequest, see func(stack.Event) error) error {
 	return receive(ctx, c, "destroy", r, see)

@@ -25,10 +25,11 @@ type stacksOptions struct {
 	json        bool
 	yes         bool
 	force       bool
+	keepFailed  bool
 }
 
 func (o stacksOptions) request() control.StacksRequest {
-	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force}
+	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed}
 }
 
 func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
@@ -86,6 +87,7 @@ func (a *app) applyCommand() *cobra.Command {
 	}
 	o.flags(cmd, false)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&o.keepFailed, "no-rollback", false, "leave a change that fails as it is, to look at; then: makeitso stack rollback STACK")
 	a.edgeFlag(cmd)
 	return cmd
 }

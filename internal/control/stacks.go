@@ -25,6 +25,8 @@ type StacksRequest struct {
 	// Digests, for Apply, are what a person said yes to, by stack; a stack
 	// whose change set has another by now is refused.
 	Digests map[string]string `json:"digests,omitempty"`
+	// DisableRollback, for Plan and Apply, leaves a change that fails as it is.
+	DisableRollback bool `json:"disableRollback,omitempty"`
 }
 
 // Plan compares the working tree's templates with what exists.
@@ -105,6 +107,7 @@ func (c *Control) eachStack(ctx context.Context, r StacksRequest, do func(*Envir
 		if err != nil {
 			return err
 		}
+		change.DisableRollback = r.DisableRollback
 		if err := do(env, change); err != nil {
 			return fmt.Errorf("stack %s: %w", name, err)
 		}

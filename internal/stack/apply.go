@@ -218,8 +218,8 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 		if err := o.enter(ctx, status, reason); err != nil {
 			return err
 		}
-		return fault.Wrap(fault.CodeOf(err), err, "stack %s could not be changed and was left as it is (%s)", o.stack.Name, status).
-			WithHint("look at it: makeitso events %s", o.stack.Name)
+		return fault.Wrap(outcome(err), err, "stack %s could not be changed and was left as it is (%s)", o.stack.Name, status).
+			WithHint("look at it: makeitso events %s; then: makeitso stack rollback %s", o.stack.Name, o.stack.Name)
 	}
 	return o.takeBack(ctx, reason, err)
 }

@@ -53,7 +53,7 @@ func deletable(s Stack) error {
 		return nil
 	}
 	return fault.New(fault.Denied, "Stack [%s] cannot be deleted while TerminationProtection is enabled", s.Name).
-		WithHint("take the protection away first, if the stack shall really go")
+		WithHint("if it shall really go: makeitso stack unprotect %s", s.Name)
 }
 
 // policy is a stack policy. Once there is one, what it does not allow is

@@ -188,7 +188,7 @@ func TestDisableRollback(t *testing.T) {
 		return err
 	}
 	b.platform.Fail("create", "C", errors.New("broken"))
-	if err := attempt(chain); !fault.Is(err, fault.Internal) && !fault.Is(err, fault.Failed) {
+	if err := attempt(chain); !fault.Is(err, fault.Failed) {
 		t.Errorf("a create that fails answered %v", err)
 	}
 	b.wantStatus("app", stack.CreateFailed)

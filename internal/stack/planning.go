@@ -45,9 +45,12 @@ func updatable(s Stack) error {
 	case strings.HasSuffix(s.Status, "IN_PROGRESS"):
 		return err.WithHint("wait until the change under way has ended; if the process that made it is gone, start makeitso again, which goes on with it")
 	case s.Status == UpdateRollbackFailed:
-		return err.WithHint("take the cause away (%s), then start makeitso again, which goes on with the roll back; or remove the stack: makeitso destroy %s", s.Reason, s.Name)
+		return err.WithHint("take the cause away (%s), then start makeitso again, which goes on with the roll back; or skip what fails: makeitso stack rollback %s --skip RESOURCE", s.Reason, s.Name)
 	}
-	return err.WithHint("remove what is there of it: makeitso destroy %s", s.Name)
+	if s.Status == CreateFailed || s.Status == UpdateFailed {
+		return err.WithHint("take the failed change back first: makeitso stack rollback %s", s.Name)
+	}
+	return err.WithHint("remove what is left of it: makeitso destroy")
 }
 
 // compare makes the change set, without asking the platform's handlers. What

@@ -48,10 +48,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 
 // rolledBack is the answer of an operation that came back to where it began.
 func rolledBack(s Stack, cause error) error {
-	code := fault.Failed
-	if errors.Is(cause, context.Canceled) || fault.Is(cause, fault.Canceled) {
-		code = fault.Canceled
-	}
+	code := outcome(cause)
 	if strings.HasSuffix(s.Status, "_FAILED") {
 		return fault.Wrap(code, cause, "stack %s could not be changed, nor could all be put back (%s)", s.Name, s.Status).
 			WithHint("see what happened: makeitso events %s", s.Name)
@@ -61,6 +58,14 @@ func rolledBack(s Stack, cause error) error {
 		return err.WithHint("%s", hint)
 	}
 	return err.WithHint("see what happened: makeitso events %s", s.Name)
+}
+
+// outcome is the code of a change that did not succeed.
+func outcome(cause error) fault.Code {
+	if errors.Is(cause, context.Canceled) || fault.Is(cause, fault.Canceled) {
+		return fault.Canceled
+	}
+	return fault.Failed
 }
 
 func (o *operation) rollBackFailed(ctx context.Context, status string, err error) error {

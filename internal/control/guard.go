@@ -1,0 +1,52 @@
+package control
+
+import (
+	"context"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+)
+
+// GuardRequest is about one stack that exists.
+type GuardRequest struct {
+	Environment string `json:"environment,omitempty"`
+	Stack       string `json:"stack"`
+	// Protected, for Protect, says whether the stack must not be deleted.
+	Protected bool `json:"protected,omitempty"`
+	// Skip, for RollbackStack, is resources to take for rolled back.
+	Skip []string `json:"skip,omitempty"`
+}
+
+// Protect says whether a stack may be deleted.
+func (c *Control) Protect(ctx context.Context, r GuardRequest) (Nothing, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return Nothing{}, err
+	}
+	return Nothing{}, env.Stacks.Protect(ctx, r.Stack, r.Protected)
+}
+
+// RollbackStack rolls back a stack whose change failed and was left as it was,
+// or goes on with a roll back that failed.
+func (c *Control) RollbackStack(ctx context.Context, r GuardRequest, send func(stack.Event) error) error {
+	ctx, done := c.detached(ctx)
+	defer done()
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return err
+	}
+	s, err := env.Stacks.Stack(ctx, r.Stack)
+	if err != nil {
+		return err
+	}
+	if s.Status != stack.UpdateRollbackFailed && len(r.Skip) > 0 {
+		return fault.New(fault.Invalid, "there is nothing to skip: stack %s is in %s state", s.Name, s.Status).
+			WithHint("resources can be skipped when a roll back has failed (%s)", stack.UpdateRollbackFailed)
+	}
+	return observe(send, func(see func(stack.Event)) error {
+		if s.Status == stack.UpdateRollbackFailed {
+			return env.Stacks.ContinueRollback(ctx, r.Stack, r.Skip, see)
+		}
+		return env.Stacks.Rollback(ctx, r.Stack, see)
+	})
+}
