@@ -30,9 +30,9 @@ type reader struct {
 	options   Options
 	final     bool // all parameters have their values
 	src       []byte
-	section   string   // the section being read
-	nest      []string // the identifiers of the loops being written out
-	bytes     int      // of what loops have written out
+	section   string     // the section being read
+	nest      [][]string // the identifiers of the loops being written out
+	bytes     int        // of what loops have written out
 	fragments int
 	files     map[*yaml.Node]string // of nodes that AWS::Include brought
 }
@@ -84,16 +84,22 @@ func (r *reader) pos(n *yaml.Node) diag.Pos {
 // tooMuch counts what is read and says, once, when it is more than a template
 // can be.
 func (r *reader) tooMuch(n *yaml.Node, values, depth int) bool {
-	if r.values > maxValues {
+	most := r.mostValues()
+	if r.values > most {
 		return true
 	}
-	if r.values += values; r.values <= maxValues && depth <= maxDepth {
+	if r.values += values; r.values <= most && depth <= maxDepth {
 		return false
 	}
-	r.diags.Errorf(r.pos(n), "Template format error: more than %d values, or nested more than %d deep", maxValues, maxDepth)
-	r.values = maxValues + 1
+	r.diags.Errorf(r.pos(n), "Template format error: more than %d values, or nested more than %d deep", most, maxDepth)
+	r.values = most + 1
 	return true
 }
+
+// mostValues is how many values there may be: as many as can be written out in
+// the source, however long it is, and maxValues where aliases and loops make
+// them.
+func (r *reader) mostValues() int { return max(maxValues, len(r.src)) }
 
 // pair is a key of a mapping node and its value.
 type pair struct {

@@ -87,7 +87,7 @@ func parse(file string, src []byte, o Options, final bool) (*Template, diag.List
 	}
 	p.t.source = &p.reader
 	p.sections(root)
-	if p.values <= maxValues { // else names are missing that were not read
+	if p.values <= p.mostValues() { // else names are missing that were not read
 		p.diags = append(p.diags, p.t.check()...)
 	}
 	p.diags.Sort()
