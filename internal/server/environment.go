@@ -97,13 +97,14 @@ func (env *environment) adopt(ctx context.Context) error {
 	return env.supervise()
 }
 
-// supervise keeps the environment's services alive for as long as the server
+// supervise keeps the environment's services and servers alive for as long as the server
 // lives.
 func (env *environment) supervise() error {
 	s := env.server
 	if s.o.Duty < Keep {
 		return nil
 	}
+	s.working.Go(func() { env.platform.Keep(s.ctx) })
 	s.working.Go(func() {
 		if err := env.services.Run(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not kept alive any more: %v", env.name, err))

@@ -64,9 +64,14 @@ type Platform struct {
 	keeper *process.Keeper
 	kinds  map[string]kind
 
-	ports   sync.Mutex // held while a free port is chosen and written down
-	buckets sync.Mutex // held while the S3 server is started or stopped
-	hosts   sync.Mutex // held while host names are claimed
+	// changing is held, shared, by what changes one resource, and alone by
+	// what brings back servers that have ended or removes them all: so nothing
+	// is brought back that somebody is just removing.
+	changing sync.RWMutex
+	changed  notice     // given when a resource was made, changed or removed
+	ports    sync.Mutex // held while a free port is chosen and written down
+	buckets  sync.Mutex // held while the S3 server is started or stopped
+	hosts    sync.Mutex // held while host names are claimed
 }
 
 var validEnvironment = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -157,6 +162,8 @@ func (p *Platform) Types() []Type {
 // and with the same data: after the machine was restarted, or something was
 // killed.
 func (p *Platform) Resume(ctx context.Context) error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	all, err := p.resources()
 	if err != nil {
 		return fmt.Errorf("resume environment %s: %w", p.env, err)
@@ -184,6 +191,8 @@ const stopTime = 10 * time.Second
 // Destroy stops every process of the environment and removes its folder and
 // its logs: all data in it is lost.
 func (p *Platform) Destroy(ctx context.Context) error {
+	p.changing.Lock()
+	defer p.changing.Unlock()
 	if err := p.destroyContainers(ctx); err != nil {
 		return fmt.Errorf("destroy environment %s: %w", p.env, err)
 	}

@@ -143,6 +143,7 @@ func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 	if err := ctx.Err(); err != nil {
 		return stack.Result{}, context.Cause(ctx)
 	}
+	defer h.begin()()
 	res, err := h.p.load(r.Token)
 	if fault.Is(err, fault.NotFound) {
 		res = requested(r)
@@ -172,12 +173,22 @@ func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, erro
 }
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
+	defer h.begin()()
 	res, err := h.p.load(r.Token)
 	if err != nil {
 		return stack.Result{}, err
 	}
 	res.Properties = r.Properties
 	return h.finish(ctx, res)
+}
+
+// begin says that a resource is being changed, and gives what says that it was.
+func (h *handler) begin() (done func()) {
+	h.p.changing.RLock()
+	return func() {
+		h.p.changing.RUnlock()
+		h.p.changed.give()
+	}
 }
 
 // finish makes what res declares and writes down that it is so.
@@ -193,6 +204,7 @@ func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, erro
 }
 
 func (h *handler) Delete(ctx context.Context, r stack.Request) error {
+	defer h.begin()()
 	res, err := h.p.load(r.Token)
 	if fault.Is(err, fault.NotFound) {
 		return nil

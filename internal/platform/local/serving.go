@@ -38,6 +38,9 @@ func (p *Platform) Serving() ([]Serving, error) {
 		if r.Port != 0 {
 			s.Address = loopback(r.Port)
 		}
+		if (r.By == byProgram || r.By == byEmbedded) && p.alive(r) != nil {
+			s.By += ", which does not run now"
+		}
 		list = append(list, s)
 	}
 	slices.SortFunc(list, func(a, b Serving) int { return cmp.Compare(a.Resource, b.Resource) })
