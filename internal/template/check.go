@@ -100,6 +100,8 @@ func (c *checker) value(v *Value) {
 			}
 		case "Fn::ImportValue":
 			c.noResources(f.Items[0], "Fn::ImportValue")
+		case "Fn::ToJsonString":
+			c.noNotifications(f)
 		default:
 			c.ruleFunction(f)
 		}
@@ -119,6 +121,15 @@ func (c *checker) ref(name *Value) {
 	}
 	candidates := slices.Concat(c.pseudo, slices.Collect(maps.Keys(t.Parameters)), slices.Collect(maps.Keys(t.Resources)))
 	c.unresolved(name.Text, name.Pos, candidates)
+}
+
+// noNotifications reports AWS::NotificationARNs where JSON is made.
+func (c *checker) noNotifications(f *Value) {
+	walk(f.Items[0], nil, func(inner *Value) {
+		if inner.Func == "Ref" && inner.Items[0].Text == "AWS::NotificationARNs" {
+			c.diags.Errorf(inner.Pos, "Template error: AWS::NotificationARNs cannot stand in Fn::ToJsonString")
+		}
+	})
 }
 
 func (c *checker) getAtt(id *Value) {
@@ -164,6 +175,11 @@ func (c *checker) exportName(name *Value) {
 	}
 	c.value(name)
 	c.noResources(name, "an export's Name")
+	walk(name, nil, func(f *Value) {
+		if f.Func == "Fn::GetStackOutput" {
+			c.diags.Errorf(f.Pos, "Template error: an export's Name cannot depend on Fn::GetStackOutput")
+		}
+	})
 }
 
 // noResources reports references to resources where none may stand.

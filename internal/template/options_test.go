@@ -243,6 +243,10 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%q is not among %v", want, diags)
 		}
 	}
+	tmpl, _ := template.Parse("template.yaml", []byte("Parameters: {P: {Type: String}}\nResources: {A: {Type: \"T::A\"}}\n"))
+	if _, diags := tmpl.Bind(map[string]string{"P": strings.Repeat("x", 4097)}); !strings.Contains(diags.Error(), "value of 4097 bytes") {
+		t.Errorf("a long value: %v", diags)
+	}
 	if _, diags := template.Parse("template.yaml", b.Bytes()); strings.Contains(diags.Error(), "Number of resources") {
 		t.Errorf("without a limit: %v", diags)
 	}

@@ -28,6 +28,12 @@ type Parameter struct {
 	NoEcho                bool // the value is a secret
 }
 
+// Limits of CloudFormation.
+const (
+	maxParameterValue       = 4096
+	maxParameterDescription = 4000
+)
+
 var parameterKeys = []string{"Type", "Description", "Default", "AllowedValues", "AllowedPattern", "ConstraintDescription",
 	"MinLength", "MaxLength", "MinValue", "MaxValue", "NoEcho"}
 
@@ -62,6 +68,7 @@ func (p *parser) parameterAttribute(d *Parameter, a pair) {
 		p.parameterType(d.Type, a)
 	case "Description":
 		d.Description = p.scalar(a)
+		p.longerThan(a.value, "Description of a parameter", maxParameterDescription)
 	case "ConstraintDescription":
 		d.ConstraintDescription = p.scalar(a)
 	case "Default":
@@ -248,6 +255,9 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 			text = *d.Default
 		}
 		value, wrong := d.bind(text)
+		if len(text) > maxParameterValue {
+			wrong = fmt.Sprintf("Parameter %s has a value of %d bytes, at most %d are allowed", name, len(text), maxParameterValue)
+		}
 		hint := ""
 		if wrong == "" && d.ssmType() != "" {
 			value, wrong, hint = d.lookup(text, t.source.options.SSM)

@@ -215,6 +215,7 @@ func (p *parser) mapping2(m pair) {
 		p.diags.Errorf(m.pos, "Template format error: Every Mappings member %s must be a map", m.key)
 		return
 	}
+	p.limit(m, len(v.Entries), maxMembers, "attributes of mapping "+m.key)
 	for _, first := range v.Entries {
 		if first.Value.isMacro() {
 			continue
