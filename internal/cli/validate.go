@@ -103,7 +103,7 @@ func (a *app) validateProject(asJSON bool) error {
 	if err := mistakes.Err(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.Out, "%s is right: %d environments, %d stacks, %d services, %d sites, %d pipelines\n",
-		project.File, len(p.Environments), len(p.Stacks), len(p.Services), len(p.Sites), len(p.Pipelines))
+	_, err = fmt.Fprintf(a.Out, "%s is right: %s, %s, %s, %s, %s\n", project.File, count(len(p.Environments), "environment"),
+		count(len(p.Stacks), "stack"), count(len(p.Services), "service"), count(len(p.Sites), "site"), count(len(p.Pipelines), "pipeline"))
 	return err
 }

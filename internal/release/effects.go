@@ -215,7 +215,8 @@ func minus(a, b edge.Counts) edge.Counts {
 // sensitivity says what a watch that found nothing could have found.
 func (k *keeper) sensitivity() string {
 	e := k.rec.Evidence
-	if e == nil || e.New != k.rec.State.Plan.New.Release {
+	watched := slices.ContainsFunc(k.rec.State.Plan.Steps, func(s rollout.Step) bool { return s.Watch > 0 })
+	if e == nil || e.New != k.rec.State.Plan.New.Release || !watched {
 		return ""
 	}
 	return analysis.Resume(k.rule(), e.Test).Explain().Sensitivity()
