@@ -64,16 +64,20 @@ func TestBounds(t *testing.T) {
 		}
 		return "Transform: AWS::LanguageExtensions\nResources: " + open + fmt.Sprintf(body, key) + strings.Repeat("]}", levels)
 	}
-	double := "!Ref P"
-	for range 25 {
-		double = `!Sub ["${a}${a}", {a: ` + double + "}]"
+	double := func(levels int, text string) string {
+		v := "!Ref P"
+		for range levels {
+			v = `!Sub ["${a}${a}", {a: ` + v + "}]"
+		}
+		return "Parameters: {P: {Type: String, Default: '" + text + "'}}\nResources: {A: {Type: \"T::A\", Properties: {X: " + v + "}}}"
 	}
 	long := strings.Repeat("x", 4000)
 	for _, c := range []struct{ name, src, want string }{
 		{"five loops of thirty", loops(5, 30, `{"R%s": {Type: "T::A"}}`), "more than 500000 values"},
 		{"text in loops", loops(2, 100, `{"R%s": {Type: "T::A", Properties: {X: "`+long+`${I0}"}}}`), "more than 500000 values"},
 		{"five loops of three", loops(5, 3, `{"R%s": {Type: "T::A"}}`), ""},
-		{"doubled texts", "Parameters: {P: {Type: String, Default: abcdefgh}}\nResources: {A: {Type: \"T::A\", Properties: {X: " + double + "}}}", "makes more text"},
+		{"doubled texts", double(25, "abcdefgh"), "makes more text"},
+		{"doubled nothing", double(30, ""), ""},
 		{"joined lists", "Resources: {A: {Type: \"T::A\", Properties: {X: !Join [\"" + long + "\", !Split [\",\", \"" + strings.Repeat(",", 4000) + "\"]]}}}", "makes more text"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -85,6 +85,7 @@ func TestNotReady(t *testing.T) {
 		{"fragment", "Resources: {A: {Type: \"T::A\"}, \"Fn::Transform\": {Name: AWS::Include, Parameters: {Location: s3://a/b}}}", "nothing to read the fragment"},
 		{"tool", "Resources: {A: {Type: \"T::A\", Properties: {X: !Rain::Embed x}}}", "tag !Rain::Embed is of another tool"},
 		{"empty", "Resources: {}", "At least one Resources member must be defined."},
+		{"loop over what is not known", "Transform: AWS::LanguageExtensions\nResources: {\"Fn::ForEach::L\": [N, [!Ref \"AWS::Region\"], {\"A&{N}\": {Type: \"T::A\"}}]}", "goes by a value that is not known"},
 		{"hooks", "Hooks: {H: {Type: x}}\nResources: {A: {Type: \"T::A\"}}", "section Hooks is not supported yet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

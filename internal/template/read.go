@@ -127,7 +127,7 @@ func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 			r.diags.Errorf(r.pos(key), "Template format error: a key is a text, not a map or a list")
 			continue
 		}
-		for _, p := range r.written1(pair{key.Value, r.pos(key), value}, depth) {
+		for _, p := range r.standsFor(pair{key.Value, r.pos(key), value}, depth) {
 			if first, twice := at[p.key]; twice {
 				r.diags.Errorf(p.pos, "key %q stands twice, first in line %d", p.key, all[first].pos.Line).Hint = "remove or rename one"
 				continue
@@ -147,9 +147,9 @@ func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 	return all
 }
 
-// written1 gives the entries that one entry stands for: itself, or what a loop
+// standsFor gives the entries that one entry stands for: itself, or what a loop
 // or a fragment makes.
-func (r *reader) written1(p pair, depth int) []pair {
+func (r *reader) standsFor(p pair, depth int) []pair {
 	switch {
 	case strings.HasPrefix(p.key, loopKey):
 		return r.loop(p, depth)
