@@ -16,7 +16,7 @@ var floors = map[string]int{
 	"internal/template": 0, "internal/analysis": 0, "internal/project": 0,
 	"internal/stack": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/edge": 1,
 	"internal/release": 2, "internal/publish": 2,
-	"internal/platform/local": 3, "internal/pipeline": 3,
+	"internal/platform/local": 3, "internal/platform/custom": 3, "internal/pipeline": 3,
 	"internal/store": 4, "internal/control": 4,
 	"internal/api": 5, "internal/gitserver": 5, "internal/web": 5,
 	"internal/server": 6,

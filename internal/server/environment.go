@@ -12,6 +12,7 @@ import (
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
+	"makeitso/internal/platform/custom"
 	"makeitso/internal/platform/local"
 	"makeitso/internal/project"
 	"makeitso/internal/publish"
@@ -71,7 +72,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 	if err != nil {
 		return err
 	}
-	env.stacks = stack.New(env.name, env.platform, s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder()})
+	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder()})
 	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
 	return nil
 }

@@ -68,6 +68,7 @@ type Snapshotter interface {
 type Request struct {
 	Environment string
 	Stack       string
+	StackID     string
 	LogicalID   string
 	Type        string
 	// Token names this physical resource: the same for every call about it,
@@ -88,4 +89,8 @@ type Result struct {
 	PhysicalID string         // what Ref gives
 	Attributes map[string]any // what Fn::GetAtt gives; nested names as "Endpoint.Address"
 	Properties map[string]any // Read only: the properties as they are
+	// Replaced, of Update only, says that the answer is another thing, named by
+	// PhysicalID: the engine deletes the former one when the change is complete,
+	// or this one if it is rolled back.
+	Replaced bool
 }

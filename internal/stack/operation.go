@@ -178,7 +178,7 @@ func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) err
 
 // request is what a handler is told of a physical thing.
 func (o *operation) request(id string, p Physical) Request {
-	return Request{Environment: o.e.environment, Stack: o.stack.Name, LogicalID: id, Type: p.Type, Token: p.Token,
+	return Request{Environment: o.e.environment, Stack: o.stack.Name, StackID: o.stack.ID, LogicalID: id, Type: p.Type, Token: p.Token,
 		PhysicalID: p.PhysicalID, Properties: orEmpty(p.Properties), Attributes: p.Attributes}
 }
 
@@ -310,8 +310,12 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	}
 	done := *s.Step.Next
 	done.PhysicalID, done.Attributes = result.PhysicalID, result.Attributes
+	kind := s.Step.Kind
+	if kind == stepUpdate && result.Replaced {
+		kind, done.Token = stepReplace, o.newToken(s.LogicalID)
+	}
 	s.Current = &done
-	s.Step = &step{Revision: s.Step.Revision, Kind: s.Step.Kind, Before: s.Step.Before, DeleteFirst: s.Step.DeleteFirst}
+	s.Step = &step{Revision: s.Step.Revision, Kind: kind, Before: s.Step.Before, DeleteFirst: s.Step.DeleteFirst}
 	under := s.Status
 	s.Reason = ""
 	s.Status = strings.Replace(s.Status, "IN_PROGRESS", "COMPLETE", 1)
