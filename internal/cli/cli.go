@@ -46,8 +46,8 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !a.understood {
 		hint := "see: " + cmd.CommandPath() + " --help"
-		if near := root.SuggestionsFor(firstWord(args[1:])); cmd == root && len(near) > 0 {
-			hint = fmt.Sprintf("did you mean %q?", near[0])
+		if near := diag.Nearest(firstWord(args[1:]), names(root)); cmd == root && near != "" {
+			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		err = fault.Wrap(fault.Invalid, err, "the command line is not understood").WithHint("%s", hint)
 	}
@@ -65,6 +65,16 @@ func firstWord(args []string) string {
 		}
 	}
 	return ""
+}
+
+// names gives the names of the commands that people call.
+func names(root *cobra.Command) (all []string) {
+	for _, cmd := range root.Commands() {
+		if !cmd.Hidden {
+			all = append(all, cmd.Name())
+		}
+	}
+	return all
 }
 
 // exitCode is the one place where a code becomes an exit code.
@@ -134,8 +144,7 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 		SilenceUsage:  true,
 		SilenceErrors: true,
 
-		DisableSuggestions:         true, // Main makes them, as hints
-		SuggestionsMinimumDistance: 2,
+		DisableSuggestions: true, // Main makes them, as hints
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 
 		PersistentPreRun: func(*cobra.Command, []string) { a.understood = true },

@@ -69,7 +69,7 @@ func TestScript(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Deadline:            time.Now().Add(100 * time.Second),
+		Deadline:            time.Now().Add(4 * time.Minute),
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, needed...)
 			jobs := map[string]*job{}
