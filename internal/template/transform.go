@@ -53,10 +53,21 @@ func (r *reader) unsupported(n *yaml.Node, what string) {
 	r.t.early.open = append(r.t.early.open, anyName)
 }
 
-// macro reads {Name: …, Parameters: {…}} and gives the entries of the fragment
-// that it names; none if there is nothing that gives them.
+// macro reads {Name: …, Parameters: {…}}, or a list of such, and gives the
+// entries of the fragments that are named; none if there is nothing that gives
+// them.
 func (r *reader) macro(n *yaml.Node, depth int) []pair {
 	n = plain(n)
+	if r.tooMuch(n, 1, depth) {
+		return nil
+	}
+	if n.Kind == yaml.SequenceNode {
+		var all []pair
+		for _, one := range n.Content {
+			all = append(all, r.macro(one, depth+1)...)
+		}
+		return all
+	}
 	if n.Kind != yaml.MappingNode {
 		r.diags.Errorf(r.pos(n), "Template format error: Key Name of transform definition must be a string.")
 		return nil
