@@ -145,7 +145,7 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 		SilenceErrors: true,
 
 		DisableSuggestions: true, // Main makes them, as hints
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE:               func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 
 		PersistentPreRun: func(*cobra.Command, []string) { a.understood = true },
 	}
