@@ -20,9 +20,7 @@ import (
 // recordings is where the recordings of the real service lie.
 const recordings = "../../../shared/conformance/change-sets"
 
-const (
-	noMacros = "transforms are not supported yet"
-)
+const noMacros = "macros of an account are not supported yet, and what this one does is not recorded"
 
 // unlike names the recordings that the engine does not answer alike, each with
 // the reason. One that is named here and answers alike is a failure too.

@@ -161,6 +161,19 @@ func (c ResourceChange) policyActions() []string {
 	return []string{updateModify}
 }
 
+// allowed says why a stack's policy does not allow a change set. Policies are
+// for updates alone.
+func allowed(rules string, cs *ChangeSet) error {
+	if rules == "" || cs.Action != Update {
+		return nil
+	}
+	p, err := parsePolicy(rules)
+	if err != nil {
+		return err
+	}
+	return p.allow(cs.Changes)
+}
+
 // allow says why a policy does not allow changes.
 func (p policy) allow(changes []ResourceChange) error {
 	for _, c := range changes {

@@ -95,14 +95,8 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside
 		return nil, err
 	}
 	cs.Other = append(otherChanges(p, s, c), moved(p.moves)...)
-	if rules := cmp.Or(c.Policy, s.Policy); rules != "" && cs.Action == Update {
-		policy, err := parsePolicy(rules)
-		if err != nil {
-			return nil, err
-		}
-		if err := policy.allow(cs.Changes); err != nil {
-			return nil, err
-		}
+	if err := allowed(cmp.Or(c.Policy, s.Policy), cs); err != nil {
+		return nil, err
 	}
 	after, _ := p.after.outputs(p, true) // its mistakes were reported by plan
 	if err := guardExports(c.Stack, after, exports); err != nil {
