@@ -70,9 +70,16 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 		return err
 	}
 	s.serveOn(s.pushes, loopbackOnly(s.git.Handler()))
-	if s.o.Watch {
-		s.working.Go(func() { s.watch(c) })
+	if !s.o.Watch {
+		return nil
 	}
+	// Read now: a commit made right after this server says that it is ready
+	// must be told from those there were.
+	known, err := gitserver.Branches(ctx, s.o.Folder)
+	if err != nil {
+		return err
+	}
+	s.working.Go(func() { s.watch(c, known) })
 	return nil
 }
 
@@ -171,10 +178,11 @@ func report(branch string, runs []pipeline.Run) string {
 	return b.String()
 }
 
-// watch treats commits in the project's own repository as pushes.
-func (s *Server) watch(c *control.Control) {
+// watch treats commits in the project's own repository as pushes. known is the
+// commits of the branches that were there before.
+func (s *Server) watch(c *control.Control, known map[string]string) {
 	dir := s.o.Folder
-	err := gitserver.Watch(s.ctx, dir, nil, func(ref, old, new string) error {
+	err := gitserver.Watch(s.ctx, dir, known, func(ref, old, new string) error {
 		if new == "" {
 			return nil
 		}
