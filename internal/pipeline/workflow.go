@@ -229,7 +229,8 @@ func (e *Engine) setActive(run string, stop context.CancelCauseFunc) {
 // end. An error means that it was interrupted and is to be run again.
 func (f *flow) stage(ctx context.Context, i int) (StageRun, error) {
 	e, step := f.engine, f.run.Steps[i]
-	s, version, err := e.runs.stages.GetVersion(ctx, e.runs.stageKey(f.run, i))
+	// Even where the run has just been stopped: its end is to be written.
+	s, version, err := e.runs.stages.GetVersion(context.WithoutCancel(ctx), e.runs.stageKey(f.run, i))
 	if err != nil {
 		return StageRun{}, err
 	}
