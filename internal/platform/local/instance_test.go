@@ -23,7 +23,7 @@ import ("fmt"; "net/http"; "os")
 func main() {
 	http.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Println("told to end"); os.Exit(3) })
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		_, err := os.Stat("/work/main")
+		_, err := os.Stat(os.Getenv("OUTSIDE"))
 		fmt.Fprint(w, os.Getenv("GREETING"), " ", os.Getenv("FROM"), " ", os.Args[1:], " ", err == nil)
 	})
 	fmt.Println(http.ListenAndServe(os.Getenv("HOST") + ":" + os.Getenv("PORT"), nil))
@@ -83,7 +83,7 @@ func reach(t *testing.T, i release.Instance, path string) string {
 }
 
 func instanceSpec(id string) release.InstanceSpec {
-	return release.InstanceSpec{ID: id, Service: "local/api", Artifact: "sha256:1", Env: map[string]string{"FROM": "service", "PORT": "1"}}
+	return release.InstanceSpec{ID: id, Service: "local/api", Artifact: "sha256:1", Env: map[string]string{"FROM": "service", "PORT": "1", "OUTSIDE": os.Args[0]}}
 }
 
 func TestInstanceRunsFromItsImageOnce(t *testing.T) {
