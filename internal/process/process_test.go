@@ -446,3 +446,40 @@ func TestKillTagged(t *testing.T) {
 		t.Errorf("killed %d of the other tag, %v; want 2", killed, err)
 	}
 }
+
+// Somebody who lists the processes may watch one before Start has come to
+// reap it: how it ended must be known all the same.
+func TestEndingIsKnownToWhoStartedItWhoeverWatchesFirst(t *testing.T) {
+	k := newKeeper(t, t.TempDir())
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			all, err := k.List()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for _, p := range all {
+				p.Exited()
+			}
+		}
+	})
+	for i := range 30 {
+		p, err := k.Start(t.Context(), Spec{Name: fmt.Sprintf("short-%d", i), Path: "/bin/sh", Args: []string{"-c", "exit 3"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Exited()
+		if got := p.Ending(); got != "exit status 3" {
+			t.Errorf("process %d ended with %q", i, got)
+		}
+	}
+	close(done)
+	watching.Wait()
+}

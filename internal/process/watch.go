@@ -11,7 +11,7 @@ import (
 type watch struct {
 	exited chan struct{}
 	waiter waiter    // nil if the process had ended before
-	child  *exec.Cmd // set if this program started it and must reap it
+	child  *exec.Cmd // set if this program started it and must reap it; guarded by the keeper's mutex
 	ending string    // how it ended, guarded by the keeper's mutex
 }
 
@@ -80,6 +80,7 @@ func (k *Keeper) watch(p *Process, child *exec.Cmd) *watch {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if w := k.watches[p.identity]; w != nil {
+		w.adopt(child)
 		return w
 	}
 	w := &watch{exited: make(chan struct{}), child: child}
@@ -109,11 +110,25 @@ func (k *Keeper) await(w *watch) {
 	if !exited {
 		return
 	}
-	ending := reap(w.child)
 	k.mu.Lock()
-	w.ending = ending
-	k.mu.Unlock()
+	defer k.mu.Unlock()
+	w.ending = reap(w.child)
 	close(w.exited)
+}
+
+// adopt gives the watch the child that it is to reap: somebody else may have
+// found the process and watched it before Start came to do so. The keeper's
+// mutex is held.
+func (w *watch) adopt(child *exec.Cmd) {
+	if child == nil || w.child != nil {
+		return
+	}
+	w.child = child
+	select {
+	case <-w.exited:
+		w.ending = reap(child)
+	default:
+	}
 }
 
 // reap takes the exit status of a child that has ended.
