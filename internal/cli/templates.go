@@ -3,11 +3,9 @@ package cli
 import (
 	"os"
 	"path/filepath"
-	"slices"
 
 	"makeitso/internal/diag"
 	"makeitso/internal/project"
-	"makeitso/internal/stack"
 	"makeitso/internal/template"
 )
 
@@ -39,26 +37,9 @@ func judgeTemplate(file string, src []byte, maxResources int) diag.List {
 	if t == nil {
 		return mistakes
 	}
-	mistakes = append(mistakes, t.CheckTypes(registryTypes())...)
+	mistakes = append(mistakes, t.CheckTypes(nil)...)
 	mistakes.Sort()
 	return mistakes
-}
-
-// registryTypes gives the registry's facts in the form that templates are
-// checked with.
-func registryTypes() template.Types {
-	registry := stack.Registry()
-	return template.Types{
-		Names: registry.Names,
-		Find: func(name string) (template.TypeFacts, bool) {
-			f, ok := registry.Type(name)
-			settable := slices.Concat(f.Required, f.CreateOnly, f.ConditionalCreateOnly, f.WriteOnly, f.PrimaryIdentifier)
-			settable = slices.DeleteFunc(settable, func(path string) bool {
-				return slices.Contains(f.ReadOnly, path) && !slices.Contains(f.CreateOnly, path) && !slices.Contains(f.Required, path)
-			})
-			return template.TypeFacts{Required: f.Required, ReadOnly: f.ReadOnly, Settable: settable}, ok
-		},
-	}
 }
 
 // path gives where a file is that is named on the command line.

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
 
@@ -118,16 +119,6 @@ const (
 	ReplaceConditional = "Conditional"
 )
 
-// Recreation says whether changing a property asks for a new resource.
-type Recreation string
-
-// The values of Recreation, weakest first.
-const (
-	Never         Recreation = "Never"
-	Conditionally Recreation = "Conditionally"
-	Always        Recreation = "Always"
-)
-
 // ResourceChange is what happens to one resource, with the service's names.
 type ResourceChange struct {
 	Action        string         `json:"Action"` // Add, Modify, Remove
@@ -155,13 +146,13 @@ type Detail struct {
 
 // Target is the part of a resource that a Detail speaks of.
 type Target struct {
-	Attribute           string     `json:"Attribute"` // Properties, Type, DeletionPolicy, UpdateReplacePolicy
-	Name                string     `json:"Name,omitempty"`
-	RequiresRecreation  Recreation `json:"RequiresRecreation"`
-	Path                string     `json:"Path,omitempty"`
-	BeforeValue         any        `json:"BeforeValue,omitempty"`
-	AfterValue          any        `json:"AfterValue,omitempty"`
-	AttributeChangeType string     `json:"AttributeChangeType,omitempty"` // Add, Remove, Modify
+	Attribute           string              `json:"Attribute"` // Properties, Type, DeletionPolicy, UpdateReplacePolicy
+	Name                string              `json:"Name,omitempty"`
+	RequiresRecreation  registry.Recreation `json:"RequiresRecreation"`
+	Path                string              `json:"Path,omitempty"`
+	BeforeValue         any                 `json:"BeforeValue,omitempty"`
+	AfterValue          any                 `json:"AfterValue,omitempty"`
+	AttributeChangeType string              `json:"AttributeChangeType,omitempty"` // Add, Remove, Modify
 }
 
 // OutputChange is what happens to one output. Values are masked as in Details.
@@ -303,9 +294,9 @@ func fateOf(policyAction, lost string) string {
 func (d Detail) note() string {
 	var notes []string
 	switch d.Target.RequiresRecreation {
-	case Always:
+	case registry.Always:
 		notes = append(notes, "needs a new resource")
-	case Conditionally:
+	case registry.Conditionally:
 		notes = append(notes, "may need a new resource")
 	}
 	if d.CausingEntity != "" {

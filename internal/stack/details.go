@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 
+	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
 
@@ -27,8 +28,8 @@ type comparison struct {
 
 // details compares the properties and policies of a resource that exists.
 func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
-	facts, _ := p.types.Type(c.Type)
-	c.attribute("Type", physical.Type, c.Type, Always)
+	facts, _ := registry.Type(c.Type)
+	c.attribute("Type", physical.Type, c.Type, registry.Always)
 	names := maps.Clone(x.before)
 	if names == nil {
 		names = map[string]any{}
@@ -43,7 +44,7 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 		target := Target{
 			Attribute: "Properties", Name: name, Path: "/Properties/" + name, AttributeChangeType: changeType(had, has),
 			BeforeValue: x.shownBefore[name], AfterValue: x.shownAfter[name],
-			RequiresRecreation: strongest(facts, []string{name}, before, after),
+			RequiresRecreation: facts.Change(before, after, name),
 		}
 		for _, d := range p.causes(c.LogicalID, name) {
 			d.Target = target
@@ -55,8 +56,8 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 		}
 	}
 	r := p.after.t.Resources[c.LogicalID]
-	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, Never)
-	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, Never)
+	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, registry.Never)
+	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, registry.Never)
 }
 
 func changeType(had, has bool) string {
@@ -70,7 +71,7 @@ func changeType(had, has bool) string {
 }
 
 // attribute compares an attribute of a resource that is no property.
-func (c *ResourceChange) attribute(attribute, before, after string, recreation Recreation) {
+func (c *ResourceChange) attribute(attribute, before, after string, recreation registry.Recreation) {
 	if before == after {
 		return
 	}
@@ -90,37 +91,12 @@ func (c *ResourceChange) attribute(attribute, before, after string, recreation R
 // known says that the new value is known, and so that it differs.
 func replacement(sofar string, d Detail, known bool) string {
 	switch {
-	case sofar == ReplaceTrue || d.Target.RequiresRecreation == Always && (known || d.Evaluation == static):
+	case sofar == ReplaceTrue || d.Target.RequiresRecreation == registry.Always && (known || d.Evaluation == static):
 		return ReplaceTrue
-	case d.Target.RequiresRecreation != Never:
+	case d.Target.RequiresRecreation != registry.Never:
 		return ReplaceConditional
 	}
 	return sofar
-}
-
-// strongest gives what the change between two values of a property asks for,
-// looking at the parts of maps that differ.
-func strongest(facts Facts, path []string, before, after any) Recreation {
-	old, ok := before.(map[string]any)
-	now, ok2 := after.(map[string]any)
-	if !ok || !ok2 {
-		return facts.recreation(path)
-	}
-	result := Never
-	names := maps.Clone(old)
-	maps.Copy(names, now)
-	for name := range names {
-		if reflect.DeepEqual(old[name], now[name]) {
-			continue
-		}
-		switch strongest(facts, append(slices.Clone(path), name), old[name], now[name]) {
-		case Always:
-			return Always
-		case Conditionally:
-			result = Conditionally
-		}
-	}
-	return result
 }
 
 // causes says why a property changes, as the service does: one detail for each
@@ -212,14 +188,14 @@ func (p *planner) unproven(c *ResourceChange) {
 	if properties == nil || properties.Kind != template.Map {
 		return
 	}
-	facts, _ := p.types.Type(c.Type)
+	facts, _ := registry.Type(c.Type)
 	for _, e := range properties.Entries {
 		if slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Target.Name == e.Key }) {
 			continue
 		}
 		for _, ref := range p.after.t.References(e.Value, p.after.conditions) {
 			if d, ok := p.reference(ref); ok && d.ChangeSource == resourceAttribute {
-				d.Target = Target{Attribute: "Properties", Name: e.Key, RequiresRecreation: facts.recreation([]string{e.Key})}
+				d.Target = Target{Attribute: "Properties", Name: e.Key, RequiresRecreation: facts.Recreation(e.Key)}
 				p.likely[c.LogicalID] = append(p.likely[c.LogicalID], d)
 			}
 		}

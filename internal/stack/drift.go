@@ -2,13 +2,11 @@ package stack
 
 import (
 	"context"
-	"encoding/json"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 )
 
 // What a look at reality finds, in the service's words.
@@ -19,10 +17,6 @@ const (
 	Deleted    = "DELETED"
 	NotChecked = "NOT_CHECKED"
 	Unknown    = "UNKNOWN"
-
-	differenceAdd      = "ADD"
-	differenceRemove   = "REMOVE"
-	differenceNotEqual = "NOT_EQUAL"
 )
 
 // StackDrift is how far a stack is from what it was made to be.
@@ -34,20 +28,12 @@ type StackDrift struct {
 
 // ResourceDrift is how far one resource is from what it was made to be.
 type ResourceDrift struct {
-	LogicalID   string       `json:"logicalId"`
-	PhysicalID  string       `json:"physicalId,omitempty"`
-	Type        string       `json:"type"`
-	Status      string       `json:"status"` // IN_SYNC, MODIFIED, DELETED, UNKNOWN, NOT_CHECKED
-	Reason      string       `json:"reason,omitempty"`
-	Differences []Difference `json:"differences,omitempty"`
-}
-
-// Difference is one property that is not as it was made. Secrets are masked.
-type Difference struct {
-	Type     string `json:"type"` // ADD, REMOVE, NOT_EQUAL
-	Path     string `json:"path"` // a JSON pointer into the properties
-	Expected any    `json:"expected,omitempty"`
-	Actual   any    `json:"actual,omitempty"`
+	LogicalID   string                `json:"logicalId"`
+	PhysicalID  string                `json:"physicalId,omitempty"`
+	Type        string                `json:"type"`
+	Status      string                `json:"status"` // IN_SYNC, MODIFIED, DELETED, UNKNOWN, NOT_CHECKED
+	Reason      string                `json:"reason,omitempty"`
+	Differences []registry.Difference `json:"differences,omitempty"`
 }
 
 // Drift reads what exists of a stack and compares it, property by property,
@@ -121,136 +107,11 @@ func (e *Engine) resourceDrift(ctx context.Context, stack, id string, p Physical
 	case actual.Properties == nil && len(p.Properties) > 0:
 		r.Status, r.Reason = NotChecked, "what reads this type does not tell its properties"
 	default:
-		facts, _ := Registry().Type(p.Type)
-		r.Differences = facts.differences(nil, orEmpty(p.Properties), actual.Properties)
+		facts, _ := registry.Type(p.Type)
+		r.Differences = facts.Differences(p.Properties, actual.Properties)
 		if len(r.Differences) > 0 {
 			r.Status = Modified
 		}
 	}
 	return r
-}
-
-// differences compares properties that were set with those that are. What was
-// not set and what cannot be read is not looked at, as far as the first level
-// goes; below it, what was added counts.
-func (f Facts) differences(path []string, expected, actual map[string]any) []Difference {
-	var found []Difference
-	names := slices.Collect(maps.Keys(expected))
-	if len(path) > 0 {
-		for name := range actual {
-			if _, set := expected[name]; !set {
-				names = append(names, name)
-			}
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		at := append(slices.Clone(path), name)
-		if slices.ContainsFunc(f.WriteOnly, func(fact string) bool { return matches(fact, at) }) {
-			continue
-		}
-		want, set := expected[name]
-		got, is := actual[name]
-		switch d := (Difference{Path: "/" + strings.Join(at, "/"), Expected: want, Actual: got}); {
-		case !is:
-			d.Type = differenceRemove
-			found = append(found, d)
-		case !set:
-			d.Type = differenceAdd
-			found = append(found, d)
-		default:
-			found = append(found, f.unequal(at, want, got)...)
-		}
-	}
-	return found
-}
-
-// unequal compares two values of a property.
-func (f Facts) unequal(path []string, expected, actual any) []Difference {
-	want, ok := expected.(map[string]any)
-	got, ok2 := actual.(map[string]any)
-	if ok && ok2 {
-		return f.differences(path, want, got)
-	}
-	wants, ok := expected.([]any)
-	gots, ok2 := actual.([]any)
-	if ok && ok2 && len(wants) == len(gots) {
-		var found []Difference
-		for i := range wants {
-			found = append(found, f.unequal(append(slices.Clone(path), strconv.Itoa(i)), wants[i], gots[i])...)
-		}
-		return found
-	}
-	if sameValue(expected, actual) {
-		return nil
-	}
-	return []Difference{{Type: differenceNotEqual, Path: "/" + strings.Join(path, "/"), Expected: expected, Actual: actual}}
-}
-
-// matches says whether a path of the registry ("A/*/B") names a property or
-// something that holds it.
-func matches(fact string, path []string) bool {
-	parts := strings.Split(fact, "/")
-	if len(parts) > len(path) {
-		return false
-	}
-	for i, part := range parts {
-		if part != "*" && part != path[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// sameValue says whether two values mean the same: 5 and "5", "1.0" and "1",
-// True and "true", and a document and its JSON.
-func sameValue(a, b any) bool {
-	x, y := plainValue(a), plainValue(b)
-	if jsonEqual(x, y) {
-		return true
-	}
-	s, ok := x.(string)
-	t, ok2 := y.(string)
-	if ok && ok2 {
-		m, err := strconv.ParseFloat(s, 64)
-		n, err2 := strconv.ParseFloat(t, 64)
-		return err == nil && err2 == nil && m == n || isBool(s) && strings.EqualFold(s, t)
-	}
-	return false
-}
-
-func isBool(text string) bool {
-	return strings.EqualFold(text, "true") || strings.EqualFold(text, "false")
-}
-
-// plainValue brings a value into the form in which stacks keep it: scalars are
-// texts, and a text that holds a JSON document is that document.
-func plainValue(v any) any {
-	switch v := v.(type) {
-	case string:
-		var document any
-		if strings.HasPrefix(strings.TrimSpace(v), "{") && json.Unmarshal([]byte(v), &document) == nil {
-			return plainValue(document)
-		}
-		return v
-	case bool:
-		return strconv.FormatBool(v)
-	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64)
-	case int:
-		return strconv.Itoa(v)
-	case []any:
-		list := make([]any, len(v))
-		for i, item := range v {
-			list[i] = plainValue(item)
-		}
-		return list
-	case map[string]any:
-		m := make(map[string]any, len(v))
-		for key, item := range v {
-			m[key] = plainValue(item)
-		}
-		return m
-	}
-	return v
 }

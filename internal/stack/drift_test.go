@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
 
@@ -57,7 +58,7 @@ func TestDrift(t *testing.T) {
 	b.platform.Change("Plain", map[string]any{"Password": "hunter22x"})
 	b.platform.Lose("Cluster")
 	d := b.drift("app")
-	want := []stack.Difference{
+	want := []registry.Difference{
 		{Type: "NOT_EQUAL", Path: "/DelaySeconds", Expected: "5", Actual: "6"},
 		{Type: "REMOVE", Path: "/QueueName", Expected: "jobs.fifo"},
 		{Type: "ADD", Path: "/RedrivePolicy/more", Actual: "y"},

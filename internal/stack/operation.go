@@ -11,6 +11,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
+	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
 
@@ -237,12 +238,12 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 		return b, nil
 	}
 	b.Kind, b.Before = stepUpdate, s.Current
-	recreate := Never
+	recreate := registry.Never
 	if s.Current.Type != next.Type {
-		recreate = Always
+		recreate = registry.Always
 	} else if !sameProperties(s.Current.Properties, next.Properties) {
-		facts, _ := Registry().Type(next.Type)
-		recreate = strongest(facts, nil, orEmpty(s.Current.Properties), orEmpty(next.Properties))
+		facts, _ := registry.Type(next.Type)
+		recreate = facts.Change(orEmpty(s.Current.Properties), orEmpty(next.Properties))
 		if o.planned(s.LogicalID) == "" {
 			return nil, fault.New(fault.Conflict, "resource %s would change, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
@@ -250,7 +251,7 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 	} else if unchanged(*s.Current, next) {
 		return nil, nil
 	}
-	if recreate == Always {
+	if recreate == registry.Always {
 		if o.planned(s.LogicalID) == ReplaceFalse {
 			return nil, fault.New(fault.Conflict, "resource %s would have to be replaced, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
@@ -265,8 +266,8 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 // deletesFirst says whether two things of a type cannot stand side by side, so
 // that the old one goes first when it is replaced.
 func deletesFirst(old Physical, typ string) bool {
-	facts, _ := Registry().Type(typ)
-	return old.Type == typ && facts.deleteFirst() && old.UpdateReplacePolicy != "Retain"
+	facts, _ := registry.Type(typ)
+	return old.Type == typ && facts.DeleteFirst() && old.UpdateReplacePolicy != "Retain"
 }
 
 // planned gives the replacement that the change set foresaw for a resource that

@@ -7,13 +7,13 @@ import (
 
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
 
 // planner compares what a stack is with what it shall be. It is pure: it asks
 // nothing of the world, so the same input gives the same change set.
 type planner struct {
-	types   Types
 	support func(typ string) Support
 	before  *program // nil for a stack that does not exist
 	after   *program
@@ -61,7 +61,7 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 	if property, ok := p.planned[id][attribute]; ok {
 		return property, nil
 	}
-	facts, _ := p.types.Type(physical.Type)
+	facts, _ := registry.Type(physical.Type)
 	if known && slices.Contains(facts.PrimaryIdentifier, strings.ReplaceAll(attribute, ".", "/")) {
 		return value, nil
 	}
@@ -207,7 +207,7 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 // new one could not be created while the old one exists.
 func (p *planner) customName(id string, properties map[string]any, physical Physical) {
 	c := p.after.t.Resources[id]
-	facts, _ := p.types.Type(c.Type)
+	facts, _ := registry.Type(c.Type)
 	if physical.Type != c.Type || len(facts.PrimaryIdentifier) != 1 || deletesFirst(physical, c.Type) {
 		return
 	}

@@ -61,7 +61,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside
 		return nil, err
 	}
 	cs := &ChangeSet{Environment: e.environment, Stack: c.Stack, StackID: s.ID, Action: Update, Base: s.Revision, Change: c, Imports: map[string]string{}}
-	p := &planner{types: Registry(), support: e.platform.Support, exists: map[string]Physical{}}
+	p := &planner{support: e.platform.Support, exists: map[string]Physical{}}
 	if s.exists() {
 		if err := e.fill(ctx, s, p); err != nil {
 			return nil, err
@@ -223,7 +223,7 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 	if err := guardExports(s.Name, nil, exports); err != nil {
 		return nil, err
 	}
-	p := &planner{types: Registry(), support: e.platform.Support, exists: map[string]Physical{}}
+	p := &planner{support: e.platform.Support, exists: map[string]Physical{}}
 	if err := e.fill(ctx, s, p); err != nil {
 		return nil, err
 	}

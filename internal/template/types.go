@@ -7,38 +7,26 @@ import (
 	"strings"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/registry"
 )
-
-// TypeFacts is what a registry says of a resource type: paths of properties
-// with "/" between their parts and "*" for any item.
-type TypeFacts struct {
-	Required []string
-	ReadOnly []string // given by the service only; also what Fn::GetAtt gives
-	Settable []string // some of the properties that can be set
-}
-
-// Types is the resource types that there are.
-type Types struct {
-	Find  func(name string) (TypeFacts, bool)
-	Names func() []string
-}
 
 var typeName = regexp.MustCompile(`^(AWS::[A-Za-z0-9]+::[A-Za-z0-9]+(::MODULE)?|Custom::[A-Za-z0-9_@-]+(::[A-Za-z0-9_@-]+)*|[A-Za-z0-9]+::[A-Za-z0-9]+(::[A-Za-z0-9]+)?(::MODULE)?)$`)
 
-// CheckTypes judges the resources without parameter values, by what is known
-// of their types: that they exist, that required properties are given, that
-// none is set which only the service gives, that attributes exist, and that
-// none depends on one that may be absent.
-func (t *Template) CheckTypes(types Types) diag.List {
-	c := typeChecker{t: t, types: types}
+// CheckTypes judges the resources by what the registry says of their types:
+// that they exist, that required properties are given, that none is set which
+// only the service gives, that attributes exist, and that none depends on one
+// that may be absent. It needs no parameter values; where the conditions are
+// decided, only what they let through is judged.
+func (t *Template) CheckTypes(conditions map[string]bool) diag.List {
+	c := typeChecker{t: t, conditions: conditions}
 	for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
 		r := t.Resources[id]
-		if r.Type == "" {
-			continue // Parse has said so
+		if r.Type == "" || c.absent(r.Condition) {
+			continue // a missing type was reported by Parse
 		}
-		facts, known := types.Find(r.Type)
+		facts, known := registry.Type(r.Type)
 		if strings.HasPrefix(r.Type, "Custom::") {
-			facts, known = TypeFacts{Required: []string{"ServiceToken"}}, true
+			facts, known = registry.Facts{Required: []string{"ServiceToken"}}, true
 		}
 		if !known {
 			c.unknownType(r)
@@ -47,20 +35,29 @@ func (t *Template) CheckTypes(types Types) diag.List {
 			c.readOnly(r, facts)
 		}
 		c.module(r)
-		c.dependsOn(r)
+		if conditions == nil {
+			c.dependsOn(r)
+		}
 		c.attributes(r.Properties)
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Outputs)) {
-		c.attributes(t.Outputs[name].Value)
+		if o := t.Outputs[name]; !c.absent(o.Condition) {
+			c.attributes(o.Value)
+		}
 	}
 	c.diags.Sort()
 	return c.diags
 }
 
 type typeChecker struct {
-	t     *Template
-	types Types
-	diags diag.List
+	t          *Template
+	conditions map[string]bool // nil if they are not decided
+	diags      diag.List
+}
+
+// absent says whether a condition takes away what has it.
+func (c *typeChecker) absent(condition string) bool {
+	return c.conditions != nil && condition != "" && !c.conditions[condition]
 }
 
 // unknownType reports a type that is not AWS's where it says that it is. Types
@@ -76,7 +73,7 @@ func (c *typeChecker) unknownType(r *Resource) {
 		case strings.HasPrefix(r.Type, "AWS::Serverless::"):
 			d.Hint = "it needs Transform: " + serverless
 		default:
-			d.Hint = didYouMean(r.Type, c.types.Names())
+			d.Hint = didYouMean(r.Type, registry.Names())
 		}
 	}
 }
@@ -104,7 +101,7 @@ func (c *typeChecker) dependsOn(r *Resource) {
 	}
 }
 
-func (c *typeChecker) required(r *Resource, facts TypeFacts) {
+func (c *typeChecker) required(r *Resource, facts registry.Facts) {
 	if r.Properties != nil && r.Properties.Kind != Map {
 		return // a function gives them
 	}
@@ -132,12 +129,13 @@ func (v *Value) isNoValue() bool {
 }
 
 // readOnly reports properties that only the service gives.
-func (c *typeChecker) readOnly(r *Resource, facts TypeFacts) {
+func (c *typeChecker) readOnly(r *Resource, facts registry.Facts) {
 	if r.Properties == nil || r.Properties.Kind != Map {
 		return
 	}
+	settable := facts.Settable()
 	for _, e := range r.Properties.Entries {
-		if slices.Contains(facts.ReadOnly, e.Key) && !slices.Contains(facts.Settable, e.Key) {
+		if slices.Contains(facts.ReadOnly, e.Key) && !slices.Contains(settable, e.Key) {
 			c.diags.Errorf(e.Pos, "Property validation failure: [Encountered unsupported properties in {/}: [%s]]", e.Key).
 				Hint = e.Key + " is an attribute that the service gives; read it with Fn::GetAtt"
 		}
@@ -146,16 +144,16 @@ func (c *typeChecker) readOnly(r *Resource, facts TypeFacts) {
 
 // attributes judges every Fn::GetAtt in v.
 func (c *typeChecker) attributes(v *Value) {
-	for _, ref := range c.t.References(v, nil) {
+	for _, ref := range c.t.References(v, c.conditions) {
 		typ := c.t.Resources[ref.LogicalID].Type
-		facts, known := c.types.Find(typ)
+		facts, known := registry.Type(typ)
 		if ref.Attribute == "" || !known || len(facts.ReadOnly) == 0 || openAttributes[typ] {
 			continue
 		}
 		path := strings.ReplaceAll(ref.Attribute, ".", "/")
 		var names []string
 		found := false
-		for _, fact := range slices.Concat(facts.ReadOnly, facts.Settable) {
+		for _, fact := range slices.Concat(facts.ReadOnly, facts.Settable()) {
 			found = found || fact == path || strings.HasPrefix(fact, path+"/") || strings.HasPrefix(path, fact+"/")
 			names = append(names, strings.ReplaceAll(fact, "/", "."))
 		}
@@ -165,6 +163,9 @@ func (c *typeChecker) attributes(v *Value) {
 		d := c.diags.Errorf(ref.Pos, "Resource type %s does not support attribute {%s}.", typ, ref.Attribute)
 		if d.Hint = didYouMean(ref.Attribute, names); d.Hint == "" {
 			d.Severity = diag.Warning // some types give their properties too, which the registry does not say
+		}
+		if len(facts.ReadOnly) <= 12 {
+			d.Allowed = strings.ReplaceAll(strings.Join(facts.ReadOnly, ", "), "/", ".")
 		}
 	}
 }

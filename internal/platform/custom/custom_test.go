@@ -238,7 +238,7 @@ func TestProviderWithCommand(t *testing.T) {
 func TestCheck(t *testing.T) {
 	w := newWorld(t)
 	for _, wrong := range []string{
-		`Resources: {T: {Type: Custom::Thing}}`,
+		`{Conditions: {Given: !Equals [a, b]}, Resources: {T: {Type: Custom::Thing, Properties: {ServiceToken: !If [Given, "true", !Ref "AWS::NoValue"]}}}}`,
 		`Resources: {T: {Type: Custom::Thing, Properties: {ServiceToken: "arn:aws:lambda:eu-west-1:111111111111:function:f"}}}`,
 		`Resources: {T: {Type: Custom::Thing, Properties: {ServiceToken: "http://"}}}`,
 		`Resources: {T: {Type: Custom::Thing, Properties: {ServiceToken: "true", ServiceTimeout: 4000}}}`,

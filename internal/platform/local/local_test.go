@@ -11,6 +11,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
+	"makeitso/internal/registry"
 	"makeitso/internal/release"
 	"makeitso/internal/stack"
 )
@@ -130,7 +131,7 @@ func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
 		if typ.Support.Note == "" || p.Support(typ.Name) != typ.Support {
 			t.Errorf("%s: support %+v", typ.Name, typ.Support)
 		}
-		if _, known := stack.Registry().Type(typ.Name); !known {
+		if _, known := registry.Type(typ.Name); !known {
 			t.Errorf("%s is no type of the registry", typ.Name)
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"makeitso/internal/stack"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack/stacktest"
 )
 
@@ -15,7 +15,7 @@ func modelProperties(typ string) map[string]any {
 		"CidrBlock": "10.0.0.0/16", "VpcId": "vpc-1", "RouteTableId": "rtb-1", "SubnetId": "subnet-1",
 		"DestinationCidrBlock": "0.0.0.0/0", "AliasName": "alias/shop", "Name": "shop.localhost",
 	}
-	facts, _ := stack.Registry().Type(typ)
+	facts, _ := registry.Type(typ)
 	for _, required := range facts.Required {
 		if _, given := properties[required]; !given {
 			properties[required] = "x"
@@ -35,7 +35,7 @@ func TestModels(t *testing.T) {
 			if strings.ContainsAny(made.PhysicalID, "{}") {
 				t.Errorf("Ref %q", made.PhysicalID)
 			}
-			facts, _ := stack.Registry().Type(typ)
+			facts, _ := registry.Type(typ)
 			for _, name := range facts.ReadOnly {
 				// What depends on a clock has no honest value in a model.
 				if slices.Contains([]string{"CreateDate", "UpdateDate", "BlockPublicAccessStates"}, name) {

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 	"makeitso/internal/statefile"
 )
@@ -130,7 +131,7 @@ func requested(r stack.Request) *resource {
 
 func (h *handler) Check(ctx context.Context, r stack.Request) error {
 	res := requested(r)
-	facts, _ := stack.Registry().Type(h.typ)
+	facts, _ := registry.Type(h.typ)
 	for _, property := range facts.Required {
 		if _, given := r.Properties[property]; !given {
 			return res.invalid(property, "is required and missing")

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
 
@@ -300,7 +301,7 @@ func result(t Thing) stack.Result {
 			attributes[name] = text
 		}
 	}
-	facts, _ := stack.Registry().Type(t.Type)
+	facts, _ := registry.Type(t.Type)
 	for _, name := range facts.ReadOnly {
 		attributes[strings.ReplaceAll(name, "/", ".")] = fmt.Sprintf("%s/%s", t.Token, name)
 	}
