@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"makeitso/internal/fault"
@@ -43,7 +45,10 @@ func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (
 	if err != nil {
 		return errors.Join(err, e.keepPresentImports(context.WithoutCancel(ctx), cs.Stack))
 	}
-	return o.run(ctx)
+	if err := o.run(ctx); err != nil {
+		return err
+	}
+	return e.settle(ctx, listen)
 }
 
 // alreadyApplied gives the outcome of a change set that was applied before.
@@ -65,12 +70,7 @@ func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 	if err := updatable(s); err != nil {
 		return nil, err
 	}
-	for name := range cs.Imports {
-		if err := e.setImporter(ctx, name, cs.Stack, true); err != nil && !fault.Is(err, fault.NotFound) {
-			return nil, err // one that is gone is found by the comparison
-		}
-	}
-	again, err := e.compare(ctx, s, cs.Change, &cs.Outside)
+	again, err := e.compare(ctx, s, cs.Change, view{frozen: cs})
 	if err != nil {
 		return nil, fmt.Errorf("compare the change set with what exists: %w", err)
 	}
@@ -78,8 +78,27 @@ func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 		return nil, fault.New(fault.Conflict, "stack %s or something it depends on has changed since the change set was made", cs.Stack).
 			WithHint("plan again, and look at the new change set: makeitso plan %s", cs.Stack)
 	}
+	whole := *cs
+	if len(cs.Open) > 0 { // all that decides it is known now
+		decided := cs.Change
+		decided.Joint.Parameters = nil
+		if again, err = e.compare(ctx, s, decided, view{frozen: cs}); err != nil {
+			return nil, err
+		}
+		whole = *again
+		whole.Digest = cs.Digest
+	}
+	return e.begin(ctx, s, &whole, listen)
+}
+
+// begin makes the stack's first record of an operation.
+func (e *Engine) begin(ctx context.Context, s Stack, cs *ChangeSet, listen func(Event)) (*operation, error) {
+	if err := e.takeImports(ctx, cs); err != nil {
+		return nil, err
+	}
 	if !s.exists() {
-		s = Stack{Environment: e.environment, Name: cs.Stack, ID: cs.StackID, Revision: s.Revision, Created: now()}
+		s = Stack{Environment: e.environment, Name: cs.Stack, ID: cs.StackID, Revision: s.Revision, Created: now(),
+			Parent: s.Parent, Root: s.Root, ParentRevision: s.ParentRevision}
 	}
 	s.Revision++
 	s.Digest, s.Tags = cs.Digest, cs.Change.Tags
@@ -100,6 +119,31 @@ func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 		return nil, err
 	}
 	return o, o.enter(ctx, status, "User Initiated", append(ops, change)...)
+}
+
+// takeImports notes that the stack uses the exports of the set, and gives those
+// that were not known in the plan their values.
+func (e *Engine) takeImports(ctx context.Context, cs *ChangeSet) error {
+	cs.Imports = maps.Clone(cs.Imports)
+	for _, name := range slices.Sorted(maps.Keys(cs.Imports)) {
+		err := e.setImporter(ctx, name, cs.Stack, true)
+		var x Export
+		if err == nil {
+			x, err = e.exports.Get(ctx, e.key(name))
+		}
+		switch {
+		case fault.Is(err, fault.NotFound), err == nil && x.Leaving:
+			return noExport(name)
+		case err != nil:
+			return err
+		case cs.Imports[name] == KnownAfterApply:
+			cs.Imports[name] = x.Value
+		case cs.Imports[name] != x.Value:
+			return fault.New(fault.Conflict, "export %s has changed since the change set was made", name).
+				WithHint("plan again: makeitso plan %s", cs.Stack)
+		}
+	}
+	return nil
 }
 
 // working makes the working copy of a stack.
@@ -155,6 +199,9 @@ func (o *operation) run(ctx context.Context) error {
 		if err != nil {
 			return o.abandon(ctx, err)
 		}
+		if o.stack.Parent != "" {
+			return nil // it is cleaned up, or taken back, with its parent
+		}
 		return o.cleanUp(ctx)
 	case UpdateCompleteCleanupInProgress:
 		return o.cleanUp(ctx)
@@ -176,20 +223,23 @@ func (o *operation) commit(ctx context.Context) error {
 	if err := diags.Err(); err != nil {
 		return err
 	}
-	src, err := o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: o.set.Change, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
-	if err != nil {
-		return err
-	}
 	s := o.stack
 	s.Status, s.Reason, s.Updated = UpdateCompleteCleanupInProgress, "", now()
 	s.Outputs, s.Description = outputs, o.after.t.Description
-	ops := []record.Op{src}
+	var ops []record.Op
+	if o.set.Action == Create || s.Parent == "" { // else the update stays open until the parent's is over
+		src, err := o.sourceOp()
+		if err != nil {
+			return err
+		}
+		ops = append(ops, src)
+	}
 	if o.set.Action == Create {
 		s.Status = CreateComplete
 		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
 	}
 	for range exportAttempts {
-		exports, err := o.e.exportOps(context.WithoutCancel(ctx), s.Name, outputs)
+		exports, err := o.e.exportOps(context.WithoutCancel(ctx), s.Name, outputs, o.moves(ctx))
 		if err != nil {
 			return err
 		}
@@ -198,6 +248,18 @@ func (o *operation) commit(ctx context.Context) error {
 		}
 	}
 	return fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", s.Name).WithHint("try again")
+}
+
+// sourceOp stores what the stack is made from now.
+func (o *operation) sourceOp() (record.Op, error) {
+	c := o.set.Change
+	c.Files, c.Joint = nil, Joint{}
+	return o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: c, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
+}
+
+// moves says which stacks may be taken former exports from by this operation.
+func (o *operation) moves(ctx context.Context) func(stack string) bool {
+	return o.e.movers(ctx, o.set.Change, view{root: o.stack.Root})
 }
 
 // abandon begins the roll back after err, unless the operation cannot go on at

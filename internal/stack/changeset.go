@@ -35,6 +35,12 @@ type Change struct {
 	DisableRollback bool `json:"disableRollback,omitempty"`
 	// Policy stands in for the stack's own policy during this change.
 	Policy string `json:"policy,omitempty"`
+	// Files are the templates of nested stacks that the template names by their
+	// paths, by the path from where File starts.
+	Files map[string][]byte `json:"files,omitempty"`
+	// Joint is what the change goes by when it is part of a plan of several
+	// stacks: see PlanAll.
+	Joint Joint `json:"joint,omitzero"`
 }
 
 // Action is what a change set does to a stack.
@@ -68,11 +74,20 @@ type ChangeSet struct {
 	// Imports is the exports that the template uses, with their values.
 	Imports map[string]string `json:"imports,omitempty"`
 	Outside
-	// Other is what changes besides resources and outputs: Tags, Description, DependsOn.
+	// Nested is the change sets of the stacks within the stack that change, by
+	// their logical ids.
+	Nested map[string]*ChangeSet `json:"nested,omitempty"`
+	// Open names parameters whose values only an apply will know and that
+	// decide what there is: what the set does is not known before either.
+	Open []string `json:"open,omitempty"`
+	// Other is what changes besides resources and outputs: Tags, Description,
+	// Imports, DependsOn.
 	Other    []string  `json:"other,omitempty"`
 	Warnings diag.List `json:"warnings,omitempty"`
 	// Digest names exactly what will be done; an approval is for a digest.
 	Digest string `json:"digest"`
+
+	after []Output // as they will be, KnownAfterApply where unknown
 }
 
 // Outside is what was looked up for a template elsewhere than in the exports.
@@ -84,21 +99,26 @@ type Outside struct {
 
 // Empty says that applying the set would change nothing at all.
 func (cs *ChangeSet) Empty() bool {
-	return cs.Action == Update && len(cs.Changes)+len(cs.Outputs)+len(cs.Other) == 0
+	return cs.Action == Update && len(cs.Changes)+len(cs.Outputs)+len(cs.Other)+len(cs.Open) == 0
 }
 
 // Public gives the set without template and parameter values, for showing to
 // people who may read the change but not its secrets. It cannot be applied.
 func (cs *ChangeSet) Public() *ChangeSet {
 	public := *cs
-	public.Change.Template, public.Change.Parameters, public.Outside = nil, nil, Outside{}
+	public.Change.Template, public.Change.Parameters, public.Change.Files, public.Outside = nil, nil, nil, Outside{}
+	public.Nested = map[string]*ChangeSet{}
+	for id, nested := range cs.Nested {
+		public.Nested[id] = nested.Public()
+	}
 	return &public
 }
 
 // seal computes the digest. Where the template came from is no part of it.
 func (cs *ChangeSet) seal() error {
 	whole := *cs
-	whole.Digest, whole.Change.File, whole.Warnings = "", "", nil
+	whole.Change = cs.Change.planned()
+	whole.Digest, whole.Change.File, whole.Change.Files, whole.Warnings = "", "", nil, nil
 	raw, err := json.Marshal(whole)
 	if err != nil {
 		return fmt.Errorf("encode change set: %w", err)
@@ -167,13 +187,24 @@ type OutputChange struct {
 // WriteText writes what a person reads before saying yes.
 func (cs *ChangeSet) WriteText(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "stack %s in %s: %s\n", cs.Stack, cs.Environment, cs.Summary())
+	cs.write(&b, fmt.Sprintf("stack %s in %s", cs.Stack, cs.Environment), "")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// write writes the set under a heading, nested ones further in.
+func (cs *ChangeSet) write(to *strings.Builder, heading, indent string) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", heading, cs.Summary())
 	width := 0
 	for _, c := range cs.Changes {
 		width = max(width, utf8.RuneCountInString(c.LogicalID))
 	}
 	for _, c := range cs.Changes {
 		c.write(&b, width)
+		if nested := cs.Nested[c.LogicalID]; nested != nil {
+			nested.write(&b, "nested stack "+c.LogicalID, "      ")
+		}
 	}
 	if len(cs.Outputs) > 0 {
 		b.WriteString("  outputs\n")
@@ -184,11 +215,15 @@ func (cs *ChangeSet) WriteText(w io.Writer) error {
 	if len(cs.Other) > 0 {
 		fmt.Fprintf(&b, "  also changed: %s\n", strings.Join(cs.Other, ", "))
 	}
+	if len(cs.Change.Joint.Stacks) > 0 {
+		fmt.Fprintf(&b, "  exports change that %s uses: what they name now is kept until it uses the new ones\n", strings.Join(cs.Change.Joint.Stacks, ", "))
+	}
 	for _, warning := range cs.Warnings {
 		fmt.Fprintf(&b, "  %s\n", warning)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	for line := range strings.Lines(b.String()) {
+		to.WriteString(indent + line)
+	}
 }
 
 // Summary says in a few words what the change set does.
@@ -196,8 +231,11 @@ func (cs *ChangeSet) Summary() string {
 	if cs.Empty() {
 		return "nothing to change"
 	}
+	if len(cs.Open) > 0 {
+		return "depends on parameters that are known after apply: " + strings.Join(cs.Open, ", ")
+	}
 	var add, change, replace, remove int
-	for _, c := range cs.Changes {
+	cs.eachChange(func(c ResourceChange) {
 		switch {
 		case c.Action == Add:
 			add++
@@ -208,7 +246,7 @@ func (cs *ChangeSet) Summary() string {
 		default:
 			replace++
 		}
-	}
+	})
 	var parts []string
 	for _, p := range []struct {
 		n    int
@@ -222,6 +260,18 @@ func (cs *ChangeSet) Summary() string {
 		return "no resource changes"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// eachChange visits the changes of the set and of those nested in it.
+func (cs *ChangeSet) eachChange(visit func(ResourceChange)) {
+	for _, c := range cs.Changes {
+		if c.Type != nestedType || cs.Nested[c.LogicalID] == nil {
+			visit(c)
+		}
+	}
+	for _, nested := range cs.Nested {
+		nested.eachChange(visit)
+	}
 }
 
 func (c ResourceChange) write(b *strings.Builder, width int) {

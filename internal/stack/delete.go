@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,8 @@ import (
 type doom struct {
 	things   []Physical
 	retained []Physical    // left alone because of their policy
-	keep     resourceState // the record afterwards; nothing is kept if it has no Current
+	held     []Physical    // deleted later: other stacks still use them
+	keep     resourceState // the record afterwards; nothing is kept if it names nothing
 }
 
 // add puts a thing among those to delete, or to leave alone if its policy is
@@ -111,8 +113,8 @@ func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, 
 		}
 	}
 	s := d.keep
-	s.Doomed = left
-	if s.Current == nil && len(left) == 0 {
+	s.Doomed = append(left, d.held...)
+	if s.Current == nil && len(s.Doomed) == 0 {
 		return true, o.forget(ctx, id)
 	}
 	if len(left) > 0 && s.Current == nil {
@@ -127,7 +129,7 @@ func (o *operation) deleteThing(ctx context.Context, id string, p Physical) erro
 	if err := o.tell(ctx, event); err != nil {
 		return err
 	}
-	h, err := o.e.platform.Handler(p.Type)
+	h, err := o.handler(p.Type)
 	if err == nil {
 		for range deleteAttempts {
 			if event.Reason, err = takeAway(ctx, h, o.request(id, p), p.Snapshot); err == nil || ctx.Err() != nil {
@@ -185,27 +187,48 @@ func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(E
 	if s, err = e.Stack(ctx, stack); err != nil {
 		return err
 	}
-	cs, err := e.compareDelete(ctx, s, nil)
+	if err := cmp.Or(whole(s), deletable(s)); err != nil {
+		return err
+	}
+	if digest != "" {
+		cs, err := e.compareDelete(ctx, s, nil)
+		if err != nil {
+			return err
+		}
+		if cs.Digest != digest {
+			return fault.New(fault.Conflict, "stack %s has changed since the change set was made", stack).
+				WithHint("look again at what would be removed: makeitso destroy %s", stack)
+		}
+	}
+	o, err := e.beginDelete(ctx, s, listen)
 	if err != nil {
 		return err
 	}
-	if digest != "" && cs.Digest != digest {
-		return fault.New(fault.Conflict, "stack %s has changed since the change set was made", stack).
-			WithHint("look again at what would be removed: makeitso destroy %s", stack)
+	if err := o.remove(ctx); err != nil {
+		return err
+	}
+	return e.settle(ctx, listen)
+}
+
+// beginDelete makes the first record of a delete, or finds one that was begun.
+func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (*operation, error) {
+	if s.Status == DeleteInProgress {
+		return e.underWay(ctx, s, listen)
+	}
+	cs, err := e.compareDelete(ctx, s, nil)
+	if err != nil {
+		return nil, err
 	}
 	s.Revision, s.Digest = s.Revision+1, cs.Digest
 	o, err := e.operation(ctx, s, *cs, listen)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	change, err := e.changes.PutOp(e.key(stack), *cs, record.Any)
+	change, err := e.changes.PutOp(e.key(s.Name), *cs, record.Any)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := o.enter(ctx, DeleteInProgress, "User Initiated", change); err != nil {
-		return err
-	}
-	return o.remove(ctx)
+	return o, o.enter(ctx, DeleteInProgress, "User Initiated", change)
 }
 
 // remove deletes every thing that the stack's records name, then the stack.
@@ -241,7 +264,7 @@ func (o *operation) remove(ctx context.Context) error {
 	if err := o.e.keepImports(ctx, o.stack.Name, nil); err != nil {
 		return halt{err}
 	}
-	exports, err := o.e.exportOps(ctx, o.stack.Name, nil)
+	exports, err := o.e.exportOps(ctx, o.stack.Name, nil, o.moves(ctx))
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ const (
 	parameterReference = "ParameterReference"
 	resourceReference  = "ResourceReference"
 	resourceAttribute  = "ResourceAttribute"
+	automatic          = "Automatic" // of nested stacks
 )
 
 // comparison is a resource's properties before and after, true and as shown.

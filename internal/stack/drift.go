@@ -93,7 +93,7 @@ func (d *StackDrift) add(r ResourceDrift) {
 // resourceDrift looks at one resource.
 func (e *Engine) resourceDrift(ctx context.Context, stack, id string, p Physical) ResourceDrift {
 	r := ResourceDrift{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: InSync}
-	h, err := e.platform.Handler(p.Type)
+	h, err := e.handler(p.Type)
 	var actual Result
 	if err == nil {
 		actual, err = h.Read(ctx, Request{Environment: e.environment, Stack: stack, LogicalID: id, Type: p.Type, Token: p.Token,

@@ -23,6 +23,7 @@ type bench struct {
 	store    record.Store
 	engine   *stack.Engine
 	events   []stack.Event
+	files    map[string][]byte // templates of nested stacks
 }
 
 func newBench(t *testing.T) *bench {
@@ -35,7 +36,7 @@ func (b *bench) listen(e stack.Event) { b.events = append(b.events, e) }
 
 func (b *bench) plan(name, template string, parameters map[string]string) *stack.ChangeSet {
 	b.t.Helper()
-	cs, err := b.engine.Plan(b.t.Context(), stack.Change{Stack: name, File: name + ".yaml", Template: []byte(template), Parameters: parameters})
+	cs, err := b.engine.Plan(b.t.Context(), stack.Change{Stack: name, File: name + ".yaml", Template: []byte(template), Parameters: parameters, Files: b.files})
 	if err != nil {
 		b.t.Fatalf("plan %s: %v", name, err)
 	}

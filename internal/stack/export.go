@@ -3,7 +3,9 @@ package stack
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,48 +32,55 @@ func (e *Engine) exportMap(ctx context.Context) (map[string]Export, error) {
 }
 
 // guardExports says why the outputs cannot take the place of what the stack
-// exports now. A value that is not known yet is judged when it is.
-func guardExports(stack string, outputs []Output, exports map[string]Export) error {
+// exports now. A value that is not known yet is judged when it is. An export
+// that stacks use may change, or go, if all of these move after it: those are
+// given, by name.
+func guardExports(stack string, outputs []Output, exports map[string]Export, moves func(stack string) bool) (movers []string, err error) {
 	wanted := map[string]Output{}
 	for _, o := range outputs {
 		if o.Export == "" {
 			continue
 		}
 		if first, twice := wanted[o.Export]; twice {
-			return fault.New(fault.Invalid, "Duplicate Export names: %s is the export of both %s and %s", o.Export, first.Name, o.Name)
+			return nil, fault.New(fault.Invalid, "Duplicate Export names: %s is the export of both %s and %s", o.Export, first.Name, o.Name)
 		}
 		wanted[o.Export] = o
 		if x, taken := exports[o.Export]; taken && x.Stack != stack {
-			return fault.New(fault.Conflict, "Export with name %s is already exported by stack %s", o.Export, x.Stack).
+			return nil, fault.New(fault.Conflict, "Export with name %s is already exported by stack %s", o.Export, x.Stack).
 				WithHint("give the export of output %s another name", o.Name)
 		}
 	}
-	for name, x := range exports {
+	for _, name := range slices.Sorted(maps.Keys(exports)) {
+		x := exports[name]
 		users := slices.DeleteFunc(slices.Clone(x.Importers), func(s string) bool { return s == stack })
-		if x.Stack != stack || len(users) == 0 {
+		o, kept := wanted[name]
+		if x.Stack != stack || len(users) == 0 || kept && o.Value == x.Value || !kept && x.Leaving {
 			continue
 		}
-		o, kept := wanted[name]
-		switch by := strings.Join(users, ", "); {
+		staying := slices.DeleteFunc(slices.Clone(users), moves)
+		switch by := strings.Join(staying, ", "); {
+		case len(staying) == 0:
+			movers = append(movers, users...)
 		case !kept:
-			return fault.New(fault.Conflict, "Export %s cannot be deleted as it is in use by %s", name, by).
-				WithHint("first change or remove %s so that it does not import %s", by, name)
-		case o.Value != x.Value && o.Value != KnownAfterApply:
-			return fault.New(fault.Conflict, "Export %s cannot be updated as it is in use by %s", name, by).
-				WithHint("export the new value under another name, let %s import that, then remove this one", by)
+			return nil, fault.New(fault.Conflict, "Export %s cannot be deleted as it is in use by %s", name, by).
+				WithHint("change %s so that it does not import %s, and apply both together: makeitso apply %s %s", by, name, stack, strings.Join(staying, " "))
+		case o.Value != KnownAfterApply:
+			return nil, fault.New(fault.Conflict, "Export %s cannot be updated as it is in use by %s", name, by).
+				WithHint("apply them together, and what it names is kept until %s has moved: makeitso apply %s %s", by, stack, strings.Join(staying, " "))
 		}
 	}
-	return nil
+	slices.Sort(movers)
+	return slices.Compact(movers), nil
 }
 
 // exportOps gives the writes that make the stack's exports those of outputs,
 // each on the condition that nobody has changed the export meanwhile.
-func (e *Engine) exportOps(ctx context.Context, stack string, outputs []Output) ([]record.Op, error) {
+func (e *Engine) exportOps(ctx context.Context, stack string, outputs []Output, moves func(stack string) bool) ([]record.Op, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := guardExports(stack, outputs, exports); err != nil {
+	if _, err := guardExports(stack, outputs, exports, moves); err != nil {
 		return nil, err
 	}
 	var ops []record.Op
@@ -85,7 +94,8 @@ func (e *Engine) exportOps(ctx context.Context, stack string, outputs []Output) 
 		if !there {
 			x = Export{Name: o.Export, Stack: stack, version: record.Absent}
 		}
-		x.Value = o.Value
+		x.Held = x.Held || len(x.Importers) > 0 && x.Value != o.Value
+		x.Value, x.Leaving = o.Value, false
 		op, err := e.exports.PutOp(e.key(o.Export), x, x.version)
 		if err != nil {
 			return nil, err
@@ -94,6 +104,15 @@ func (e *Engine) exportOps(ctx context.Context, stack string, outputs []Output) 
 	}
 	for name, x := range exports {
 		if x.Stack != stack || kept[name] {
+			continue
+		}
+		if len(x.Importers) > 0 {
+			x.Leaving = true
+			op, err := e.exports.PutOp(e.key(name), x, x.version)
+			if err != nil {
+				return nil, err
+			}
+			ops = append(ops, op)
 			continue
 		}
 		op := e.exports.DeleteOp(e.key(name))
@@ -154,4 +173,129 @@ func (e *Engine) keepPresentImports(ctx context.Context, stack string) error {
 		return err
 	}
 	return e.keepImports(ctx, stack, src.Imports)
+}
+
+// stale gives the stacks that still use a former value of what a stack exports,
+// or what it exports no more.
+func (e *Engine) stale(ctx context.Context, stack string) ([]string, error) {
+	exports, err := e.Exports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var using []string
+	for _, x := range exports {
+		if x.Stack != stack || !x.Held && !x.Leaving {
+			continue
+		}
+		for _, importer := range x.Importers {
+			src, err := e.present(ctx, importer)
+			if err != nil {
+				return nil, err
+			}
+			if value, uses := src.Imports[x.Name]; uses && (x.Leaving || value != x.Value) && !slices.Contains(using, importer) {
+				using = append(using, importer)
+			}
+		}
+	}
+	return using, nil
+}
+
+// hold puts off what dooms would delete now.
+func hold(dooms map[string]doom) {
+	for id, d := range dooms {
+		for _, p := range d.things {
+			p.Held = true
+			d.held = append(d.held, p)
+		}
+		d.things = nil
+		dooms[id] = d
+	}
+}
+
+// settle deletes what stacks have kept for others that have moved since. A
+// stack that somebody changes meanwhile is left to that change, or to the next.
+func (e *Engine) settle(ctx context.Context, listen func(Event)) error {
+	exports, err := e.Exports(ctx)
+	if err != nil {
+		return err
+	}
+	stacks := map[string]bool{}
+	for _, x := range exports {
+		if x.Held || x.Leaving {
+			stacks[x.Stack] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(stacks)) {
+		if err := e.letGo(ctx, name, listen); err != nil {
+			return fmt.Errorf("delete what stack %s has kept for others: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// letGo deletes what a stack has kept for others, if none of them uses it.
+func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (err error) {
+	s, err := e.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	release, err := e.acquire(ctx, s.root(), false)
+	if fault.Is(err, fault.Conflict) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	if s, err = e.find(ctx, name); err != nil || s.Status != UpdateComplete {
+		return err
+	}
+	using, err := e.stale(ctx, name)
+	if err != nil || len(using) > 0 {
+		return err
+	}
+	o, err := e.working(ctx, s, listen)
+	if err != nil {
+		return err
+	}
+	dooms := map[string]doom{}
+	for id, r := range o.resources {
+		if slices.ContainsFunc(r.Doomed, func(p Physical) bool { return p.Held }) {
+			dooms[id] = doom{things: r.Doomed, keep: r}
+		}
+	}
+	if _, err := o.deleteAll(ctx, dooms); err != nil {
+		return err
+	}
+	ops, err := e.heldOps(ctx, name)
+	if err != nil {
+		return err
+	}
+	return o.enter(ctx, UpdateComplete, "", ops...)
+}
+
+// heldOps gives the writes after which a stack holds nothing for others.
+func (e *Engine) heldOps(ctx context.Context, stack string) ([]record.Op, error) {
+	exports, err := e.exportMap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ops []record.Op
+	for name, x := range exports {
+		switch {
+		case x.Stack != stack || !x.Held && !x.Leaving:
+		case x.Leaving && len(x.Importers) == 0:
+			op := e.exports.DeleteOp(e.key(name))
+			op.If = x.version
+			ops = append(ops, op)
+		default:
+			x.Held = false
+			op, err := e.exports.PutOp(e.key(name), x, x.version)
+			if err != nil {
+				return nil, err
+			}
+			ops = append(ops, op)
+		}
+	}
+	return ops, nil
 }

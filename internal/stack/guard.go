@@ -39,6 +39,9 @@ func (e *Engine) amend(ctx context.Context, name string, change func(*Stack)) (e
 	if err != nil {
 		return err
 	}
+	if err := whole(s); err != nil {
+		return err
+	}
 	change(&s)
 	op, err := e.stacks.PutOp(e.key(name), s, record.Any)
 	if err != nil {

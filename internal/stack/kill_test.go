@@ -119,6 +119,7 @@ type scene struct {
 	wanted  string // the template to apply, "" to delete
 	prepare func(*stacktest.Platform)
 	status  string
+	base    string // the template of stack base that is applied before, in one plan with it; "" for none
 }
 
 func scenes() []scene {
@@ -140,6 +141,17 @@ func scenes() []scene {
 		{name: "update of 30", present: large("a"), wanted: large("b"), status: stack.UpdateComplete},
 		{name: "update of 30 that fails", present: large("a"), wanted: large("b") + last, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "delete of 30", present: large("a"), status: "gone"},
+		{name: "update after what it imports was replaced", present: killBefore, wanted: killBefore, base: `{"Resources":{"Y":{"Type":"Test::Thing"}},"Outputs":{"X":{"Value":{"Ref":"Y"},"Export":{"Name":"base"}}}}`,
+			status: stack.UpdateComplete},
+		{name: "create with a nested stack", wanted: nesting("small", "one"), status: stack.CreateComplete},
+		{name: "create with a nested stack that fails", wanted: nesting("small", "one"), prepare: fail("create", "Last"), status: stack.RollbackComplete},
+		{name: "create in which a nested stack fails", wanted: nesting("small", "one"), prepare: fail("create", "Thing"), status: stack.RollbackComplete},
+		{name: "update with a nested stack", present: nesting("small", "one"), wanted: nesting("large", "two"), status: stack.UpdateComplete},
+		{name: "update with a nested stack that fails", present: nesting("small", "one"), wanted: nesting("large", "two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
+			prepare: fail("create", "More"), status: stack.UpdateRollbackComplete},
+		{name: "update in which a nested stack fails", present: nesting("small", "one"), wanted: nesting("large", "three"), prepare: fail("create", "Extra"), status: stack.UpdateRollbackComplete},
+		{name: "update without the nested stack", present: nesting("small", "one"), wanted: "Resources: {First: {Type: Test::Thing}}", status: stack.UpdateComplete},
+		{name: "delete with a nested stack", present: nesting("small", "one"), status: "gone"},
 	}
 }
 
@@ -158,6 +170,22 @@ Resources:
   Gate: {Type: "AWS::EC2::VPCGatewayAttachment", Properties: {VpcId: ` + vpc + `}}
   Last: {Type: "Test::Thing", Properties: {Of: !Ref Gate, Value: ` + vpc + `}}
 `
+}
+
+// nesting is a stack with a nested one, for a size and the name of a template
+// in nestedFiles.
+func nesting(size, inner string) string {
+	text, _, _ := strings.Cut(strings.NewReplacer("SIZE", size, "parts/inner.yaml", inner+".yaml").Replace(parent), "Outputs:\n  Inner")
+	return text
+}
+
+func nestedFiles() map[string][]byte {
+	extra := "Resources:\n  Extra: {Type: Test::Thing, DependsOn: Thing}"
+	return map[string][]byte{
+		"one.yaml":   []byte(strings.ReplaceAll(inner, "QUEUE", "one")),
+		"two.yaml":   []byte(strings.ReplaceAll(inner, "QUEUE", "two")),
+		"three.yaml": []byte(strings.NewReplacer("QUEUE", "three", "Resources:", extra).Replace(inner)),
+	}
 }
 
 // last comes after all that large holds.
@@ -185,6 +213,7 @@ func large(value string) string {
 func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	t.Helper()
 	b := newBench(t)
+	b.files = nestedFiles()
 	b.mustApply("base", `{"Resources":{"X":{"Type":"Test::Thing"}},"Outputs":{"X":{"Value":"v","Export":{"Name":"base"}}}}`)
 	if s.present != "" {
 		b.mustApply("app", s.present)
@@ -197,6 +226,17 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 		}
 	} else {
 		cs = b.plan("app", s.wanted, nil)
+	}
+	if s.base != "" {
+		sets, err := b.engine.PlanAll(t.Context(), []stack.Change{
+			{Stack: "base", File: "base.yaml", Template: []byte(s.base)}, {Stack: "app", File: "app.yaml", Template: []byte(s.wanted)}})
+		if err == nil {
+			err = b.engine.Apply(t.Context(), sets[0], nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cs = sets[1]
 	}
 	if s.prepare != nil {
 		s.prepare(b.platform)
@@ -241,7 +281,7 @@ func (b *bench) everything() string {
 		}
 		lines = append(lines, "exists "+t.LogicalID+" "+string(raw))
 	}
-	for _, kind := range []string{"stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source"} {
+	for _, kind := range []string{"stack", "stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source"} {
 		entries, err := b.store.List(b.t.Context(), kind, "")
 		if err != nil {
 			b.t.Fatal(err)
@@ -261,6 +301,13 @@ func (b *bench) everything() string {
 // essence is what matters of a record: of a resource, not when and by which
 // step it came to what it is.
 func (b *bench) essence(kind string, value []byte) string {
+	if kind == "stack" {
+		var s stack.Stack
+		if err := json.Unmarshal(value, &s); err != nil {
+			b.t.Fatal(err)
+		}
+		return fmt.Sprint(s.Status, s.Outputs, s.Parent)
+	}
 	if kind != "stack-resource" {
 		return string(value)
 	}

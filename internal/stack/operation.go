@@ -186,13 +186,18 @@ func (o *operation) request(id string, p Physical) Request {
 // tokenLetters keeps tokens short enough for file names.
 const tokenLetters = 60
 
-// newToken names a new physical thing.
+// newToken names a new physical thing. A nested stack has the name that the
+// change set gave it.
 func (o *operation) newToken(id string) string {
-	name := o.stack.Name + "-" + id
-	if len(name) > tokenLetters {
-		name = name[:tokenLetters]
+	if nested := o.set.Nested[id]; nested != nil && nested.Action == Create {
+		return nested.Stack
 	}
-	return name + "-" + strings.ToLower(rand.Text()[:13])
+	return tokenOf(o.stack.Name, id, strings.ToLower(rand.Text()[:13]))
+}
+
+func tokenOf(stack, id, random string) string {
+	name := stack + "-" + id
+	return name[:min(len(name), tokenLetters)] + "-" + random
 }
 
 // forward brings one resource to what the template says. It is safe to call
@@ -223,7 +228,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 		return err
 	}
 	s.Step = begun
-	if begun.Before != nil && begun.Kind == stepUpdate && sameProperties(begun.Before.Properties, properties) {
+	if begun.Before != nil && begun.Kind == stepUpdate && sameProperties(begun.Before.Properties, properties) && o.set.Nested[id] == nil {
 		s.Current, begun.Next = begun.Next, nil // policies and dependencies alone: nothing to call
 		return o.keep(ctx, s)
 	}
@@ -248,7 +253,7 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 			return nil, fault.New(fault.Conflict, "resource %s would change, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
 		}
-	} else if unchanged(*s.Current, next) {
+	} else if unchanged(*s.Current, next) && o.set.Nested[s.LogicalID] == nil {
 		return nil, nil
 	}
 	if recreate == registry.Always {
@@ -306,6 +311,9 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace, DeleteFirst: deletesFirst(*s.Step.Before, replace.Type)}
 		return o.perform(ctx, s, check)
 	}
+	if halted(err) {
+		return err
+	}
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
@@ -339,7 +347,7 @@ const creationInitiated = "Resource creation Initiated"
 
 // call asks the handler for what a step intends.
 func (o *operation) call(ctx context.Context, s resourceState, check bool) (Result, error) {
-	h, err := o.e.platform.Handler(s.Step.Next.Type)
+	h, err := o.handler(s.Step.Next.Type)
 	if err != nil {
 		return Result{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/template"
 )
 
 // ParameterStore is a Platform that has the parameters of Systems Manager. On
@@ -75,15 +76,26 @@ func (e *Engine) parameter(ctx context.Context, name string) (string, error) {
 		WithHint("make it with a resource of type %s", parameterType)
 }
 
+// noExport says it in the service's words.
+func noExport(name string) error { return fault.New(fault.NotFound, "No export named %s found", name) }
+
+// importValue gives the value of an export as a template takes it.
+func importValue(name, value string) any {
+	if value == KnownAfterApply {
+		return template.Unknown{Because: "export " + name}
+	}
+	return value
+}
+
 // recorded looks up among what a change set was made with.
 func recorded(imports map[string]string, o Outside) lookups {
 	return lookups{
-		export: func(name string) (string, error) {
+		export: func(name string) (any, error) {
 			value, ok := imports[name]
 			if !ok {
-				return "", errors.New("No export named " + name + " found")
+				return nil, noExport(name)
 			}
-			return value, nil
+			return importValue(name, value), nil
 		},
 		parameter: func(name string) (string, error) {
 			value, ok := o.Parameters[name]

@@ -19,11 +19,15 @@ type planner struct {
 	after   *program
 	exists  map[string]Physical // by logical id
 	outputs []Output            // of the stack as it is
+	imports map[string]string   // that it was made with
+	// nest plans the nested stack of a resource.
+	nest func(id string, properties map[string]any, token string) (*ChangeSet, error)
 
 	changes map[string]*ResourceChange // of the resources looked at so far
 	moves   map[string]string          // from new logical ids to old ones
 	likely  map[string][]Detail        // what the service lists besides, although the values are proven equal
 	planned map[string]map[string]any  // their properties, resolved as far as known
+	nested  map[string]*ChangeSet      // of the resources that are stacks
 	secrets []string                   // what may not be shown
 	diags   diag.List
 }
@@ -46,6 +50,9 @@ func (p *planner) replaced(id string) bool {
 // GetAtt gives an attribute of a resource that stays as it is. Of one that is
 // changed in place, only what names it and what is a property is known.
 func (p *planner) GetAtt(id, attribute string) (any, error) {
+	if child := p.nested[id]; child != nil {
+		return child.attribute(id, attribute)
+	}
 	unknown := template.Unknown{Because: id + "." + attribute}
 	physical, exists := p.exists[id]
 	if !exists || p.replaced(id) {
@@ -102,6 +109,7 @@ func (s standing) GetAtt(id, attribute string) (any, error) {
 // dependencies, then what is removed, in reverse.
 func (p *planner) plan() ([]ResourceChange, []OutputChange) {
 	p.changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
+	p.nested = map[string]*ChangeSet{}
 	p.secrets = append(p.after.secrets(), p.before.secrets()...)
 	p.checkTypes()
 	p.findMoves()
@@ -131,6 +139,7 @@ func (p *planner) resource(id string) {
 	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.support(r.Type).Level,
 		AfterContext: map[string]any{"Properties": shown}, check: marked(properties).(map[string]any)}
 	physical, exists := p.exists[id]
+	p.within(id, properties, physical)
 	if !exists {
 		c.Action = Add
 		p.changes[id] = c
@@ -140,6 +149,7 @@ func (p *planner) resource(id string) {
 	before := p.shownBefore(id, physical)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
+	c.automatic(p.nested[id])
 	p.unproven(c)
 	if len(c.Details) == 0 {
 		return

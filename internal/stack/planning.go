@@ -17,6 +17,21 @@ import (
 // template come back as a diag.List. A plan that would change nothing has no
 // changes (see Empty).
 func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
+	return e.plan(ctx, c, view{})
+}
+
+// view is what a comparison goes by besides the records of its stack.
+type view struct {
+	// frozen is an earlier set of the same change: what it looked up outside is
+	// not looked up again.
+	frozen *ChangeSet
+	joint  *joint            // the plan of several stacks that it is part of
+	root   string            // of a nested stack: the stack that it is part of
+	tree   map[string]string // exports that other nested stacks of the root will have
+	depth  int               // how many stacks it is nested in
+}
+
+func (e *Engine) plan(ctx context.Context, c Change, v view) (*ChangeSet, error) {
 	if !stackName.MatchString(c.Stack) {
 		return nil, fault.New(fault.Invalid, "%q is no stack name", c.Stack).WithHint("a name is letters, digits and -, beginning with a letter")
 	}
@@ -27,7 +42,7 @@ func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
 	if err := updatable(s); err != nil {
 		return nil, err
 	}
-	cs, err := e.compare(ctx, s, c, nil)
+	cs, err := e.compare(ctx, s, c, v)
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +51,9 @@ func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
 
 // updatable says why a stack cannot be changed in the state it is in.
 func updatable(s Stack) error {
+	if err := whole(s); err != nil {
+		return err
+	}
 	switch s.Status {
 	case "", DeleteComplete, RollbackComplete, CreateComplete, UpdateComplete, UpdateRollbackComplete:
 		return nil
@@ -53,15 +71,14 @@ func updatable(s Stack) error {
 	return err.WithHint("remove what is left of it: makeitso destroy")
 }
 
-// compare makes the change set, without asking the platform's handlers. What
-// is frozen is not looked up again.
-func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside) (*ChangeSet, error) {
+// compare makes the change set, without asking the platform's handlers.
+func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*ChangeSet, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cs := &ChangeSet{Environment: e.environment, Stack: c.Stack, StackID: s.ID, Action: Update, Base: s.Revision, Change: c, Imports: map[string]string{}}
-	p := &planner{support: e.platform.Support, exists: map[string]Physical{}}
+	p := &planner{support: e.support, exists: map[string]Physical{}}
 	if s.exists() {
 		if err := e.fill(ctx, s, p); err != nil {
 			return nil, err
@@ -69,24 +86,17 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside
 	} else {
 		cs.Action, cs.StackID = Create, e.stackID(c.Stack, s.Revision)
 	}
+	out := e.lookups(ctx, cs, exports, v)
 	var diags diag.List
-	out := e.outside(ctx, cs)
-	if frozen != nil {
-		cs.Outside = *frozen
-		out = recorded(nil, *frozen)
-	}
-	out.export = func(name string) (string, error) {
-		x, ok := exports[name]
-		if !ok {
-			return "", errors.New("No export named " + name + " found")
-		}
-		cs.Imports[name] = x.Value
-		return x.Value, nil
-	}
-	p.after, diags = newProgram(c, e.pseudo(c.Stack, cs.StackID), out)
+	p.after, diags = newProgram(c.planned(), e.pseudo(c.Stack, cs.StackID), out)
 	if diags.HasErrors() {
 		return nil, diags
 	}
+	if cs.Open = p.after.open; len(cs.Open) > 0 {
+		v.joint.note(cs, nil)
+		return cs, cs.seal()
+	}
+	p.nest = e.nesting(ctx, cs, out, v)
 	cs.Changes, cs.Outputs = p.plan()
 	cs.Likely, cs.Moves = p.likelies(), p.moves
 	cs.Warnings = append(diags, p.diags...)
@@ -94,15 +104,58 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, frozen *Outside
 		cs.Warnings.Sort()
 		return nil, err
 	}
-	cs.Other = append(otherChanges(p, s, c), moved(p.moves)...)
+	if err := e.nestedSets(ctx, cs, p); err != nil {
+		return nil, err
+	}
+	cs.Other = append(e.otherChanges(p, s, cs), moved(p.moves)...)
 	if err := allowed(cmp.Or(c.Policy, s.Policy), cs); err != nil {
 		return nil, err
 	}
-	after, _ := p.after.outputs(p, true) // its mistakes were reported by plan
-	if err := guardExports(c.Stack, after, exports); err != nil {
+	cs.after, _ = p.after.outputs(p, true) // its mistakes were reported by plan
+	movers, err := guardExports(c.Stack, cs.after, exports, e.movers(ctx, c, v))
+	if err != nil {
 		return nil, err
 	}
+	v.joint.note(cs, movers)
 	return cs, cs.seal()
+}
+
+// lookups is what the template of a change set takes from elsewhere, noted in
+// the set.
+func (e *Engine) lookups(ctx context.Context, cs *ChangeSet, exports map[string]Export, v view) lookups {
+	out := e.outside(ctx, cs)
+	if v.frozen != nil {
+		cs.Outside = v.frozen.Outside
+		out = recorded(nil, cs.Outside)
+	}
+	out.export = func(name string) (any, error) {
+		value, err := e.exported(name, cs, exports, v)
+		if err != nil {
+			return nil, err
+		}
+		cs.Imports[name] = value
+		return importValue(name, value), nil
+	}
+	return out
+}
+
+// exported gives the value of an export as it will be when the change set is
+// applied, KnownAfterApply if that is not known.
+func (e *Engine) exported(name string, cs *ChangeSet, exports map[string]Export, v view) (string, error) {
+	if slices.Contains(cs.Change.Joint.Exports, name) {
+		return KnownAfterApply, nil
+	}
+	if value, sibling := v.tree[name]; sibling {
+		return value, nil
+	}
+	if value, planned, err := v.joint.export(name); planned || err != nil {
+		return value, err
+	}
+	x, ok := exports[name]
+	if !ok || x.Leaving {
+		return "", noExport(name)
+	}
+	return x.Value, nil
 }
 
 // fill tells the planner what exists of a stack.
@@ -118,6 +171,7 @@ func (e *Engine) fill(ctx context.Context, s Stack, p *planner) error {
 		}
 		p.before = before
 	}
+	p.imports = src.Imports
 	states, err := e.resources.List(ctx, e.resourceKey(s.Name, ""))
 	if err != nil {
 		return fmt.Errorf("list resources of %s: %w", s.Name, err)
@@ -142,13 +196,16 @@ func (e *Engine) present(ctx context.Context, name string) (source, error) {
 }
 
 // otherChanges names what changes although no resource or output does.
-func otherChanges(p *planner, s Stack, c Change) []string {
+func (e *Engine) otherChanges(p *planner, s Stack, cs *ChangeSet) []string {
 	var other []string
-	if s.exists() && !maps.Equal(s.Tags, c.Tags) {
+	if s.exists() && !maps.Equal(s.Tags, cs.Change.Tags) {
 		other = append(other, "Tags")
 	}
 	if s.exists() && s.Description != p.after.t.Description {
 		other = append(other, "Description")
+	}
+	if s.exists() && !maps.Equal(p.imports, cs.Imports) {
+		other = append(other, "Imports")
 	}
 	for id, on := range p.after.graph {
 		physical, exists := p.exists[id]
@@ -163,8 +220,13 @@ func otherChanges(p *planner, s Stack, c Change) []string {
 // and gives all its answers together.
 func (e *Engine) check(ctx context.Context, cs *ChangeSet) error {
 	var errs []error
+	for _, id := range slices.Sorted(maps.Keys(cs.Nested)) {
+		if err := e.check(ctx, cs.Nested[id]); err != nil {
+			errs = append(errs, err)
+		}
+	}
 	for _, c := range cs.Changes {
-		if c.Action == Remove {
+		if c.Action == Remove || c.Type == nestedType {
 			continue
 		}
 		h, err := e.platform.Handler(c.Type)
@@ -205,13 +267,13 @@ func (e *Engine) PlanDelete(ctx context.Context, name string, before ...string) 
 	if err != nil {
 		return nil, err
 	}
+	if err := deletable(s); err != nil {
+		return nil, err
+	}
 	return e.compareDelete(ctx, s, before)
 }
 
 func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*ChangeSet, error) {
-	if err := deletable(s); err != nil {
-		return nil, err
-	}
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
@@ -220,15 +282,18 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 		export.Importers = slices.DeleteFunc(export.Importers, func(stack string) bool { return slices.Contains(before, stack) })
 		exports[name] = export
 	}
-	if err := guardExports(s.Name, nil, exports); err != nil {
+	if _, err := guardExports(s.Name, nil, exports, func(string) bool { return false }); err != nil {
 		return nil, err
 	}
-	p := &planner{support: e.platform.Support, exists: map[string]Physical{}}
+	p := &planner{support: e.support, exists: map[string]Physical{}}
 	if err := e.fill(ctx, s, p); err != nil {
 		return nil, err
 	}
 	cs := &ChangeSet{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: Delete, Base: s.Revision, Change: Change{Stack: s.Name}}
 	p.secrets = p.before.secrets()
 	cs.Changes, cs.Outputs = p.removals(), p.outputChanges()
+	if err := e.nestedSets(ctx, cs, p); err != nil {
+		return nil, err
+	}
 	return cs, cs.seal()
 }

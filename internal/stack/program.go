@@ -24,6 +24,9 @@ type Physical struct {
 
 	// Snapshot says of a doomed thing that its data is to be kept first.
 	Snapshot bool `json:"snapshot,omitempty"`
+	// Held says of a doomed thing that it is kept while other stacks use what
+	// was exported of it.
+	Held bool `json:"held,omitempty"`
 }
 
 // program is a template with its parameters bound and its conditions decided:
@@ -36,25 +39,30 @@ type program struct {
 	conditions map[string]bool
 	pseudo     map[string]string
 	graph      map[string][]string // dependencies of the active resources
-	imports    func(name string) (string, error)
+	imports    func(name string) (any, error)
 	ssm        func(name string) (string, error)
+	open       []string // parameters that decide what there is and are not known yet
 }
 
 // lookups is what a template takes from outside of its stack.
 type lookups struct {
-	export    func(name string) (string, error)
+	export    func(name string) (any, error)        // or template.Unknown
 	parameter func(name string) (string, error)     // of Systems Manager
 	fragment  func(location string) ([]byte, error) // of AWS::Include
 }
 
 // newProgram reads a change's template. The mistakes found are all that can be
-// found without the platform.
+// found without the platform. The program of a template that cannot be decided
+// yet is open: it has nothing but its template.
 func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag.List) {
 	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.parameter, Include: out.fragment})
 	if diags.HasErrors() {
 		return nil, diags
 	}
 	p := &program{t: t, pseudo: pseudo, imports: out.export, ssm: out.parameter}
+	if p.open = t.Undecided(c.Parameters); len(p.open) > 0 {
+		return p, diags
+	}
 	parameters, more := t.Bind(c.Parameters)
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
@@ -209,6 +217,20 @@ func (p *program) outputs(w world, secret bool) ([]Output, diag.List) {
 		outputs = append(outputs, out)
 	}
 	return outputs, diags
+}
+
+// exportNames gives the names of the active exports, which depend on no
+// resource.
+func (p *program) exportNames() []string {
+	var names []string
+	scope := p.scope(standing{}, true)
+	for _, name := range slices.Sorted(maps.Keys(p.t.Outputs)) {
+		if o := p.t.Outputs[name]; o.Export != nil && (o.Condition == "" || p.conditions[o.Condition]) {
+			var diags diag.List // told when the stack is planned
+			names = append(names, p.outputText(o.Export, scope, &diags))
+		}
+	}
+	return names
 }
 
 // outputText resolves an output's value, which must be a text.

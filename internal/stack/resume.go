@@ -29,7 +29,7 @@ func (e *Engine) Resume(ctx context.Context, listen func(Event)) error {
 		return err
 	}
 	for _, s := range stacks {
-		if unfinished(s) {
+		if unfinished(s) && s.Root == "" { // a nested one goes on with its root
 			waiting[s.Name] = nil
 		}
 	}
@@ -43,7 +43,7 @@ func (e *Engine) Resume(ctx context.Context, listen func(Event)) error {
 	for err := range results {
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, err, e.settle(ctx, listen))...)
 }
 
 // unfinished says whether a stack's operation has more to do. A roll back that
@@ -140,14 +140,20 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 	if err != nil {
 		return err
 	}
-	for _, id := range skip {
-		if r := o.state(id); r.Step == nil || r.Step.Before == nil || r.Status != UpdateFailed {
-			return fault.New(fault.Invalid, "resource %s did not fail in the roll back of stack %s", id, name).
-				WithHint("skip those alone that failed: makeitso events %s", name)
+	var skips []func() error
+	for _, resource := range skip {
+		inner, id, err := o.at(ctx, resource)
+		if err != nil {
+			return err
 		}
+		if r := inner.state(id); r.Step == nil || r.Step.Before == nil || r.Status != UpdateFailed {
+			return fault.New(fault.Invalid, "resource %s did not fail in the roll back of stack %s", resource, name).
+				WithHint("skip those alone that failed: makeitso events %s", inner.stack.Name)
+		}
+		skips = append(skips, func() error { return inner.skip(ctx, id) })
 	}
-	for _, id := range skip {
-		if err := o.skip(ctx, id); err != nil {
+	for _, skip := range skips {
+		if err := skip(); err != nil {
 			return err
 		}
 	}
@@ -204,7 +210,7 @@ func (e *Engine) repair(ctx context.Context, s Stack, listen func(Event)) (err e
 	if err != nil || len(sick) == 0 {
 		return err
 	}
-	release, err := e.acquire(ctx, s.Name, false)
+	release, err := e.acquire(ctx, s.root(), false)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
@@ -260,7 +266,7 @@ func lost(err error) bool { return fault.Is(err, fault.NotFound) || fault.Is(err
 // read asks the handler for what exists of a resource.
 func (o *operation) read(ctx context.Context, id string) error {
 	current := *o.state(id).Current
-	h, err := o.e.platform.Handler(current.Type)
+	h, err := o.handler(current.Type)
 	if err != nil {
 		return err
 	}
@@ -277,7 +283,7 @@ func (o *operation) heal(ctx context.Context, id string) error {
 		return was
 	}
 	current := *s.Current
-	h, err := o.e.platform.Handler(current.Type)
+	h, err := o.handler(current.Type)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/record"
 )
 
 // rollBack puts back what the operation changed: first the old properties and
@@ -33,14 +34,25 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 	if err != nil {
 		return halt{err}
 	}
+	var exports []record.Op
 	if o.set.Action == Update {
 		o.stack.Tags = src.Change.Tags
+	}
+	if o.set.Action == Update && o.stack.Parent != "" { // its outputs were told to its parent
+		outputs, diags := o.before.outputs(o, true)
+		if err := diags.Err(); err != nil {
+			return err
+		}
+		if exports, err = o.e.exportOps(on, o.stack.Name, outputs, o.moves(on)); err != nil {
+			return halt{err}
+		}
+		o.stack.Outputs = outputs
 	}
 	status := UpdateRollbackComplete
 	if o.set.Action == Create {
 		status = RollbackComplete
 	}
-	if err := o.finish(on, status, o.stack.Reason, src.Imports); err != nil {
+	if err := o.finish(on, status, o.stack.Reason, src.Imports, exports...); err != nil {
 		return err
 	}
 	return rolledBack(o.stack, cause)
@@ -102,6 +114,9 @@ func (o *operation) restore(ctx context.Context, id string) error {
 		s.Current, s.Step, s.Status, s.Reason = &old, nil, UpdateComplete, ""
 		return o.save(ctx, s, old.PhysicalID)
 	}
+	if old.Type == nestedType {
+		return o.restoreNested(ctx, s, old)
+	}
 	if sameProperties(changed.Properties, old.Properties) {
 		s.Current, s.Step = &old, nil
 		if s.Status == UpdateFailed {
@@ -114,7 +129,7 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	if err := o.save(ctx, s, old.PhysicalID); err != nil {
 		return err
 	}
-	h, err := o.e.platform.Handler(old.Type)
+	h, err := o.handler(old.Type)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
@@ -145,7 +160,7 @@ func (o *operation) bringBack(ctx context.Context, s resourceState, changed Phys
 			return o.failed(ctx, o.restoring(s), err)
 		}
 	}
-	h, err := o.e.platform.Handler(old.Type)
+	h, err := o.handler(old.Type)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
@@ -170,30 +185,51 @@ func (o *operation) restoring(s resourceState) resourceState {
 }
 
 // cleanUp deletes what a successful update left behind: replaced resources and
-// those that the template has no more. It never rolls back.
+// those that the template has no more. What other stacks still use of it is
+// kept for later. It never rolls back.
 func (o *operation) cleanUp(ctx context.Context) error {
 	on, done := stubborn(ctx)
 	defer done()
 	if o.set.Action == Create {
 		return nil
 	}
-	failed, err := o.deleteAll(on, o.leftBehind())
+	if err := o.settleNested(on); err != nil {
+		return err
+	}
+	using, err := o.e.stale(on, o.stack.Name)
+	if err != nil {
+		return halt{err}
+	}
+	dooms := o.leftBehind()
+	reason := ""
+	if len(using) > 0 {
+		hold(dooms)
+		reason = "what was replaced or removed is kept until it is used no more by " + strings.Join(using, ", ")
+	}
+	failed, err := o.deleteAll(on, dooms)
 	if err != nil {
 		return err
 	}
-	reason := ""
 	if len(failed) > 0 {
 		reason = deleteFailure(failed).Error()
 	}
-	return o.finish(on, UpdateComplete, reason, o.set.Imports)
+	var ops []record.Op
+	if o.stack.Parent != "" {
+		src, err := o.sourceOp()
+		if err != nil {
+			return err
+		}
+		ops = append(ops, src)
+	}
+	return o.finish(on, UpdateComplete, reason, o.set.Imports, ops...)
 }
 
 // finish ends the operation: the stack keeps the imports it uses and no others.
-func (o *operation) finish(ctx context.Context, status, reason string, imports map[string]string) error {
+func (o *operation) finish(ctx context.Context, status, reason string, imports map[string]string, ops ...record.Op) error {
 	if err := o.e.keepImports(ctx, o.stack.Name, imports); err != nil {
 		return halt{err}
 	}
-	return o.enter(ctx, status, reason, o.e.changes.DeleteOp(o.e.key(o.stack.Name)))
+	return o.enter(ctx, status, reason, append(ops, o.e.changes.DeleteOp(o.e.key(o.stack.Name)))...)
 }
 
 // leftBehind gives what a successful update no longer wants.
@@ -221,7 +257,14 @@ func (o *operation) leftBehind() map[string]doom {
 func (o *operation) unwanted() map[string]doom {
 	dooms := map[string]doom{}
 	for id, s := range o.states() {
-		d := doom{things: s.Doomed, keep: s}
+		d := doom{keep: s}
+		for _, p := range s.Doomed {
+			if p.Held { // by an earlier operation, which is not what is rolled back
+				d.held = append(d.held, p)
+			} else {
+				d.things = append(d.things, p)
+			}
+		}
 		d.keep.Doomed = nil
 		if s.Step != nil && s.Step.Kind == stepCreate {
 			if s.Step.Next != nil { // never became complete, so there is nothing worth retaining

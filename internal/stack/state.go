@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -40,8 +41,14 @@ type Stack struct {
 	Outputs     []Output          `json:"outputs,omitempty"`
 	Protected   bool              `json:"protected,omitempty"` // must not be deleted
 	Policy      string            `json:"policy,omitempty"`    // what updates may do
-	Created     time.Time         `json:"created"`
-	Updated     time.Time         `json:"updated"`
+	Parent      string            `json:"parent,omitempty"`    // of a nested stack: the one whose resource it is
+	Root        string            `json:"root,omitempty"`      // of a nested stack: the outermost one
+	// ParentRevision is the revision of the parent whose operation changed a
+	// nested stack last.
+	ParentRevision int64 `json:"parentRevision,omitempty"`
+
+	Created time.Time `json:"created"`
+	Updated time.Time `json:"updated"`
 }
 
 // exists says whether there is anything of the stack that an update starts
@@ -49,6 +56,9 @@ type Stack struct {
 func (s Stack) exists() bool {
 	return s.Status != "" && s.Status != DeleteComplete && s.Status != RollbackComplete
 }
+
+// root is the name of the stack that is operated on to change this one.
+func (s Stack) root() string { return cmp.Or(s.Root, s.Name) }
 
 // Output is a named value of a stack.
 type Output struct {
@@ -64,6 +74,12 @@ type Export struct {
 	Value     string   `json:"value"`
 	Stack     string   `json:"stack"`
 	Importers []string `json:"importers,omitempty"`
+	// Leaving says that the stack exports it no more: it is there for the
+	// importers it still has, and for nobody else.
+	Leaving bool `json:"leaving,omitempty"`
+	// Held says that the value has changed while importers had the former one:
+	// what that names is kept until the last of them has moved.
+	Held bool `json:"held,omitempty"`
 
 	version int64 // of the record, for writes that depend on what was read
 }

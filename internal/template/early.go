@@ -13,9 +13,10 @@ import (
 // The zero value reads a template for itself: what depends on values that
 // are not given is judged as far as it can be.
 type Options struct {
-	// Parameters are values for the template's parameters. Loops and what
-	// else LanguageExtensions decides early go by them, or by the defaults
-	// until Bind has all values.
+	// Parameters are values for the template's parameters, KnownAfterApply
+	// for one that is not known yet (see Undecided). Loops and what else
+	// LanguageExtensions decides early go by them, or by the defaults until
+	// Bind has all values.
 	Parameters map[string]string
 	// Pseudo are values of pseudo parameters.
 	Pseudo map[string]string
@@ -76,8 +77,8 @@ func (r *reader) early(v *Value) (any, bool) {
 		GetAtt: func(id, attribute string) (any, error) {
 			return nil, fmt.Errorf("Fn::GetAtt of %s.%s cannot stand where values are needed before there are resources", id, attribute)
 		},
-		Import: func(string) (string, error) {
-			return "", errors.New("Fn::ImportValue cannot stand where values are needed before there are resources")
+		Import: func(string) (any, error) {
+			return nil, errors.New("Fn::ImportValue cannot stand where values are needed before there are resources")
 		},
 	}
 	r.t.early.late = r.t.early.late || r.tentative(v)

@@ -41,27 +41,6 @@ func (t *Template) ParametersOf(v *Value, conditions map[string]bool) []string {
 	return found
 }
 
-// Imports gives the arguments of all Fn::ImportValue of the active parts of a
-// template.
-func (t *Template) Imports(conditions map[string]bool) []*Value {
-	var found []*Value
-	visit := func(f *Value) {
-		if f.Func == "Fn::ImportValue" {
-			found = append(found, f.Items[0])
-		}
-	}
-	for _, id := range t.Active(conditions) {
-		walk(t.Resources[id].Properties, conditions, visit)
-	}
-	for _, name := range slices.Sorted(maps.Keys(t.Outputs)) {
-		if o := t.Outputs[name]; o.Condition == "" || conditions[o.Condition] {
-			walk(o.Value, conditions, visit)
-			walk(o.Export, conditions, visit)
-		}
-	}
-	return found
-}
-
 // Active gives the logical ids whose condition holds, sorted.
 func (t *Template) Active(conditions map[string]bool) []string {
 	var ids []string

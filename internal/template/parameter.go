@@ -254,6 +254,10 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 		if !ok {
 			text = *d.Default
 		}
+		if isUnknown(text) {
+			bound[name] = Unknown{Because: name}
+			continue
+		}
 		value, wrong := d.bind(text)
 		if len(text) > maxParameterValue {
 			wrong = fmt.Sprintf("Parameter %s has a value of %d bytes, at most %d are allowed", name, len(text), maxParameterValue)
@@ -287,6 +291,43 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 	}
 	diags = append(diags, t.again(given)...)
 	return bound, append(diags, t.assert(bound)...)
+}
+
+// isUnknown says of a parameter's value, or of an item of a list, that only an
+// apply will know it.
+func isUnknown(text string) bool { return strings.Contains(text, KnownAfterApply) }
+
+// Undecided gives the parameters, given as KnownAfterApply, by which the
+// template decides what there is: in conditions, rules and loops. With any, it
+// cannot be bound until their values are known.
+func (t *Template) Undecided(given map[string]string) []string {
+	decides, all := map[string]bool{}, t.early.late
+	note := func(v *Value) {
+		walk(v, nil, func(f *Value) {
+			switch f.Func {
+			case "Ref", "Fn::ValueOf":
+				decides[f.Items[0].Text] = true
+			case "Fn::RefAll", "Fn::ValueOfAll":
+				all = true
+			}
+		})
+	}
+	for _, v := range t.Conditions {
+		note(v)
+	}
+	for _, r := range t.Rules {
+		note(r.Condition)
+		for _, a := range r.Assertions {
+			note(a.Assert)
+		}
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if isUnknown(given[name]) && (all || decides[name]) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func join(words []string) string { return strings.Join(words, ", ") }

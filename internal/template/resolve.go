@@ -23,8 +23,8 @@ type Scope struct {
 	Ref func(logicalID string) any
 	// GetAtt gives a resource's attribute, or Unknown.
 	GetAtt func(logicalID, attribute string) (any, error)
-	// Import gives the value of an export.
-	Import func(name string) (string, error)
+	// Import gives the value of an export, or Unknown.
+	Import func(name string) (any, error)
 	// StackOutput gives an output of another stack; region is "" for this one.
 	// Without it Fn::GetStackOutput is a mistake.
 	StackOutput func(stack, output, region string) (string, error)

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,6 +71,8 @@ func Parse(file string, src []byte) (*Template, diag.List) {
 // on. Loops over parameters go by these; Bind reads the template once more if
 // it is given others.
 func ParseWith(file string, src []byte, o Options) (*Template, diag.List) {
+	o.Parameters = maps.Clone(o.Parameters)
+	maps.DeleteFunc(o.Parameters, func(_, text string) bool { return isUnknown(text) })
 	return parse(file, src, o, false)
 }
 

@@ -153,7 +153,7 @@ func world(unknown []string) *template.Scope {
 			}
 			return id + "." + attribute, nil
 		},
-		Import: func(name string) (string, error) {
+		Import: func(name string) (any, error) {
 			if name == "absent" {
 				return "", fmt.Errorf("No export named %s found", name)
 			}

@@ -1,0 +1,308 @@
+package stack_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/stack"
+)
+
+// base exports what its thing is, and the thing can be replaced.
+func base(name string) string {
+	return `
+Resources:
+  Queue: {Type: "AWS::SQS::Queue", Properties: {QueueName: ` + name + `}}
+Outputs:
+  Arn: {Value: !GetAtt Queue.Arn, Export: {Name: arn}}
+  Name: {Value: !GetAtt Queue.QueueName, Export: {Name: name}}
+`
+}
+
+const user = `
+Resources:
+  Reader: {Type: "Test::Thing", Properties: {Arn: !ImportValue arn}}
+Outputs:
+  Of: {Value: !GetAtt Reader.Arn, Export: {Name: of}}
+`
+
+const userOfUser = `
+Resources:
+  Last: {Type: "Test::Thing", Properties: {Of: !ImportValue of, Name: !ImportValue name}}
+`
+
+// together plans and applies several stacks, given as name and template in
+// turn, and gives the order in which the plan wants them.
+func (b *bench) together(pairs ...string) (order string, err error) {
+	b.t.Helper()
+	var changes []stack.Change
+	for i := 0; i < len(pairs); i += 2 {
+		changes = append(changes, stack.Change{Stack: pairs[i], File: pairs[i] + ".yaml", Template: []byte(pairs[i+1])})
+	}
+	sets, err := b.engine.PlanAll(b.t.Context(), changes)
+	if err != nil {
+		return "", err
+	}
+	for _, cs := range sets {
+		order += cs.Stack + " "
+	}
+	for _, cs := range sets {
+		if err := b.engine.Apply(b.t.Context(), cs, b.listen); err != nil {
+			return order, err
+		}
+	}
+	return order, nil
+}
+
+func (b *bench) mustTogether(pairs ...string) string {
+	b.t.Helper()
+	order, err := b.together(pairs...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return order
+}
+
+// TestPlanAllOfNothing plans three stacks that import from one another and of
+// which none exists yet.
+func TestPlanAllOfNothing(t *testing.T) {
+	b := newBench(t)
+	changes := []stack.Change{
+		{Stack: "last", File: "last.yaml", Template: []byte(userOfUser)},
+		{Stack: "user", File: "user.yaml", Template: []byte(user)},
+		{Stack: "base", File: "base.yaml", Template: []byte(base("one"))},
+	}
+	sets, err := b.engine.PlanAll(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, cs := range sets {
+		if err := cs.WriteText(&text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := `stack base in local: 1 to add
+  +   Queue  AWS::SQS::Queue
+        QueueName: one
+  outputs
+  +   Arn: (known after apply)  (export arn)
+  +   Name: (known after apply)  (export name)
+stack user in local: 1 to add
+  +   Reader  Test::Thing
+        Arn: (known after apply)
+  outputs
+  +   Of: (known after apply)  (export of)
+stack last in local: 1 to add
+  +   Last  Test::Thing
+        Name: (known after apply)
+        Of: (known after apply)
+`
+	if text.String() != want {
+		t.Errorf("the plan is:\n%swant:\n%s", &text, want)
+	}
+	if err := b.engine.Apply(t.Context(), sets[1], nil); err == nil || !strings.Contains(err.Error(), "No export named arn found") {
+		t.Errorf("applying the second before the first answered %v", err)
+	}
+	b.wantStatus("user", "gone")
+	for _, cs := range sets {
+		if err := b.engine.Apply(t.Context(), cs, b.listen); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last := b.things(); !strings.Contains(last, `Last{"Name":"one","Of":"base-Queue-`) {
+		t.Errorf("what exists: %s", last)
+	}
+	// What was planned with the others and what is planned now is the same.
+	sets, err = b.engine.PlanAll(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cs := range sets {
+		if !cs.Empty() {
+			t.Errorf("a second plan of %s has %s", cs.Stack, cs.Summary())
+		}
+	}
+}
+
+// TestJointDigest plans a change again after the other was applied: with what
+// it was planned with, it has the digest that was approved.
+func TestJointDigest(t *testing.T) {
+	b := newBench(t)
+	changes := []stack.Change{
+		{Stack: "base", File: "base.yaml", Template: []byte(base("one"))},
+		{Stack: "user", File: "user.yaml", Template: []byte(user)},
+	}
+	sets, err := b.engine.PlanAll(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.Apply(t.Context(), sets[0], nil); err != nil {
+		t.Fatal(err)
+	}
+	again, err := b.engine.Plan(t.Context(), changes[1])
+	if err != nil || again.Digest == sets[1].Digest {
+		t.Errorf("planned alone, it has the digest %s, as before (%v)", again.Digest, err)
+	}
+	changes[1].Joint = sets[1].Change.Joint
+	if again, err = b.engine.Plan(t.Context(), changes[1]); err != nil || again.Digest != sets[1].Digest {
+		t.Errorf("planned as a part, it has another digest (%v)", err)
+	}
+}
+
+// TestExportChangesInUse changes what an export names while another stack uses
+// it: the old thing stays until that one has moved.
+func TestExportChangesInUse(t *testing.T) {
+	b := newBench(t)
+	b.mustTogether("base", base("one"), "user", user)
+	b.events = nil
+	_, err := b.together("base", base("two"))
+	if err == nil {
+		t.Fatal("an export was changed under its user")
+	}
+	if !strings.Contains(err.Error(), "Export arn cannot be updated as it is in use by user") {
+		t.Errorf("alone it answered %v", err)
+	}
+	if order := b.mustTogether("user", user, "base", base("two")); order != "base user " {
+		t.Errorf("the order is %s", order)
+	}
+	b.wantStatus("base", stack.UpdateComplete)
+	b.wantStatus("user", stack.UpdateComplete)
+	// The old queue goes after the reader has moved, not before.
+	var seen []string
+	for _, e := range b.events {
+		if e.LogicalID == "Reader" && e.Status == stack.UpdateComplete || e.LogicalID == "Queue" && e.Status == stack.DeleteInProgress {
+			seen = append(seen, e.LogicalID)
+		}
+	}
+	if got := strings.Join(seen, " "); got != "Queue Reader Queue" { // the first try alone rolled its own new queue back
+		t.Errorf("order of deletes and moves is %q", got)
+	}
+	if n := strings.Count(b.things(), "Queue{"); n != 1 {
+		t.Errorf("%d queues exist: %s", n, b.things())
+	}
+	if exports, err := b.engine.Exports(t.Context()); err != nil || exports[0].Held || exports[0].Leaving {
+		t.Errorf("exports are %+v (%v)", exports, err)
+	}
+}
+
+// TestExportUserFails keeps what a stack still uses that could not move, over
+// further changes of the exporter, and lets it go when it has moved.
+func TestExportUserFails(t *testing.T) {
+	b := newBench(t)
+	b.mustTogether("base", base("one"), "user", user)
+	broken := errors.New("broken")
+	b.platform.On("update", "Reader", func(context.Context, stack.Request) (err error) {
+		err, broken = broken, nil // the first time alone, so that it can be rolled back
+		return err
+	})
+	if _, err := b.together("base", base("two"), "user", user); !fault.Is(err, fault.Failed) {
+		t.Fatalf("answered %v", err)
+	}
+	b.wantStatus("base", stack.UpdateComplete)
+	b.wantStatus("user", stack.UpdateRollbackComplete)
+	queues := func() int { return strings.Count(b.things(), "Queue{") }
+	if queues() != 2 {
+		t.Errorf("%d queues exist, want the old one too: %s", queues(), b.things())
+	}
+	b.platform.Fail("create", "More", errors.New("broken"))
+	if err := b.apply("base", base("two")+"\n# more\n"); err != nil {
+		t.Error(err)
+	}
+	more := strings.Replace(base("two"), "Resources:", "Resources:\n  More: {Type: Test::Thing}", 1)
+	if err := b.apply("base", more); !fault.Is(err, fault.Failed) {
+		t.Errorf("answered %v", err)
+	}
+	b.platform.On("create", "More", nil)
+	b.mustApply("base", more)
+	if queues() != 2 {
+		t.Errorf("after a change, %d queues exist, want the old one still: %s", queues(), b.things())
+	}
+	b.mustApply("user", user)
+	if queues() != 1 {
+		t.Errorf("after the move, %d queues exist: %s", queues(), b.things())
+	}
+}
+
+// TestExportLeavesInUse drops an export and its resource while the stack that
+// uses it moves to another export of the same plan: in CloudFormation neither
+// can go first.
+func TestExportLeavesInUse(t *testing.T) {
+	b := newBench(t)
+	b.mustTogether("base", base("one"), "user", user)
+	other := `
+Resources:
+  Topic: {Type: "AWS::SNS::Topic", Properties: {TopicName: topic}}
+Outputs:
+  Topic: {Value: !Ref Topic, Export: {Name: topic}}
+`
+	moved := strings.Replace(user, "!ImportValue arn", "!ImportValue topic", 1)
+	if order := b.mustTogether("user", moved, "base", other); order != "base user " {
+		t.Errorf("the order is %s", order)
+	}
+	if things := b.things(); strings.Contains(things, "Queue{") || !strings.Contains(things, `Reader{"Arn":"base-Topic-`) {
+		t.Errorf("what exists: %s", things)
+	}
+	exports, err := b.engine.Exports(t.Context())
+	if err != nil || len(exports) != 2 || exports[1].Name != "topic" {
+		t.Errorf("exports are %+v (%v)", exports, err)
+	}
+}
+
+// TestPlanAllCircle refuses stacks that import from each other.
+func TestPlanAllCircle(t *testing.T) {
+	b := newBench(t)
+	side := func(mine, theirs string) string {
+		return `{"Resources":{"X":{"Type":"Test::Thing","Properties":{"V":{"Fn::ImportValue":"` + theirs + `"}}}},"Outputs":{"O":{"Value":{"Ref":"X"},"Export":{"Name":"` + mine + `"}}}}`
+	}
+	_, err := b.together("a", side("a", "b"), "b", side("b", "a"))
+	if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "stacks import from each other: a → b → a") {
+		t.Errorf("answered %v", err)
+	}
+}
+
+// TestPlanAllParameter takes a parameter as known after apply that another
+// stack of the plan will give, and a condition that goes by it.
+func TestPlanAllParameter(t *testing.T) {
+	b := newBench(t)
+	change := stack.Change{Stack: "app", File: "app.yaml", Parameters: map[string]string{"Address": "at " + stack.KnownAfterApply}, Template: []byte(`
+Parameters: {Address: {Type: String, MinLength: 100}}
+Resources: {A: {Type: "Test::Thing", Properties: {Value: !Ref Address}}}
+`)}
+	sets, err := b.engine.PlanAll(t.Context(), []stack.Change{change})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := sets[0].Changes[0].AfterContext["Properties"]; stack.Show(v) != `{"Value":(known after apply)}` {
+		t.Errorf("planned %v", stack.Show(v))
+	}
+	change.Joint, change.Parameters = sets[0].Change.Joint, map[string]string{"Address": strings.Repeat("x", 100)}
+	cs, err := b.engine.Plan(t.Context(), change)
+	if err != nil || cs.Digest != sets[0].Digest {
+		t.Fatalf("with the value, the digest is another (%v)", err)
+	}
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil || !strings.Contains(b.things(), "xxx") {
+		t.Errorf("what exists: %s (%v)", b.things(), err)
+	}
+
+	change = stack.Change{Stack: "open", File: "open.yaml", Parameters: map[string]string{"Mode": stack.KnownAfterApply}, Template: []byte(`
+Parameters: {Mode: {Type: String}}
+Conditions: {Big: !Equals [!Ref Mode, big]}
+Resources: {B: {Type: "Test::Thing", Condition: Big}, C: {Type: "Test::Thing"}}
+`)}
+	if sets, err = b.engine.PlanAll(t.Context(), []stack.Change{change}); err != nil {
+		t.Fatal(err)
+	}
+	if got := sets[0].Summary(); got != "depends on parameters that are known after apply: Mode" || sets[0].Empty() {
+		t.Errorf("the summary is %q", got)
+	}
+	change.Joint, change.Parameters = sets[0].Change.Joint, map[string]string{"Mode": "big"}
+	if cs, err = b.engine.Plan(t.Context(), change); err != nil || cs.Digest != sets[0].Digest {
+		t.Fatalf("with the value, the digest is another (%v)", err)
+	}
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil || !strings.Contains(b.things(), "B") {
+		t.Errorf("what exists: %s (%v)", b.things(), err)
+	}
+}
