@@ -38,81 +38,110 @@ func (c Change) planned() Change {
 	return c
 }
 
+// Wanted gives the change that is wanted of a stack, when it is planned. It may
+// ask for what stacks of the same plan will put out.
+type Wanted func(stack string, will OutputOf) (Change, error)
+
+// OutputOf gives an output that a stack of a plan will have, KnownAfterApply if
+// that is not known; planned is false for a stack that the plan has not.
+type OutputOf func(stack, output string) (value string, planned bool, err error)
+
 // PlanAll plans changes of several stacks together, and gives their change sets
 // in the order in which they must be applied: each after those whose exports it
-// imports. What an earlier one will export is known in a later one, or known
-// after apply. An export may change, or go, while stacks use it that are in the
-// plan too: their sets say so in Change.Joint. It only reads.
-func (e *Engine) PlanAll(ctx context.Context, changes []Change) ([]*ChangeSet, error) {
-	j := &joint{e: e, ctx: ctx, changes: map[string]Change{}, owners: map[string]string{}, sets: map[string]*ChangeSet{}, busy: map[string]bool{}}
-	for _, c := range changes {
-		j.changes[c.Stack] = c
-		if err := j.own(c); err != nil {
+// imports or whose outputs it was given. What an earlier one will make is known
+// in a later one, or known after apply. An export may change, or go, while
+// stacks use it that are in the plan too: the sets say so in Change.Joint. It
+// only reads.
+func (e *Engine) PlanAll(ctx context.Context, stacks []string, wanted Wanted) ([]*ChangeSet, error) {
+	j := &joint{e: e, ctx: ctx, wanted: wanted, changes: map[string]Change{}, owners: map[string]string{}, sets: map[string]*ChangeSet{}}
+	for _, name := range stacks {
+		j.changes[name] = Change{}
+	}
+	for _, name := range stacks {
+		if err := j.own(name); err != nil {
 			return nil, err
 		}
 	}
-	for _, c := range changes {
-		if err := j.plan(c.Stack); err != nil {
+	for _, name := range stacks {
+		if err := j.plan(name); err != nil {
 			return nil, err
 		}
 	}
 	return j.order, nil
 }
 
-// joint is a plan of several stacks in the making. Planning a stack that
-// imports from another one plans that first.
+// joint is a plan of several stacks in the making. Planning a stack that takes
+// something from another one plans that first.
 type joint struct {
 	e       *Engine
 	ctx     context.Context // of the one call that the plan is made in
+	wanted  Wanted
 	changes map[string]Change
 	owners  map[string]string // the stacks of the plan, by the exports that their templates name
 	sets    map[string]*ChangeSet
-	busy    map[string]bool
 	path    []string // the stacks being planned, each for the one before
 	order   []*ChangeSet
-	failed  error // why a stack could not be planned that others import from
+	failed  error // why a stack could not be planned that others take something from
 }
 
-// own notes which exports a change's template names. A template with mistakes
-// names none; planning it reports them.
-func (j *joint) own(c Change) error {
-	s, err := j.e.find(j.ctx, c.Stack)
+// own notes which exports a stack's template names. One with mistakes names
+// none; planning it reports them.
+func (j *joint) own(name string) error {
+	c, err := j.wanted(name, func(stack, _ string) (string, bool, error) { return KnownAfterApply, j.has(stack), nil })
+	if err != nil {
+		return err
+	}
+	s, err := j.e.find(j.ctx, name)
 	if err != nil {
 		return err
 	}
 	id := s.ID
 	if !s.exists() {
-		id = j.e.stackID(c.Stack, s.Revision)
+		id = j.e.stackID(name, s.Revision)
 	}
 	exports, err := j.e.exportMap(j.ctx)
 	if err != nil {
 		return err
 	}
 	cs := &ChangeSet{Change: c, Imports: map[string]string{}}
-	p, diags := newProgram(c.planned(), j.e.pseudo(c.Stack, id), j.e.lookups(j.ctx, cs, exports, view{}))
+	p, diags := newProgram(c.planned(), j.e.pseudo(name, id), j.e.lookups(j.ctx, cs, exports, view{}))
 	if diags.HasErrors() || len(p.open) > 0 {
 		return nil
 	}
-	for _, name := range p.exportNames() {
-		j.owners[name] = c.Stack
+	for _, export := range p.exportNames() {
+		j.owners[export] = name
 	}
 	return nil
 }
 
-// plan plans one stack, and those that it imports from before.
+// has says whether a stack is in the plan; there may be no plan.
+func (j *joint) has(stack string) bool {
+	if j == nil {
+		return false
+	}
+	_, planned := j.changes[stack]
+	return planned
+}
+
+// plan plans one stack, after those that it takes something from.
 func (j *joint) plan(name string) error {
 	if j.sets[name] != nil {
 		return nil
 	}
-	if j.busy[name] {
-		return fault.New(fault.Invalid, "stacks import from each other: %s", strings.Join(append(j.path, name), " → ")).
-			WithHint("move what is exported to a stack of its own, or hand it on with a parameter")
+	if slices.Contains(j.path, name) {
+		return fault.New(fault.Invalid, "stacks take from each other: %s", strings.Join(append(j.path, name), " → ")).
+			WithHint("move what both use to a stack of its own")
 	}
-	j.busy[name], j.path = true, append(j.path, name)
-	defer func() { j.busy[name], j.path = false, j.path[:len(j.path)-1] }()
-	cs, err := j.e.plan(j.ctx, j.changes[name], view{joint: j})
+	j.path = append(j.path, name)
+	defer func() { j.path = j.path[:len(j.path)-1] }()
+	c, err := j.wanted(name, j.output)
+	var cs *ChangeSet
+	if err == nil {
+		j.changes[name] = c
+		cs, err = j.e.plan(j.ctx, c, view{joint: j})
+	}
 	if j.failed != nil {
-		return j.failed // that the others do not get their imports says nothing more
+		return j.failed // that the others do not get what they take says nothing more
 	}
 	if err != nil {
 		return fmt.Errorf("stack %s: %w", name, err)
@@ -121,20 +150,47 @@ func (j *joint) plan(name string) error {
 	return nil
 }
 
+// before plans a stack for the one that is being planned.
+func (j *joint) before(name string) error {
+	err := j.plan(name)
+	j.failed = cmp.Or(j.failed, err)
+	return err
+}
+
+// output is the OutputOf of the plan.
+func (j *joint) output(name, output string) (value string, planned bool, err error) {
+	if !j.has(name) {
+		return "", false, nil
+	}
+	if err := j.before(name); err != nil {
+		return "", true, err
+	}
+	cs := j.sets[name]
+	if len(cs.Open) > 0 {
+		return KnownAfterApply, true, nil
+	}
+	names := make([]string, len(cs.after))
+	for i, o := range cs.after {
+		if o.Name == output {
+			return o.Value, true, nil
+		}
+		names[i] = o.Name
+	}
+	return "", true, fault.New(fault.NotFound, "stack %s will have no output %q", name, output).WithHint("it will have: %s", strings.Join(names, ", "))
+}
+
 // export gives the value that an export will have by the plan; planned says
 // whether it is one of the plan's at all.
 func (j *joint) export(name string) (value string, planned bool, err error) {
 	if j == nil {
 		return "", false, nil
 	}
-	current := j.path[len(j.path)-1]
 	owner := j.owners[name]
-	if owner == current {
+	if owner == j.path[len(j.path)-1] {
 		return "", false, nil
 	}
 	if owner != "" {
-		if err := j.plan(owner); err != nil {
-			j.failed = err
+		if err := j.before(owner); err != nil {
 			return "", false, err
 		}
 	}
@@ -146,22 +202,29 @@ func (j *joint) export(name string) (value string, planned bool, err error) {
 	return "", false, nil
 }
 
-// note sets what a change set must keep of the plan that it was made in.
+// note sets what a change set must keep of the plan that it was made in, beside
+// what its change had kept before.
 func (j *joint) note(cs *ChangeSet, movers []string) {
 	if j == nil {
 		return
 	}
-	cs.Change.Joint = Joint{Stacks: movers}
-	for _, name := range slices.Sorted(maps.Keys(cs.Imports)) {
-		if cs.Imports[name] == KnownAfterApply {
-			cs.Change.Joint.Exports = append(cs.Change.Joint.Exports, name)
+	kept := &cs.Change.Joint
+	kept.Stacks = union(kept.Stacks, movers)
+	for name, value := range cs.Imports {
+		if value == KnownAfterApply {
+			kept.Exports = union(kept.Exports, []string{name})
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(cs.Change.Parameters)) {
-		if strings.Contains(cs.Change.Parameters[name], KnownAfterApply) {
-			cs.Change.Joint.Parameters = append(cs.Change.Joint.Parameters, name)
+	for name, value := range cs.Change.Parameters {
+		if strings.Contains(value, KnownAfterApply) {
+			kept.Parameters = union(kept.Parameters, []string{name})
 		}
 	}
+}
+
+// union gives the words of both lists, sorted.
+func union(a, b []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
 // exports gives what the stack, and those nested in it, will export.
@@ -182,18 +245,10 @@ func (cs *ChangeSet) exports() map[string]string {
 // that the same plan changes after it, and those of its own tree.
 func (e *Engine) movers(ctx context.Context, c Change, v view) func(stack string) bool {
 	return func(stack string) bool {
-		if _, planned := v.joint.change(stack); planned || slices.Contains(c.Joint.Stacks, stack) {
+		if v.joint.has(stack) || slices.Contains(c.Joint.Stacks, stack) {
 			return true
 		}
 		s, err := e.find(ctx, stack)
 		return err == nil && s.root() == cmp.Or(v.root, c.Stack)
 	}
-}
-
-func (j *joint) change(stack string) (Change, bool) {
-	if j == nil {
-		return Change{}, false
-	}
-	c, planned := j.changes[stack]
-	return c, planned
 }

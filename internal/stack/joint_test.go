@@ -33,6 +33,16 @@ Resources:
   Last: {Type: "Test::Thing", Properties: {Of: !ImportValue of, Name: !ImportValue name}}
 `
 
+// planAll plans changes of several stacks.
+func (b *bench) planAll(changes ...stack.Change) ([]*stack.ChangeSet, error) {
+	wanted := map[string]stack.Change{}
+	var names []string
+	for _, c := range changes {
+		wanted[c.Stack], names = c, append(names, c.Stack)
+	}
+	return b.engine.PlanAll(b.t.Context(), names, func(name string, _ stack.OutputOf) (stack.Change, error) { return wanted[name], nil })
+}
+
 // together plans and applies several stacks, given as name and template in
 // turn, and gives the order in which the plan wants them.
 func (b *bench) together(pairs ...string) (order string, err error) {
@@ -41,7 +51,7 @@ func (b *bench) together(pairs ...string) (order string, err error) {
 	for i := 0; i < len(pairs); i += 2 {
 		changes = append(changes, stack.Change{Stack: pairs[i], File: pairs[i] + ".yaml", Template: []byte(pairs[i+1])})
 	}
-	sets, err := b.engine.PlanAll(b.t.Context(), changes)
+	sets, err := b.planAll(changes...)
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +84,7 @@ func TestPlanAllOfNothing(t *testing.T) {
 		{Stack: "user", File: "user.yaml", Template: []byte(user)},
 		{Stack: "base", File: "base.yaml", Template: []byte(base("one"))},
 	}
-	sets, err := b.engine.PlanAll(t.Context(), changes)
+	sets, err := b.planAll(changes...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +126,7 @@ stack last in local: 1 to add
 		t.Errorf("what exists: %s", last)
 	}
 	// What was planned with the others and what is planned now is the same.
-	sets, err = b.engine.PlanAll(t.Context(), changes)
+	sets, err = b.planAll(changes...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +145,7 @@ func TestJointDigest(t *testing.T) {
 		{Stack: "base", File: "base.yaml", Template: []byte(base("one"))},
 		{Stack: "user", File: "user.yaml", Template: []byte(user)},
 	}
-	sets, err := b.engine.PlanAll(t.Context(), changes)
+	sets, err := b.planAll(changes...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +268,7 @@ func TestPlanAllCircle(t *testing.T) {
 		return `{"Resources":{"X":{"Type":"Test::Thing","Properties":{"V":{"Fn::ImportValue":"` + theirs + `"}}}},"Outputs":{"O":{"Value":{"Ref":"X"},"Export":{"Name":"` + mine + `"}}}}`
 	}
 	_, err := b.together("a", side("a", "b"), "b", side("b", "a"))
-	if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "stacks import from each other: a → b → a") {
+	if !fault.Is(err, fault.Invalid) || !strings.HasPrefix(err.Error(), "stacks take from each other: a → b → a") {
 		t.Errorf("answered %v", err)
 	}
 }
@@ -271,7 +281,7 @@ func TestPlanAllParameter(t *testing.T) {
 Parameters: {Address: {Type: String, MinLength: 100}}
 Resources: {A: {Type: "Test::Thing", Properties: {Value: !Ref Address}}}
 `)}
-	sets, err := b.engine.PlanAll(t.Context(), []stack.Change{change})
+	sets, err := b.planAll(change)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +302,7 @@ Parameters: {Mode: {Type: String}}
 Conditions: {Big: !Equals [!Ref Mode, big]}
 Resources: {B: {Type: "Test::Thing", Condition: Big}, C: {Type: "Test::Thing"}}
 `)}
-	if sets, err = b.engine.PlanAll(t.Context(), []stack.Change{change}); err != nil {
+	if sets, err = b.planAll(change); err != nil {
 		t.Fatal(err)
 	}
 	if got := sets[0].Summary(); got != "depends on parameters that are known after apply: Mode" || sets[0].Empty() {
@@ -304,5 +314,50 @@ Resources: {B: {Type: "Test::Thing", Condition: Big}, C: {Type: "Test::Thing"}}
 	}
 	if err := b.engine.Apply(t.Context(), cs, nil); err != nil || !strings.Contains(b.things(), "B") {
 		t.Errorf("what exists: %s (%v)", b.things(), err)
+	}
+}
+
+// TestPlanAllOutputs gives a stack what another one of the plan will put out.
+func TestPlanAllOutputs(t *testing.T) {
+	b := newBench(t)
+	takes := `
+Parameters: {Arn: {Type: String}, Name: {Type: String}}
+Resources: {A: {Type: "Test::Thing", Properties: {Arn: !Ref Arn, Name: !Ref Name}}}
+`
+	queue, output := "one", "Name"
+	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
+		if name == "base" {
+			return stack.Change{Stack: name, File: "base.yaml", Template: []byte(base(queue))}, nil
+		}
+		c := stack.Change{Stack: name, File: "user.yaml", Template: []byte(takes), Parameters: map[string]string{}}
+		for parameter, output := range map[string]string{"Arn": "Arn", "Name": output} {
+			value, planned, err := will("base", output)
+			if err != nil || !planned {
+				return c, err
+			}
+			c.Parameters[parameter] = value
+		}
+		return c, nil
+	}
+	sets, err := b.engine.PlanAll(t.Context(), []string{"user", "base"}, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sets[0].Stack != "base" || strings.Join(sets[1].Change.Joint.Parameters, " ") != "Arn Name" {
+		t.Errorf("first is %s, the second takes %v as unknown", sets[0].Stack, sets[1].Change.Joint.Parameters)
+	}
+	if err := b.engine.Apply(t.Context(), sets[0], nil); err != nil {
+		t.Fatal(err)
+	}
+	// The second is wanted anew, with what the first has put out.
+	if sets, err = b.engine.PlanAll(t.Context(), []string{"user", "base"}, wanted); err != nil {
+		t.Fatal(err)
+	}
+	if got := sets[1].Change.Parameters["Name"]; got != "one" || len(sets[1].Change.Joint.Parameters) != 0 || !sets[0].Empty() {
+		t.Errorf("the second is given %q, %v are unknown", got, sets[1].Change.Joint.Parameters)
+	}
+	output = "Nam"
+	if _, err = b.engine.PlanAll(t.Context(), []string{"user", "base"}, wanted); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), `stack base will have no output "Nam"`) {
+		t.Errorf("answered %v", err)
 	}
 }

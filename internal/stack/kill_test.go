@@ -228,8 +228,8 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 		cs = b.plan("app", s.wanted, nil)
 	}
 	if s.base != "" {
-		sets, err := b.engine.PlanAll(t.Context(), []stack.Change{
-			{Stack: "base", File: "base.yaml", Template: []byte(s.base)}, {Stack: "app", File: "app.yaml", Template: []byte(s.wanted)}})
+		sets, err := b.planAll(stack.Change{Stack: "base", File: "base.yaml", Template: []byte(s.base)},
+			stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted)})
 		if err == nil {
 			err = b.engine.Apply(t.Context(), sets[0], nil)
 		}

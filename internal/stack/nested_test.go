@@ -195,7 +195,11 @@ func TestNestedGoesBack(t *testing.T) {
 		t.Errorf("exports are %+v (%v)", exports, err)
 	}
 	b.platform.On("update", "Last", nil)
-	if err := b.applyChange(family("large", "two")); err != nil {
+	again := b.planChange(family("large", "two"))
+	if was := again.Nested["Inner"].Changes[0].BeforeContext["Properties"]; stack.Show(was) != `{"QueueName":"one"}` {
+		t.Errorf("the queue is said to have been %s", stack.Show(was))
+	}
+	if err := b.engine.Apply(t.Context(), again, nil); err != nil {
 		t.Error(err)
 	}
 	b.wantStatus(s.Name, stack.UpdateComplete)

@@ -142,14 +142,18 @@ func (e *Engine) lookups(ctx context.Context, cs *ChangeSet, exports map[string]
 // exported gives the value of an export as it will be when the change set is
 // applied, KnownAfterApply if that is not known.
 func (e *Engine) exported(name string, cs *ChangeSet, exports map[string]Export, v view) (string, error) {
+	value, planned, err := v.joint.export(name) // also plans its stack before this one
+	if err != nil {
+		return "", err
+	}
 	if slices.Contains(cs.Change.Joint.Exports, name) {
 		return KnownAfterApply, nil
 	}
 	if value, sibling := v.tree[name]; sibling {
 		return value, nil
 	}
-	if value, planned, err := v.joint.export(name); planned || err != nil {
-		return value, err
+	if planned {
+		return value, nil
 	}
 	x, ok := exports[name]
 	if !ok || x.Leaving {
