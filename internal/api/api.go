@@ -29,7 +29,6 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "approve", c.Approve)
 	answer(mux, "reject", c.Reject)
 	answer(mux, "last-event", c.LastEvent)
-	answer(mux, "stack-order", c.StackOrder)
 	answer(mux, "plan", c.Plan)
 	answer(mux, "outputs", c.Outputs)
 	answer(mux, "drift", c.Drift)

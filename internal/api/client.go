@@ -166,11 +166,6 @@ func (c *Client) LastEvent(ctx context.Context) (int64, error) {
 	return call[int64](ctx, c, "last-event", control.Nothing{})
 }
 
-// StackOrder gives the project's stacks in the order in which they are applied.
-func (c *Client) StackOrder(ctx context.Context) ([]string, error) {
-	return call[[]string](ctx, c, "stack-order", control.Nothing{})
-}
-
 // Plan compares the working tree's templates with what exists.
 func (c *Client) Plan(ctx context.Context, r control.StacksRequest) ([]*stack.ChangeSet, error) {
 	return call[[]*stack.ChangeSet](ctx, c, "plan", r)

@@ -92,39 +92,27 @@ func (a *app) applyCommand() *cobra.Command {
 	return cmd
 }
 
-// apply shows and applies one stack after another, since what one exports the
-// next may import.
+// apply shows what changes of all stacks, asks, and applies exactly that.
 func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) error {
 	request := o.request()
-	names := o.stacks
-	if len(names) == 0 {
-		ordered, err := client.StackOrder(ctx)
-		if err != nil {
-			return err
-		}
-		names = ordered
+	sets, err := client.Plan(ctx, request)
+	if err != nil {
+		return err
 	}
-	for _, name := range names {
-		request.Stacks = []string{name}
-		sets, err := client.Plan(ctx, request)
-		if err != nil {
-			return err
-		}
-		if err := a.printChangeSets(sets); err != nil {
-			return err
-		}
-		if sets[0].Empty() {
-			continue
-		}
-		if err := a.confirm(o.yes, "apply this?"); err != nil {
-			return err
-		}
-		request.Digests = map[string]string{name: sets[0].Digest}
-		if err := client.Apply(ctx, request, a.printStackEvent); err != nil {
-			return err
-		}
+	if err := a.printChangeSets(sets); err != nil {
+		return err
 	}
-	return nil
+	if !slices.ContainsFunc(sets, func(cs *stack.ChangeSet) bool { return !cs.Empty() }) {
+		return nil
+	}
+	if err := a.confirm(o.yes, "apply this?"); err != nil {
+		return err
+	}
+	request.Digests = map[string]string{}
+	for _, cs := range sets {
+		request.Digests[cs.Stack] = cs.Digest
+	}
+	return client.Apply(ctx, request, a.printStackEvent)
 }
 
 func (a *app) printStackEvent(ev stack.Event) error {

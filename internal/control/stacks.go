@@ -29,17 +29,13 @@ type StacksRequest struct {
 	DisableRollback bool `json:"disableRollback,omitempty"`
 }
 
-// Plan compares the working tree's templates with what exists.
+// Plan compares the working tree's templates with what exists. It gives the
+// change sets in the order in which they are applied.
 func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet, error) {
-	sets := []*stack.ChangeSet{}
-	err := c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
-		cs, err := env.Stacks.Plan(ctx, change)
-		if err != nil {
-			return err
-		}
-		sets = append(sets, cs.Public())
-		return nil
-	})
+	_, sets, _, err := c.plan(ctx, r)
+	for i := range sets {
+		sets[i] = sets[i].Public()
+	}
 	return sets, err
 }
 
@@ -47,19 +43,28 @@ func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet
 func (c *Control) Apply(ctx context.Context, r StacksRequest, send func(stack.Event) error) error {
 	ctx, done := c.detached(ctx)
 	defer done()
-	return c.eachStack(ctx, r, func(env *Environment, change stack.Change) error {
-		cs, err := env.Stacks.Plan(ctx, change)
+	env, sets, wanted, err := c.plan(ctx, r)
+	if err != nil {
+		return err
+	}
+	for _, cs := range sets {
+		if digest, ok := r.Digests[cs.Stack]; ok && digest != cs.Digest {
+			return fault.New(fault.Conflict, "stack %s has moved since its change set was shown", cs.Stack).WithHint("look at it again: makeitso plan %s", cs.Stack)
+		}
+	}
+	for _, cs := range sets {
+		if cs.Empty() {
+			continue
+		}
+		if cs, err = pipeline.Replan(ctx, env.Stacks, cs, wanted); err != nil {
+			return err
+		}
+		err := observe(send, func(see func(stack.Event)) error { return env.Stacks.Apply(ctx, cs, see) })
 		if err != nil {
 			return err
 		}
-		if digest, ok := r.Digests[change.Stack]; ok && digest != cs.Digest {
-			return fault.New(fault.Conflict, "stack %s has moved since its change set was shown", change.Stack).WithHint("look at it again: makeitso plan %s", change.Stack)
-		}
-		if cs.Empty() {
-			return nil
-		}
-		return observe(send, func(see func(stack.Event)) error { return env.Stacks.Apply(ctx, cs, see) })
-	})
+	}
+	return nil
 }
 
 // observe runs do with an observer that sends, and reports what could not be
@@ -77,51 +82,38 @@ func observe(send func(stack.Event) error, do func(see func(stack.Event)) error)
 	return failed
 }
 
-// eachStack calls do for each stack of the request in the order in which
-// their references want them.
-func (c *Control) eachStack(ctx context.Context, r StacksRequest, do func(*Environment, stack.Change) error) error {
+// plan plans the stacks of a request together. It also gives what is wanted of
+// them.
+func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*stack.ChangeSet, stack.Wanted, error) {
 	p, _, err := c.o.Project()
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	env, err := c.open(ctx, r.Environment)
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
 	names := r.Stacks
 	if len(names) == 0 {
 		names = applyOrder(p)
 	}
-	hash, _, _ := c.o.Commit(ctx)
-	values := pipeline.Values{
-		Project: p, Environment: env.Name, Commit: hash,
-		Stacks: func() (pipeline.Stacks, error) { return env.Stacks, nil },
-	}
 	for _, name := range names {
 		if p.Stacks[name] == nil {
-			return unknown("stack", name, p.Stacks)
+			return nil, nil, nil, unknown("stack", name, p.Stacks)
 		}
-		change, err := pipeline.Change(p, c.o.Folder, name, func(text string) (string, error) {
-			return values.Expand(ctx, text)
-		}, map[string]string{"makeitso:environment": env.Name})
-		if err != nil {
-			return err
-		}
+	}
+	hash, _, _ := c.o.Commit(ctx)
+	values := pipeline.Values{
+		Project: p, Environment: env.Name, Commit: hash, Tags: map[string]string{"makeitso:environment": env.Name},
+		Stacks: func(context.Context) (pipeline.Stacks, error) { return env.Stacks, nil },
+	}
+	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
+		change, err := values.Change(ctx, c.o.Folder, name, will)
 		change.DisableRollback = r.DisableRollback
-		if err := do(env, change); err != nil {
-			return fmt.Errorf("stack %s: %w", name, err)
-		}
+		return change, err
 	}
-	return nil
-}
-
-// StackOrder gives the project's stacks in the order in which they are applied.
-func (c *Control) StackOrder(context.Context, Nothing) ([]string, error) {
-	p, _, err := c.o.Project()
-	if err != nil {
-		return nil, err
-	}
-	return applyOrder(p), nil
+	sets, err := env.Stacks.PlanAll(ctx, names, wanted)
+	return env, sets, wanted, err
 }
 
 // applyOrder gives all stacks: those that pipelines apply in their order
@@ -173,9 +165,11 @@ func (e *Environment) standing(ctx context.Context, asked []string) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(stacks))
-	for i, s := range stacks {
-		names[i] = s.Name
+	var names []string
+	for _, s := range stacks {
+		if s.Root == "" {
+			names = append(names, s.Name)
+		}
 	}
 	return names, nil
 }
@@ -285,9 +279,15 @@ func (c *Control) deleteOrder(ctx context.Context, env *Environment) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	importers := map[string][]string{} // by exporting stack
+	nested, root := map[string]bool{}, map[string]string{}
+	for _, s := range stacks {
+		nested[s.Name], root[s.Name] = s.Root != "", cmp.Or(s.Root, s.Name)
+	}
+	importers := map[string][]string{} // by exporting stack; nested ones go with their root
 	for _, e := range exports {
-		importers[e.Stack] = append(importers[e.Stack], e.Importers...)
+		for _, importer := range e.Importers {
+			importers[root[e.Stack]] = append(importers[root[e.Stack]], root[importer])
+		}
 	}
 	var order []string
 	seen := map[string]bool{}
@@ -305,7 +305,7 @@ func (c *Control) deleteOrder(ctx context.Context, env *Environment) ([]string, 
 	for _, s := range stacks {
 		visit(s.Name)
 	}
-	return order, nil
+	return slices.DeleteFunc(order, func(name string) bool { return nested[name] }), nil
 }
 
 // Destroy removes everything of an environment: its services, its stacks and

@@ -1,58 +1,67 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/stack"
+	"makeitso/internal/template"
 )
 
-// apply makes the stage's stacks so, one after another: plans, shows the
-// change set, checks that it is what was approved, and applies it.
+// apply makes the stage's stacks so: plans them together, shows the change
+// sets, checks that they are what was approved, and applies one after another.
 func (w *stageWork) apply(ctx context.Context) (Result, error) {
 	env, err := w.environment(ctx)
 	if err != nil {
 		return Result{}, err
 	}
-	var summaries []string
-	for _, name := range w.step.Stage.Apply {
-		summary, err := w.applyStack(ctx, env, name)
+	for _, name := range slices.Sorted(slices.Values(w.step.Stage.Apply)) { // in one order, so that no two stages wait for each other
+		done, err := w.takeTurn(ctx, env.Name, "stack", name)
 		if err != nil {
-			return Result{Summary: strings.Join(summaries, "; ")}, fmt.Errorf("stack %s: %w", name, err)
+			return Result{}, fmt.Errorf("stack %s: %w", name, err)
 		}
-		summaries = append(summaries, name+": "+summary)
+		defer done()
+	}
+	sets, err := env.Stacks.PlanAll(ctx, w.step.Stage.Apply, w.wantedStacks(ctx, env))
+	if err != nil {
+		return Result{}, err
+	}
+	for _, cs := range sets {
+		if err := w.checkApprovedStack(cs); err != nil {
+			return Result{}, fmt.Errorf("stack %s: %w", cs.Stack, err)
+		}
+		if err := w.showChangeSet(ctx, cs); err != nil {
+			return Result{}, err
+		}
+	}
+	var summaries []string
+	for _, cs := range sets {
+		summary, err := w.applySet(ctx, env, cs)
+		if err != nil {
+			return Result{Summary: strings.Join(summaries, "; ")}, fmt.Errorf("stack %s: %w", cs.Stack, err)
+		}
+		summaries = append(summaries, cs.Stack+": "+summary)
 	}
 	return Result{Summary: strings.Join(summaries, "; ")}, nil
 }
 
-func (w *stageWork) applyStack(ctx context.Context, env *Environment, name string) (string, error) {
-	done, err := w.takeTurn(ctx, env.Name, "stack", name)
-	if err != nil {
-		return "", err
-	}
-	defer done()
-	change, err := w.change(ctx, name)
-	if err != nil {
-		return "", err
-	}
-	cs, err := env.Stacks.Plan(ctx, change)
-	if err != nil {
-		return "", err
-	}
-	if err := w.checkApprovedStack(change, cs); err != nil {
-		return "", err
-	}
-	if err := w.showChangeSet(ctx, cs); err != nil {
-		return "", err
-	}
+func (w *stageWork) applySet(ctx context.Context, env *Environment, cs *stack.ChangeSet) (string, error) {
 	if cs.Empty() {
 		return "no changes", nil
+	}
+	cs, err := Replan(ctx, env.Stacks, cs, w.wantedStacks(ctx, env))
+	if err != nil {
+		return "", err
 	}
 	var observed error // Apply cannot be told to end by its observer: what went wrong is reported after
 	err = env.Stacks.Apply(ctx, cs, func(ev stack.Event) {
@@ -67,33 +76,86 @@ func (w *stageWork) applyStack(ctx context.Context, env *Environment, name strin
 	return cs.Summary(), observed
 }
 
-// change gives what the working files want of a stack.
-func (w *stageWork) change(ctx context.Context, name string) (stack.Change, error) {
-	env, err := w.environment(ctx)
-	if err != nil {
-		return stack.Change{}, err
+// wantedStacks gives what the working files want of stacks, as a part of what was
+// approved if anything was.
+func (w *stageWork) wantedStacks(ctx context.Context, env *Environment) stack.Wanted {
+	v := w.values()
+	v.Tags = map[string]string{"makeitso:environment": env.Name}
+	return func(name string, will stack.OutputOf) (stack.Change, error) {
+		change, err := v.Change(ctx, w.folder, name, will)
+		change.Joint = w.approvedResult().Joint[name]
+		return change, err
 	}
-	return Change(w.project, w.folder, name, func(text string) (string, error) {
-		return w.expand(ctx, text)
-	}, map[string]string{"makeitso:environment": env.Name})
+}
+
+// Replan plans a set of a joint plan again when those before it were applied,
+// with what these have put out. What it does must be what the set says.
+func Replan(ctx context.Context, stacks Stacks, cs *stack.ChangeSet, wanted stack.Wanted) (*stack.ChangeSet, error) {
+	change, err := wanted(cs.Stack, func(string, string) (string, bool, error) { return "", false, nil })
+	if err != nil {
+		return nil, err
+	}
+	change.Joint = cs.Change.Joint
+	again, err := stacks.Plan(ctx, change)
+	if err == nil && again.Digest != cs.Digest {
+		err = fault.New(fault.Conflict, "stack %s has moved since its change set was shown", cs.Stack).WithHint("look at it again: makeitso plan %s", cs.Stack)
+	}
+	return again, err
 }
 
 // Change reads the template of a project's stack from folder and gives what it
-// wants. expand replaces the references in parameters.
-func Change(p *project.Project, folder, name string, expand func(string) (string, error), tags map[string]string) (stack.Change, error) {
-	s := p.Stacks[name]
-	path := filepath.Join(folder, s.Template)
-	template, err := os.ReadFile(path)
+// wants. References in parameters are to what stacks of the same plan will put
+// out, or to what stands.
+func (v Values) Change(ctx context.Context, folder, name string, will stack.OutputOf) (stack.Change, error) {
+	s := v.Project.Stacks[name]
+	v.will = will
+	text, err := os.ReadFile(filepath.Join(folder, s.Template))
 	if err != nil {
 		return stack.Change{}, fault.Wrap(fault.NotFound, err, "read the template of stack %s", name).WithHint("stacks.%s.template in %s names %s", name, project.File, s.Template)
 	}
-	parameters := make(map[string]string, len(s.Parameters))
+	change := stack.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: v.Tags}
 	for key, value := range s.Parameters {
-		if parameters[key], err = expand(value); err != nil {
+		if change.Parameters[key], err = v.Expand(ctx, value); err != nil {
 			return stack.Change{}, err
 		}
 	}
-	return stack.Change{Stack: name, File: s.Template, Template: template, Parameters: parameters, Tags: tags}, nil
+	change.Files = map[string][]byte{}
+	return change, readNested(folder, s.Template, text, change.Files)
+}
+
+// readNested reads the templates of nested stacks that a template names by
+// their paths, and those that these name, into files. One that is not there is
+// left out: the plan says where it is named.
+func readNested(folder, file string, text []byte, files map[string][]byte) error {
+	if !bytes.Contains(text, []byte("AWS::CloudFormation::Stack")) {
+		return nil
+	}
+	t, _ := template.Parse(file, text) // its mistakes are the plan's to tell
+	if t == nil {
+		return nil
+	}
+	for _, r := range t.Resources {
+		url := r.Properties.Get("TemplateURL")
+		if r.Type != "AWS::CloudFormation::Stack" || url == nil || url.Kind != template.Text || strings.Contains(url.Text, "://") {
+			continue
+		}
+		inner := path.Join(path.Dir(filepath.ToSlash(file)), url.Text)
+		if _, read := files[inner]; read || !filepath.IsLocal(filepath.FromSlash(inner)) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(inner)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the template of a nested stack: %w", err)
+		}
+		files[inner] = text
+		if err := readNested(folder, inner, text, files); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // showChangeSet writes the change set to the stage's log.

@@ -13,9 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -30,7 +28,7 @@ func siteSubject(name string) string  { return "site " + name }
 // void and it asks again.
 func (w *stageWork) approve(ctx context.Context) (Result, error) {
 	for {
-		subjects, err := w.subjects(ctx)
+		subjects, joint, err := w.subjects(ctx)
 		if err != nil {
 			return Result{}, err
 		}
@@ -42,12 +40,12 @@ func (w *stageWork) approve(ctx context.Context) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		now, err := w.subjects(ctx)
+		now, _, err := w.subjects(ctx)
 		if err != nil {
 			return Result{}, err
 		}
 		if digestOfSubjects(now) == digest {
-			return Result{Summary: "approved by " + by, Digest: digest, Approved: subjects}, nil
+			return Result{Summary: "approved by " + by, Digest: digest, Approved: subjects, Joint: joint}, nil
 		}
 		if err := w.log.Printf("what would be done has changed since it was approved: the approvals are void"); err != nil {
 			return Result{}, err
@@ -163,24 +161,23 @@ func (e *Engine) waitingFor(ctx context.Context, answer Answer) (StageRun, error
 }
 
 // subjects gives the digest of each thing that this environment's stages of
-// the run will change.
-func (w *stageWork) subjects(ctx context.Context) (map[string]string, error) {
+// the run will change, and what its stacks were planned with.
+func (w *stageWork) subjects(ctx context.Context) (map[string]string, map[string]stack.Joint, error) {
 	subjects := map[string]string{}
+	var stacks []string
 	for _, step := range w.flow.run.Steps {
 		if step.Environment != w.step.Environment {
 			continue
 		}
 		for _, name := range step.Stage.Apply {
-			digest, err := w.stackDigest(ctx, name)
-			if err != nil {
-				return nil, fmt.Errorf("stack %s: %w", name, err)
+			if !slices.Contains(stacks, name) {
+				stacks = append(stacks, name)
 			}
-			subjects[stackSubject(name)] = digest
 		}
 		if name := step.Stage.Release; name != "" {
 			artifact, err := w.digestOf(w.project.Services[name].Artifact)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			subject, digest := w.serviceDigest(name, artifact)
 			subjects[subject] = digest
@@ -188,74 +185,46 @@ func (w *stageWork) subjects(ctx context.Context) (map[string]string, error) {
 		if name := step.Stage.Publish; name != "" {
 			digest, err := folderDigest(filepath.Join(w.folder, w.project.Sites[name].From))
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			subjects[siteSubject(name)] = digest
 		}
 	}
-	return subjects, nil
+	joint, err := w.stackSubjects(ctx, stacks, subjects)
+	return subjects, joint, err
 }
 
-// stackDigest gives the digest of a stack's change set and writes the change
-// set to the log, so that who approves can read it.
-func (w *stageWork) stackDigest(ctx context.Context, name string) (string, error) {
+// stackSubjects adds the digests of the stacks' change sets, planned together,
+// and writes the sets to the log, so that who approves can read them.
+func (w *stageWork) stackSubjects(ctx context.Context, stacks []string, subjects map[string]string) (map[string]stack.Joint, error) {
+	if len(stacks) == 0 {
+		return nil, nil
+	}
 	env, err := w.environment(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	change, err := w.change(ctx, name)
+	sets, err := env.Stacks.PlanAll(ctx, stacks, w.wantedStacks(ctx, env))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	cs, err := env.Stacks.Plan(ctx, change)
-	if waitsForExport(err) {
-		return textDigest(change), w.log.Printf("stack %s in %s: its change set is not known before the stacks it imports from exist; what is approved is its template and parameters", name, env.Name)
-	}
-	if err != nil {
-		return "", err
-	}
-	return cs.Digest, cs.WriteText(w.log)
-}
-
-// waitsForExport says whether a plan failed for nothing but exports that do not
-// exist yet, as they do not before the first deployment of the stacks that make
-// them.
-func waitsForExport(err error) bool {
-	var mistakes diag.List
-	if !errors.As(err, &mistakes) {
-		return false
-	}
-	for _, m := range mistakes {
-		if m.Severity == diag.Error && !strings.Contains(m.Summary, "No export named ") {
-			return false
+	joint := map[string]stack.Joint{}
+	for _, cs := range sets {
+		subjects[stackSubject(cs.Stack)], joint[cs.Stack] = cs.Digest, cs.Change.Joint
+		if err := cs.WriteText(w.log); err != nil {
+			return nil, err
 		}
 	}
-	return true
+	return joint, nil
 }
 
-// byText marks the digest of a stack's template and parameters, where its
-// change set cannot be known.
-const byText = "text:"
-
-func textDigest(change stack.Change) string {
-	raw, err := json.Marshal(struct {
-		Template   []byte
-		Parameters map[string]string
-	}{change.Template, change.Parameters})
-	if err != nil { // plain values of our own: it cannot fail
-		panic(err)
+// checkApprovedStack refuses a change set that is not what was approved. One
+// that changes nothing needs no yes: it was applied before a restart.
+func (w *stageWork) checkApprovedStack(cs *stack.ChangeSet) error {
+	if cs.Empty() {
+		return nil
 	}
-	sum := sha256.Sum256(raw)
-	return byText + hex.EncodeToString(sum[:])
-}
-
-// checkApprovedStack refuses a change set that is not what was approved.
-func (w *stageWork) checkApprovedStack(change stack.Change, cs *stack.ChangeSet) error {
-	subject := stackSubject(change.Stack)
-	if strings.HasPrefix(w.approved()[subject], byText) {
-		return w.checkApproved(subject, textDigest(change))
-	}
-	return w.checkApproved(subject, cs.Digest)
+	return w.checkApproved(stackSubject(cs.Stack), cs.Digest)
 }
 
 // serviceDigest gives the digest of a release as it is written: artifact and
@@ -314,16 +283,18 @@ func digestOfSubjects(subjects map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// approved gives what was approved for the stage's environment in this run,
-// nil if nothing had to be.
-func (w *stageWork) approved() map[string]string {
+// approvedResult gives the result of the approval for the stage's environment
+// in this run, the zero Result if nothing had to be approved.
+func (w *stageWork) approvedResult() Result {
 	for _, i := range w.before(w.place) {
 		if r := w.results[i]; r.Environment == w.step.Environment && r.Result.Approved != nil {
-			return r.Result.Approved
+			return r.Result
 		}
 	}
-	return nil
+	return Result{}
 }
+
+func (w *stageWork) approved() map[string]string { return w.approvedResult().Approved }
 
 func (w *stageWork) approvedHere() bool { return w.approved() != nil }
 

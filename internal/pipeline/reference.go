@@ -7,6 +7,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
+	"makeitso/internal/stack"
 )
 
 // environmentName gives the environment the stage works in: its own, or for a
@@ -46,15 +47,19 @@ func (w *stageWork) expandAll(ctx context.Context, texts map[string]string) (map
 
 // expand replaces the ${…} references in text.
 func (w *stageWork) expand(ctx context.Context, text string) (string, error) {
-	v := Values{Project: w.project, Environment: w.environmentName(), Commit: w.flow.run.Source.Commit}
-	v.Stacks = func() (Stacks, error) {
-		env, err := w.environment(ctx)
-		if err != nil {
-			return nil, err
-		}
-		return env.Stacks, nil
-	}
-	return v.Expand(ctx, text)
+	return w.values().Expand(ctx, text)
+}
+
+// values gives what references stand for in the environment the stage works in.
+func (w *stageWork) values() Values {
+	return Values{Project: w.project, Environment: w.environmentName(), Commit: w.flow.run.Source.Commit,
+		Stacks: func(ctx context.Context) (Stacks, error) {
+			env, err := w.environment(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return env.Stacks, nil
+		}}
 }
 
 // Values is what references stand for in one environment.
@@ -64,7 +69,10 @@ type Values struct {
 	Commit      string
 	// Stacks gives the environment's stacks; it is called only for a reference
 	// to one.
-	Stacks func() (Stacks, error)
+	Stacks func(context.Context) (Stacks, error)
+	Tags   map[string]string // of the stacks
+
+	will stack.OutputOf // while stacks are planned together
 }
 
 // Expand replaces the ${…} references in text. What a reference names and does
@@ -82,7 +90,12 @@ func (v Values) Expand(ctx context.Context, text string) (string, error) {
 }
 
 func (v Values) output(ctx context.Context, r project.Reference) (string, error) {
-	stacks, err := v.Stacks()
+	if v.will != nil {
+		if value, planned, err := v.will(r.Name, r.Attribute); planned || err != nil {
+			return value, err
+		}
+	}
+	stacks, err := v.Stacks(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/record"
+	"makeitso/internal/stack"
 )
 
 // Status is where a run or one of its stages stands.
@@ -85,6 +86,8 @@ type Result struct {
 	// Approved holds, for approve, the digest of each thing that will change
 	// (by stack or service name); the stage that changes it checks it.
 	Approved map[string]string `json:"approved,omitempty"`
+	// Joint is, for approve, what each stack's change set was planned with.
+	Joint map[string]stack.Joint `json:"joint,omitempty"`
 }
 
 // Approval is one person's answer to an approve stage.

@@ -114,11 +114,16 @@ func (cs *ChangeSet) Public() *ChangeSet {
 	return &public
 }
 
-// seal computes the digest. Where the template came from is no part of it.
+// seal computes the digest. Where the template came from is no part of it, nor
+// beside what it was planned.
 func (cs *ChangeSet) seal() error {
 	whole := *cs
 	whole.Change = cs.Change.planned()
-	whole.Digest, whole.Change.File, whole.Change.Files, whole.Warnings = "", "", nil, nil
+	whole.Digest, whole.Change.File, whole.Change.Files, whole.Change.Joint, whole.Warnings = "", "", nil, Joint{}, nil
+	whole.Nested = maps.Clone(cs.Nested)
+	for id, nested := range cs.Nested { // their digests say it all
+		whole.Nested[id] = &ChangeSet{Digest: nested.Digest}
+	}
 	raw, err := json.Marshal(whole)
 	if err != nil {
 		return fmt.Errorf("encode change set: %w", err)

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
+	"makeitso/internal/template"
 )
 
 // exportMap gives the exports of the environment with their versions.
@@ -71,6 +73,20 @@ func guardExports(stack string, outputs []Output, exports map[string]Export, mov
 	}
 	slices.Sort(movers)
 	return slices.Compact(movers), nil
+}
+
+// warnExports says which exports may change under stacks that use them and do
+// not move: if they do, the apply is rolled back.
+func warnExports(t *template.Template, outputs []Output, exports map[string]Export, moves func(stack string) bool) (diags diag.List) {
+	for _, o := range outputs {
+		x, there := exports[o.Export]
+		staying := slices.DeleteFunc(slices.Clone(x.Importers), moves)
+		if there && o.Value == KnownAfterApply && len(staying) > 0 {
+			d := diags.Warnf(t.Outputs[o.Name].Pos, "export %s may change, and it is in use by %s: then this apply is rolled back", o.Export, strings.Join(staying, ", "))
+			d.Hint = "apply them together: makeitso apply " + x.Stack + " " + strings.Join(staying, " ")
+		}
+	}
+	return diags
 }
 
 // exportOps gives the writes that make the stack's exports those of outputs,
@@ -247,7 +263,7 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if s, err = e.find(ctx, name); err != nil || s.Status != UpdateComplete {
+	if s, err = e.find(ctx, name); err != nil || strings.HasSuffix(s.Status, "IN_PROGRESS") {
 		return err
 	}
 	using, err := e.stale(ctx, name)
@@ -271,7 +287,10 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 	if err != nil {
 		return err
 	}
-	return o.enter(ctx, UpdateComplete, "", ops...)
+	if s.Status == DeleteComplete {
+		return e.store.Write(ctx, ops...)
+	}
+	return o.enter(ctx, s.Status, "", ops...)
 }
 
 // heldOps gives the writes after which a stack holds nothing for others.

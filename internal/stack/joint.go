@@ -81,6 +81,7 @@ type joint struct {
 	sets    map[string]*ChangeSet
 	path    []string // the stacks being planned, each for the one before
 	order   []*ChangeSet
+	nested  Joint // what those nested in the stack being planned must keep
 	failed  error // why a stack could not be planned that others take something from
 }
 
@@ -132,8 +133,9 @@ func (j *joint) plan(name string) error {
 		return fault.New(fault.Invalid, "stacks take from each other: %s", strings.Join(append(j.path, name), " → ")).
 			WithHint("move what both use to a stack of its own")
 	}
-	j.path = append(j.path, name)
-	defer func() { j.path = j.path[:len(j.path)-1] }()
+	outer := j.nested
+	j.path, j.nested = append(j.path, name), Joint{}
+	defer func() { j.path, j.nested = j.path[:len(j.path)-1], outer }()
 	c, err := j.wanted(name, j.output)
 	var cs *ChangeSet
 	if err == nil {
@@ -203,18 +205,26 @@ func (j *joint) export(name string) (value string, planned bool, err error) {
 }
 
 // note sets what a change set must keep of the plan that it was made in, beside
-// what its change had kept before.
-func (j *joint) note(cs *ChangeSet, movers []string) {
+// what its change had kept before. What nested stacks must keep their root
+// keeps for them, which is planned after them.
+func (j *joint) note(cs *ChangeSet, movers []string, v view) {
 	if j == nil {
 		return
 	}
 	kept := &cs.Change.Joint
+	if v.root != "" {
+		kept = &j.nested
+	}
 	kept.Stacks = union(kept.Stacks, movers)
 	for name, value := range cs.Imports {
 		if value == KnownAfterApply {
 			kept.Exports = union(kept.Exports, []string{name})
 		}
 	}
+	if v.root != "" {
+		return
+	}
+	kept.Stacks, kept.Exports = union(kept.Stacks, j.nested.Stacks), union(kept.Exports, j.nested.Exports)
 	for name, value := range cs.Change.Parameters {
 		if strings.Contains(value, KnownAfterApply) {
 			kept.Parameters = union(kept.Parameters, []string{name})

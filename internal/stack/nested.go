@@ -64,7 +64,8 @@ func (e *Engine) nestedName(cs *ChangeSet, id string) string {
 // nestedChange gives the change of a nested stack from the properties of its
 // resource, as far as they are known.
 func nestedChange(parent Change, name string, properties map[string]any) Change {
-	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(parent.Tags), DisableRollback: parent.DisableRollback, Files: parent.Files}
+	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(parent.Tags), DisableRollback: parent.DisableRollback, Files: parent.Files,
+		Joint: Joint{Stacks: parent.Joint.Stacks, Exports: parent.Joint.Exports}}
 	given, _ := properties["Parameters"].(map[string]any)
 	for key, value := range given {
 		c.Parameters[key] = parameterText(value)
@@ -120,7 +121,7 @@ func (e *Engine) nesting(ctx context.Context, cs *ChangeSet, out lookups, v view
 		}
 		v := v
 		if v.frozen = nil; outer != nil && outer.Nested[id] != nil {
-			v.frozen, c.Joint = outer.Nested[id], outer.Nested[id].Change.Joint
+			v.frozen = outer.Nested[id]
 		}
 		nested, err := e.compare(ctx, s, c, v)
 		if err != nil {
@@ -319,11 +320,10 @@ func nestedOutcome(s Stack, err error) error {
 func (n nested) begin(ctx context.Context, s Stack, r Request) (*operation, error) {
 	approved := n.o.set.Nested[r.LogicalID]
 	c := nestedChange(n.o.set.Change, r.Token, r.Properties)
-	c.File, c.Template, c.Joint = approved.Change.File, approved.Change.Template, approved.Change.Joint
+	c.File, c.Template = approved.Change.File, approved.Change.Template
 	cs := *approved
 	cs.Change = c
 	if len(cs.Open) > 0 {
-		c.Joint.Parameters = nil
 		decided, err := n.e.compare(ctx, s, c, view{frozen: approved, root: n.o.stack.root(), tree: map[string]string{}})
 		if err != nil {
 			return nil, err

@@ -93,7 +93,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 		return nil, diags
 	}
 	if cs.Open = p.after.open; len(cs.Open) > 0 {
-		v.joint.note(cs, nil)
+		v.joint.note(cs, nil, v)
 		return cs, cs.seal()
 	}
 	p.nest = e.nesting(ctx, cs, out, v)
@@ -112,11 +112,12 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 		return nil, err
 	}
 	cs.after, _ = p.after.outputs(p, true) // its mistakes were reported by plan
+	cs.Warnings = append(cs.Warnings, warnExports(p.after.t, cs.after, exports, e.movers(ctx, c, v))...)
 	movers, err := guardExports(c.Stack, cs.after, exports, e.movers(ctx, c, v))
 	if err != nil {
 		return nil, err
 	}
-	v.joint.note(cs, movers)
+	v.joint.note(cs, movers, v)
 	return cs, cs.seal()
 }
 
@@ -282,11 +283,11 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 	if err != nil {
 		return nil, err
 	}
-	for name, export := range exports {
-		export.Importers = slices.DeleteFunc(export.Importers, func(stack string) bool { return slices.Contains(before, stack) })
-		exports[name] = export
+	going := func(stack string) bool { // before it, or with it
+		importer, err := e.find(ctx, stack)
+		return err == nil && (slices.Contains(before, importer.root()) || importer.root() == s.root())
 	}
-	if _, err := guardExports(s.Name, nil, exports, func(string) bool { return false }); err != nil {
+	if _, err := guardExports(s.Name, nil, exports, going); err != nil {
 		return nil, err
 	}
 	p := &planner{support: e.support, exists: map[string]Physical{}}
