@@ -97,10 +97,12 @@ func namesMacros(root *yaml.Node) bool {
 	var anywhere func(n *yaml.Node) bool
 	anywhere = func(n *yaml.Node) bool {
 		n = plain(n)
-		if seen[n] {
+		if n.Anchor != "" && seen[n] { // only what has one is met twice
 			return false
 		}
-		seen[n] = true
+		if n.Anchor != "" {
+			seen[n] = true
+		}
 		return n.Tag == "!Transform" && namesMacro(n) || n.Kind == yaml.MappingNode && namesMacro(child(n, macroKey)) || slices.ContainsFunc(n.Content, anywhere)
 	}
 	return namesMacro(child(root, "Transform")) || anywhere(root)
@@ -301,11 +303,13 @@ func (x *expansion) ask(u use, fragment *yaml.Node, depth int) *yaml.Node {
 	if !ok {
 		return fragment
 	}
-	x.values = 0
+	read := x.values
+	x.values = 0 // what is handed over is bounded by its bytes, what is answered counts
 	given := x.longForm(fragment, depth)
 	if x.diags.HasErrors() || x.tooLarge(pos, len(given)) {
 		return fragment
 	}
+	x.values = read
 	place := pos
 	if place.By = ""; place.File == x.file { // a template may be read under another name later
 		place.File = ""
@@ -318,7 +322,6 @@ func (x *expansion) ask(u use, fragment *yaml.Node, depth int) *yaml.Node {
 	case !json.Valid(answer):
 		x.diags.Errorf(pos, "the answer of macro %s is no JSON", name)
 	default:
-		x.values = 0
 		return x.answered(answer, u, fragment, depth)
 	}
 	return fragment

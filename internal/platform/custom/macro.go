@@ -55,7 +55,7 @@ func (macroHandler) Read(_ context.Context, r stack.Request) (stack.Result, erro
 	if r.PhysicalID == "" {
 		return stack.Result{}, fault.New(fault.NotFound, "%s/%s was never made", r.Stack, r.LogicalID)
 	}
-	return stack.Result{PhysicalID: r.PhysicalID}, nil
+	return stack.Result{PhysicalID: r.PhysicalID, Properties: r.Properties}, nil
 }
 
 func (macroHandler) Update(_ context.Context, r stack.Request) (stack.Result, error) {
