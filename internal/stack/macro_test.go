@@ -167,3 +167,25 @@ func TestFailedMacro(t *testing.T) {
 		t.Errorf("a platform without macros answered %v", err)
 	}
 }
+
+// TestMacroNotMade holds that a macro is found when it is made, not before.
+func TestMacroNotMade(t *testing.T) {
+	b := newBench(t)
+	b.platform.SetMacro("f", addsThing("small"))
+	started, release := b.platform.Block("create", "M")
+	cs := b.plan("macros", "Resources: {M: {Type: AWS::CloudFormation::Macro, Properties: {Name: Adds, FunctionName: f}}}", nil)
+	done := make(chan error, 1)
+	go func() { done <- b.engine.Apply(t.Context(), cs, nil) }()
+	<-started
+	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
+	if err == nil || !strings.Contains(err.Error(), "No transform named 000000000000::Adds found.") {
+		t.Errorf("before it was made, plan answered %v", err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := changesOf(b.plan("app", macroTemplate, nil)); got != "Add Added, Add Thing" {
+		t.Errorf("planned %s", got)
+	}
+}
