@@ -126,6 +126,32 @@ func TestMacroRequest(t *testing.T) {
 	}
 }
 
+// TestMacroInPlanOfSeveral asks each macro once in a plan, and takes the answer
+// that was approved when the plan is applied.
+func TestMacroInPlanOfSeveral(t *testing.T) {
+	b := newBench(t)
+	calls := 0
+	b.setMacros(map[string]func(map[string]any) map[string]any{"Next": func(request map[string]any) map[string]any {
+		calls++
+		return macroSays(request, calls)
+	}})
+	sets, err := b.planAll(
+		stack.Change{Stack: "user", File: "user.yaml", Template: []byte("Resources: {U: {Type: Test::Thing, Properties: {Size: !ImportValue size}}}")},
+		stack.Change{Stack: "base", File: "base.yaml", Template: []byte("Resources: {B: {Type: Test::Thing, Properties: {Size: {Fn::Transform: Next}}}}\nOutputs: {Size: {Value: !GetAtt B.Size, Export: {Name: size}}}")},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cs := range sets {
+		if err := b.engine.Apply(t.Context(), cs, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := b.things(); calls != 1 || !strings.Contains(got, `B{"Size":"1"} `) || !strings.Contains(got, `U{"Size":"1"}`) {
+		t.Errorf("%d calls made %s", calls, got)
+	}
+}
+
 // TestFailedMacro gives the service's words.
 func TestFailedMacro(t *testing.T) {
 	b := newBench(t)

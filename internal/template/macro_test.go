@@ -127,6 +127,9 @@ func TestMacrosAgain(t *testing.T) {
 	if diags.HasErrors() || len(asked) > 0 {
 		t.Fatalf("before there are values, %v were asked: %v", asked, diags)
 	}
+	if open := tmpl.Undecided(map[string]string{"P": template.KnownAfterApply}); len(open) != 1 {
+		t.Error("a macro may decide by any parameter, but it would be asked without its value")
+	}
 	for _, value := range []string{"one", "two"} {
 		bound, diags := tmpl.Bind(map[string]string{"P": value})
 		if diags.HasErrors() || bound["Added"] != "by a macro" || len(tmpl.Resources) != 2 {
