@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 
 	"go.yaml.in/yaml/v4"
+
+	"makeitso/internal/diag"
 )
 
 // longForm writes nodes as JSON, the short forms of functions as long ones.
@@ -66,7 +68,7 @@ func (r *reader) scalarJSON(n *yaml.Node) string {
 func (x *expansion) answered(answer json.RawMessage, u use, fragment *yaml.Node, depth int) *yaml.Node {
 	d := json.NewDecoder(bytes.NewReader(answer))
 	d.UseNumber()
-	a := answers{expansion: x, d: d, macro: u.name.Value}
+	a := answers{expansion: x, d: d, macro: u.name.Value, fresh: &diag.Pos{File: x.file, By: "macro " + u.name.Value}}
 	at := fragment
 	if len(fragment.Content) == 0 { // it was given nothing to work on
 		at = u.node
@@ -79,6 +81,7 @@ type answers struct {
 	*expansion
 	d     *json.Decoder
 	macro string
+	fresh *diag.Pos // the origin of what is new
 }
 
 func (a *answers) token() json.Token {
@@ -156,12 +159,18 @@ func (a *answers) members(n, at *yaml.Node, same bool, depth int) {
 // place gives n the place of another node.
 func (a *answers) place(n, at *yaml.Node, same bool) {
 	n.Line, n.Column = at.Line, at.Column
-	origin, known := a.origins[at]
+	origin, brought := a.origins[at]
 	if !same {
-		origin = a.pos(at)
-		origin.By = "macro " + a.macro
+		file := a.file
+		if brought {
+			file = origin.File
+		}
+		if a.fresh.File != file { // most share one
+			a.fresh = &diag.Pos{File: file, By: "macro " + a.macro}
+		}
+		origin, brought = a.fresh, true
 	}
-	if known || !same {
+	if brought {
 		a.origins[n] = origin
 	}
 }

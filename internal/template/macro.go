@@ -390,7 +390,7 @@ func (x *expansion) with(n *yaml.Node, more ...pair) *yaml.Node {
 	whole.Content = slices.Clone(n.Content)
 	for _, p := range more {
 		key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: p.key, Line: p.pos.Line, Column: p.pos.Column}
-		x.origins[key] = p.pos
+		x.origins[key] = &p.pos
 		whole.Content = append(whole.Content, key, p.value)
 	}
 	return whole

@@ -34,8 +34,8 @@ type reader struct {
 	nest      [][]string // the identifiers of the loops being written out
 	bytes     int        // of what loops have written out
 	fragments int
-	origins   map[*yaml.Node]diag.Pos // of nodes that AWS::Include or a macro brought; they have lines of their own
-	literal   bool                    // loops and transforms are left as they are written
+	origins   map[*yaml.Node]*diag.Pos // of nodes that AWS::Include or a macro brought; they have lines of their own
+	literal   bool                     // loops and transforms are left as they are written
 
 	macros      int // that were asked
 	transformed int // bytes that they were given and have answered
@@ -78,9 +78,9 @@ func (r *reader) syntax(err error) {
 }
 
 func (r *reader) pos(n *yaml.Node) diag.Pos {
-	pos, brought := r.origins[n]
-	if !brought {
-		pos.File = r.file
+	pos := diag.Pos{File: r.file}
+	if origin, brought := r.origins[n]; brought {
+		pos = *origin
 	}
 	pos.Line, pos.Column = n.Line, n.Column
 	return pos

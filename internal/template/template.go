@@ -79,7 +79,7 @@ func ParseWith(file string, src []byte, o Options) (*Template, diag.List) {
 // parse reads a template. former, if there is one, is what an earlier reading
 // made of it; then all its parameters have their values.
 func parse(file string, src []byte, o Options, former *Template, bound map[string]any) (*Template, diag.List) {
-	p := &parser{reader: reader{file: file, options: o, final: former != nil, src: src, origins: map[*yaml.Node]diag.Pos{}}}
+	p := &parser{reader: reader{file: file, options: o, final: former != nil, src: src, origins: map[*yaml.Node]*diag.Pos{}}}
 	p.t = &Template{
 		File: file, Parameters: map[string]*Parameter{}, Mappings: map[string]*Value{}, Conditions: map[string]*Value{}, Rules: map[string]*Rule{},
 		Resources: map[string]*Resource{}, Outputs: map[string]*Output{}, declared: map[string]map[string]bool{},

@@ -111,19 +111,19 @@ func (r *reader) fragment(location *yaml.Node, depth int) []pair {
 		r.diags.Errorf(diag.Pos{File: where, Line: 1, Column: 1}, "Transform AWS::Include failed with: a fragment cannot hold AWS::Include")
 		return nil
 	}
-	r.from(root, where, map[*yaml.Node]bool{})
+	r.from(root, &diag.Pos{File: where}, map[*yaml.Node]bool{})
 	return r.pairs(root, depth+1)
 }
 
 const maxFragments = 100
 
 // from keeps the file that nodes come from, for their positions.
-func (r *reader) from(n *yaml.Node, file string, seen map[*yaml.Node]bool) {
+func (r *reader) from(n *yaml.Node, file *diag.Pos, seen map[*yaml.Node]bool) {
 	if seen[n] {
 		return
 	}
 	seen[n] = true
-	r.origins[n] = diag.Pos{File: file}
+	r.origins[n] = file
 	if n.Alias != nil {
 		r.from(n.Alias, file, seen)
 	}
