@@ -182,14 +182,15 @@ func (x *expansion) whole(root *yaml.Node) *yaml.Node {
 			}
 		}
 	}
-	body = x.node(body, len(macros) > 0, 0)
+	if body = x.node(body, len(macros) > 0, 0); body.Kind != yaml.MappingNode {
+		return x.noTemplate(root)
+	}
 	for _, u := range macros {
 		if body = x.run(u, body, 0); x.diags.HasErrors() {
 			return nil
 		}
 		if body.Kind != yaml.MappingNode {
-			x.diags.Errorf(x.pos(u.name), "Template format error: unsupported structure.").Hint = "the answer of a macro in Transform is a whole template"
-			return nil
+			return x.noTemplate(u.name)
 		}
 		if child(body, "Transform") != nil {
 			x.nested(x.pos(body), u.name.Value, "Transform")
@@ -204,6 +205,13 @@ func (x *expansion) whole(root *yaml.Node) *yaml.Node {
 		rest.Content = append(rest.Content, u.node)
 	}
 	return x.with(body, pair{"Transform", x.pos(section), rest})
+}
+
+// noTemplate says that what a macro answered stands for a whole template and is
+// none.
+func (x *expansion) noTemplate(n *yaml.Node) *yaml.Node {
+	x.diags.Errorf(x.pos(n), "Template format error: unsupported structure.").Hint = "a macro of the whole template answers with a template"
+	return nil
 }
 
 // nested says that a macro's answer asks for a transform.
@@ -376,10 +384,16 @@ func (x *expansion) params(u use, depth int) (json.RawMessage, bool) {
 func (x *expansion) without(n *yaml.Node, key string) *yaml.Node {
 	rest := x.like(n)
 	rest.Content = nil
+	found := false
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value != key {
 			rest.Content = append(rest.Content, n.Content[i], n.Content[i+1])
+			continue
 		}
+		if found {
+			x.diags.Errorf(x.pos(n.Content[i]), "key %q stands twice", key).Hint = "give Fn::Transform a list"
+		}
+		found = true
 	}
 	return rest
 }
