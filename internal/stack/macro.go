@@ -105,7 +105,7 @@ func (e *Engine) macroFunction(ctx context.Context, name, transform string) (str
 	}
 	var found []string
 	for _, s := range states {
-		if c := s.Current; c != nil && c.PhysicalID != "" && c.Type == macroType && c.Properties["Name"] == name {
+		if c := s.Current; c != nil && c.Type == macroType && c.Properties["Name"] == name {
 			function, _ := c.Properties["FunctionName"].(string) // its handler has judged it
 			found = append(found, function)
 		}
