@@ -25,10 +25,16 @@ type Pos struct {
 	File   string `json:"file"`
 	Line   int    `json:"line,omitempty"`
 	Column int    `json:"column,omitempty"`
+	// By names what made the text that is spoken of, if it is not written there.
+	By string `json:"by,omitempty"`
 }
 
 // String gives file:line:column, leaving out what is unknown.
 func (p Pos) String() string {
+	if by := p.By; by != "" {
+		p.By = ""
+		return p.String() + " (made by " + by + ")"
+	}
 	switch {
 	case p.Line == 0:
 		return p.File

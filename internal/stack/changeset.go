@@ -93,8 +93,9 @@ type ChangeSet struct {
 // Outside is what was looked up for a template elsewhere than in the exports.
 // It is frozen in a change set, and kept with what was made from it.
 type Outside struct {
-	Parameters map[string]string `json:"ssmParameters,omitempty"` // of Systems Manager, by name
-	Fragments  map[string][]byte `json:"fragments,omitempty"`     // of AWS::Include, by location
+	Parameters map[string]string          `json:"ssmParameters,omitempty"` // of Systems Manager, by name
+	Fragments  map[string][]byte          `json:"fragments,omitempty"`     // of AWS::Include, by location
+	Macros     map[string]json.RawMessage `json:"macros,omitempty"`        // what macros answered, by macroID
 }
 
 // Empty says that applying the set would change nothing at all.

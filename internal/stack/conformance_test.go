@@ -20,20 +20,11 @@ import (
 // recordings is where the recordings of the real service lie.
 const recordings = "../../../shared/conformance/change-sets"
 
-const noMacros = "macros of an account are not supported yet, and what this one does is not recorded"
-
 // unlike names the recordings that the engine does not answer alike, each with
 // the reason. One that is named here and answers alike is a failure too.
 var unlike = map[string]string{
 	"test_change_sets__TestCaptureUpdateProcess__test_base_dynamic_parameter_scenarios__change_unrelated_property": "the recording holds no answers",
-	"test_change_set_fn_transform__TestChangeSetFnTransform__test_conditional_transform__false":                    noMacros,
-	"test_change_set_fn_transform__TestChangeSetFnTransform__test_conditional_transform__true":                     noMacros,
-	"test_change_set_fn_transform__TestChangeSetFnTransform__test_embedded_macro_for_attribute_fn_transform":       noMacros,
-	"test_change_set_fn_transform__TestChangeSetFnTransform__test_multiple_fn_transform_order":                     noMacros,
-	"test_change_set_fn_transform__TestChangeSetFnTransform__test_remove_transform_in_update_change_set":           noMacros,
 	"test_change_set_fn_transform__TestChangeSetFnTransform__test_serverless_fn_transform":                         "AWS::Serverless is left for later",
-	"test_change_set_fn_transform__TestChangeSetFnTransform__test_update_parameter_transform_in_update_change_set": noMacros,
-	"test_change_set_global_macros__TestChangeSetGlobalMacros__test_base_global_macro":                             noMacros,
 }
 
 // recording is a create and an update, and what the service said to them.
@@ -46,6 +37,7 @@ type recording struct {
 	Expected    map[string]any    `json:"expected"`
 
 	fragments map[string]string // what AWS::Include names
+	macros    map[string]func(request map[string]any) map[string]any
 }
 
 // TestConformance replays the recordings of the real service.
@@ -100,6 +92,7 @@ func replay(t *testing.T, file string) error {
 	for location, text := range r.fragments {
 		b.platform.SetFragment(location, text)
 	}
+	b.setMacros(r.macros)
 	p := &player{bench: b, r: r, names: map[string]string{}, taken: map[string]string{}}
 	return cmp.Or(p.apply("1", r.Template1, r.Parameters1), p.apply("2", r.Template2, r.Parameters2), p.history())
 }
@@ -113,6 +106,7 @@ func (r *recording) repair(file string) {
 	if strings.Contains(file, "test_global_fn_transform_include") {
 		r.fragments = map[string]string{"s3://my-bucket/template": `{"Outputs": {"ParameterRef": {"Value": {"Ref": "Parameter"}}}}`}
 	}
+	r.macros = recordedMacros()
 	if names, ok := strings.CutPrefix(strings.TrimSuffix(file, ".json"), "api_test_stacks__test_stack_deletion_order__"); ok {
 		var template map[string]any
 		if json.Unmarshal(r.Template2, &template) == nil {
@@ -121,6 +115,55 @@ func (r *recording) repair(file string) {
 			}
 			r.Template2, _ = json.Marshal(template)
 		}
+	}
+}
+
+// recordedMacros gives the macros that were in the account of the recordings,
+// each as their answers show it to be.
+func recordedMacros() map[string]func(map[string]any) map[string]any {
+	calls := 0
+	return map[string]func(map[string]any) map[string]any{
+		// Its template holds {Substitution}, and the change set the value of that parameter.
+		"SubstitutionMacro": eachText(func(text string, request map[string]any) string {
+			for name, value := range request["templateParameterValues"].(map[string]any) {
+				text = strings.ReplaceAll(text, "{"+name+"}", fmt.Sprint(value))
+			}
+			return text
+		}),
+		// It is given <replace-this> and an Input, four times over; each must find what to replace.
+		"ReplaceString": eachText(func(text string, request map[string]any) string {
+			input := request["params"].(map[string]any)["Input"].(string)
+			return strings.ReplaceAll(text, "<replace-this>", input+" <replace-this>")
+		}),
+		// It stands for a value, is given nothing, and its answer differs from one change to the next.
+		"GenerateRandom": func(request map[string]any) map[string]any {
+			calls++
+			values := request["templateParameterValues"].(map[string]any)
+			return macroSays(request, fmt.Sprintf("%v-%d", values["Input"], calls))
+		},
+	}
+}
+
+// eachText makes a macro that writes each text of its fragment anew.
+func eachText(anew func(text string, request map[string]any) string) func(map[string]any) map[string]any {
+	return func(request map[string]any) map[string]any {
+		var all func(v any) any
+		all = func(v any) any {
+			switch v := v.(type) {
+			case string:
+				return anew(v, request)
+			case []any:
+				for i := range v {
+					v[i] = all(v[i])
+				}
+			case map[string]any:
+				for key := range v {
+					v[key] = all(v[key])
+				}
+			}
+			return v
+		}
+		return macroSays(request, all(request["fragment"]))
 	}
 }
 

@@ -214,8 +214,12 @@ func (e *Engine) pseudo(name, id string) map[string]string {
 // stack of that name.
 func (e *Engine) stackID(name string, base int64) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s/%d", e.o.Account, e.o.Region, e.environment, name, base))
-	uuid := fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
-	return strings.Join([]string{"arn:aws:cloudformation", e.o.Region, e.o.Account, "stack/" + name + "/" + uuid}, ":")
+	return strings.Join([]string{"arn:aws:cloudformation", e.o.Region, e.o.Account, "stack/" + name + "/" + uuid(sum)}, ":")
+}
+
+// uuid writes the beginning of a digest in the form of ids.
+func uuid(sum [sha256.Size]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 // now is the time written in records, in a form that a record gives back unchanged.

@@ -3,6 +3,7 @@ package stack
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,7 +54,7 @@ type OutputOf func(stack, output string) (value string, planned bool, err error)
 // stacks use it that are in the plan too: the sets say so in Change.Joint. It
 // only reads.
 func (e *Engine) PlanAll(ctx context.Context, stacks []string, wanted Wanted) ([]*ChangeSet, error) {
-	j := &joint{e: e, ctx: ctx, wanted: wanted, changes: map[string]Change{}, owners: map[string]string{}, sets: map[string]*ChangeSet{}}
+	j := &joint{e: e, ctx: ctx, wanted: wanted, changes: map[string]Change{}, macros: map[string]map[string]json.RawMessage{}, owners: map[string]string{}, sets: map[string]*ChangeSet{}}
 	for _, name := range stacks {
 		j.changes[name] = Change{}
 	}
@@ -77,7 +78,8 @@ type joint struct {
 	ctx     context.Context // of the one call that the plan is made in
 	wanted  Wanted
 	changes map[string]Change
-	owners  map[string]string // the stacks of the plan, by the exports that their templates name
+	macros  map[string]map[string]json.RawMessage // what they have answered, by stack
+	owners  map[string]string                     // the stacks of the plan, by the exports that their templates name
 	sets    map[string]*ChangeSet
 	path    []string // the stacks being planned, each for the one before
 	order   []*ChangeSet
@@ -109,6 +111,7 @@ func (j *joint) own(name string) error {
 	if diags.HasErrors() || len(p.open) > 0 {
 		return nil
 	}
+	j.macros[name] = cs.Macros
 	for _, export := range p.exportNames() {
 		j.owners[export] = name
 	}

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"makeitso/internal/fault"
@@ -24,7 +25,7 @@ type FragmentStore interface {
 // outside looks up what a template takes from elsewhere, each thing once, and
 // notes it in the change set.
 func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
-	cs.Outside = Outside{Parameters: map[string]string{}, Fragments: map[string][]byte{}}
+	cs.Outside = Outside{Parameters: map[string]string{}, Fragments: map[string][]byte{}, Macros: map[string]json.RawMessage{}}
 	known := recorded(nil, cs.Outside)
 	out := lookups{parameter: func(name string) (string, error) {
 		if value, err := known.parameter(name); err == nil {
@@ -36,6 +37,20 @@ func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
 		}
 		return value, err
 	}}
+	out.macro = func(r template.MacroRequest) (json.RawMessage, error) {
+		id, err := macroID(r)
+		if err != nil {
+			return nil, err
+		}
+		if answer, known := cs.Outside.Macros[id]; known {
+			return answer, nil
+		}
+		answer, err := e.macro(ctx, r, id)
+		if err == nil {
+			cs.Outside.Macros[id] = answer
+		}
+		return answer, err
+	}
 	if fragments, ok := e.platform.(FragmentStore); ok {
 		out.fragment = func(location string) ([]byte, error) {
 			if text, err := known.fragment(location); err == nil {
@@ -110,6 +125,13 @@ func recorded(imports map[string]string, o Outside) lookups {
 				return nil, errors.New("there is no fragment " + location)
 			}
 			return text, nil
+		},
+		macro: func(r template.MacroRequest) (json.RawMessage, error) {
+			id, err := macroID(r)
+			if answer, ok := o.Macros[id]; ok || err != nil {
+				return answer, err
+			}
+			return nil, errors.New("there is no answer of macro " + r.Name)
 		},
 	}
 }

@@ -125,6 +125,9 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 // the set.
 func (e *Engine) lookups(ctx context.Context, cs *ChangeSet, exports map[string]Export, v view) lookups {
 	out := e.outside(ctx, cs)
+	if v.joint != nil {
+		maps.Copy(cs.Macros, v.joint.macros[cs.Stack]) // each is asked once in a plan
+	}
 	if v.frozen != nil {
 		cs.Outside = v.frozen.Outside
 		out = recorded(nil, cs.Outside)

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -49,13 +50,14 @@ type lookups struct {
 	export    func(name string) (any, error)        // or template.Unknown
 	parameter func(name string) (string, error)     // of Systems Manager
 	fragment  func(location string) ([]byte, error) // of AWS::Include
+	macro     func(template.MacroRequest) (json.RawMessage, error)
 }
 
 // newProgram reads a change's template. The mistakes found are all that can be
 // found without the platform. The program of a template that cannot be decided
 // yet is open: it has nothing but its template.
 func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag.List) {
-	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.parameter, Include: out.fragment})
+	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.parameter, Include: out.fragment, Macro: out.macro})
 	if diags.HasErrors() {
 		return nil, diags
 	}

@@ -35,6 +35,7 @@ func bounded(t testing.TB, work func()) {
 func judge(t *testing.T, src []byte) error {
 	tmpl, diags := template.ParseWith("template.yaml", src, template.Options{
 		Include: func(string) ([]byte, error) { return nil, errors.New("no fragments here") },
+		Macro:   macros,
 		SSM:     func(name string) (string, error) { return name, nil },
 		ValueOf: func(_, value, attribute string) (string, error) { return value + attribute, nil },
 	})
@@ -78,6 +79,11 @@ func TestBounds(t *testing.T) {
 		{"five loops of three", loops(5, 3, `{"R%s": {Type: "T::A"}}`), ""},
 		{"doubled texts", double(25, "abcdefgh"), "makes more text"},
 		{"doubled nothing", double(30, ""), ""},
+		{"macros in macros", "Resources: {A: {Type: \"T::A\", Properties: " + strings.Repeat("{Fn::Transform: {Name: Double}, X: ", 40) + "x" + strings.Repeat("}", 40) + "}}", "more than 500000 values"},
+		{"large answer", "Resources: {A: {Type: \"T::A\", Properties: {X: {Fn::Transform: Large}}}}", "Transformation data limit exceeded"},
+		{"many macros", "Transform: [" + strings.Repeat("Echo, ", 101) + "]\nResources: {A: {Type: \"T::A\"}}", "more than 100 macros"},
+		{"aliases in macros", "Metadata: {" + aliases(12) + "}\nTransform: Echo\nResources: {A: {Type: \"T::A\"}}", "more than 500000 values"},
+		{"deep answer", "Resources: {A: {Type: \"T::A\", Properties: {X: {Fn::Transform: Deep}}}}", "nested more than 100 deep"},
 		{"joined lists", "Resources: {A: {Type: \"T::A\", Properties: {X: !Join [\"" + long + "\", !Split [\",\", \"" + strings.Repeat(",", 4000) + "\"]]}}}", "makes more text"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,6 +95,16 @@ func TestBounds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// aliases is the entries of a map that is huge if it is written out.
+func aliases(levels int) string {
+	var b strings.Builder
+	b.WriteString("a0: &a0 {k: v}")
+	for i := range levels {
+		fmt.Fprintf(&b, ", a%d: &a%d [%s*a%d]", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 5), i)
+	}
+	return b.String()
 }
 
 // seeds are the templates of the golden cases.
@@ -149,6 +165,7 @@ func FuzzResolve(f *testing.F) {
 		f.Add(uint8(i), seed)
 		f.Add(uint8(i), `{"Fn::Select": ["0", {"Fn::Split": [",", {"Ref": "P"}]}]}`)
 		f.Add(uint8(10), `["::/0", "256", "128"]`)
+		f.Add(uint8(14), `[{"Name": "Double", "Parameters": {"A": {"Ref": "P"}}}, "Echo"]`)
 	}
 	f.Fuzz(func(t *testing.T, which uint8, argument string) {
 		src := fmt.Sprintf("Transform: AWS::LanguageExtensions\nParameters: {P: {Type: String, Default: p}}\nMappings: {M: {a: {b: c}}}\nConditions: {C: !Equals [a, b]}\nResources: {A: {Type: \"T::A\"}, B: {Type: \"T::B\", Properties: {X: {%q: %s}}}}\n",

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -23,6 +24,10 @@ type Options struct {
 	// Include gives the fragment at the location of an AWS::Include. Without
 	// it a fragment may hold anything, and Bind refuses the template.
 	Include func(location string) ([]byte, error)
+	// Macro gives the fragment that a macro of the account makes of what it is
+	// asked. With it, what a template with macros holds besides parameters is
+	// read by Bind; without it, the rest is judged and Bind refuses the template.
+	Macro func(MacroRequest) (json.RawMessage, error)
 	// SSM gives the value of a parameter of Systems Manager. Without it Bind
 	// refuses parameters that need one.
 	SSM func(name string) (string, error)

@@ -46,7 +46,7 @@ var functions = map[string]function{
 	"Fn::GetStackOutput": {shape: stackOutputShape, message: "Template error: every Fn::GetStackOutput object requires StackName and OutputName, and may have Region and RoleArn"},
 	"Fn::Length":         {shape: listValue, extension: true, message: "Template error: every Fn::Length object requires a list or a function that returns a list"},
 	"Fn::ToJsonString":   {shape: compoundValue, extension: true, message: "Template error: every Fn::ToJsonString object requires a list or an object"},
-	"Fn::Transform":      {shape: compoundValue, message: "Template format error: Key Name of transform definition must be a string."},
+	"Fn::Transform":      {shape: compoundValue, message: nameMessage},
 
 	"Fn::Contains":         {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::Contains object requires a list of strings and a string."},
 	"Fn::EachMemberEquals": {shape: listOf(2, 2), rule: true, message: "Template error: every Fn::EachMemberEquals object requires a list of strings and a string."},

@@ -230,7 +230,7 @@ func (w *writer) node(n *yaml.Node, depth int) *yaml.Node {
 	if item, isRef := w.ref(n); isRef {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: item, Line: n.Line, Column: n.Column}
 	}
-	c := *n
+	c := w.r.like(n)
 	c.Value = w.marks.Replace(n.Value)
 	w.r.bytes += len(c.Value)
 	if w.r.bytes > maxLoopBytes {
@@ -240,10 +240,7 @@ func (w *writer) node(n *yaml.Node, depth int) *yaml.Node {
 	for i, inner := range n.Content {
 		c.Content[i] = w.node(inner, depth+1)
 	}
-	if file, included := w.r.files[n]; included {
-		w.r.files[&c] = file
-	}
-	return &c
+	return c
 }
 
 // ref gives the item's part if n is a Ref to an identifier, in either form.

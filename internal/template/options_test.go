@@ -81,8 +81,8 @@ func TestIncludeMistakes(t *testing.T) {
 func TestNotReady(t *testing.T) {
 	for _, c := range []struct{ name, src, want string }{
 		{"serverless", "Transform: AWS::Serverless-2016-10-31\nResources: {A: {Type: \"T::A\"}}", "transform AWS::Serverless-2016-10-31 is not supported yet"},
-		{"macro", "Resources: {A: {Type: \"T::A\", Properties: {X: {\"Fn::Transform\": {Name: Mine}}}}}", "macro Mine is not supported yet"},
-		{"macros", "Resources: {A: {Type: \"T::A\", Properties: {X: x, \"Fn::Transform\": [{Name: Mine}, {Name: Yours}]}}}", "macro Yours is not supported yet"},
+		{"macro", "Resources: {A: {Type: \"T::A\", Properties: {X: {\"Fn::Transform\": {Name: Mine}}}}}", "macro Mine is not run here"},
+		{"macros", "Resources: {A: {Type: \"T::A\", Properties: {X: x, \"Fn::Transform\": [{Name: Mine}, {Name: Yours}]}}}", "macro Yours is not run here"},
 		{"fragment", "Resources: {A: {Type: \"T::A\"}, \"Fn::Transform\": {Name: AWS::Include, Parameters: {Location: s3://a/b}}}", "nothing to read the fragment"},
 		{"tool", "Resources: {A: {Type: \"T::A\", Properties: {X: !Rain::Embed x}}}", "tag !Rain::Embed is of another tool"},
 		{"empty", "Resources: {}", "At least one Resources member must be defined."},

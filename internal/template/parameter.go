@@ -238,11 +238,30 @@ func (d *Parameter) checkOne(text string) string {
 
 // Bind checks the values given for the template's parameters, adds defaults,
 // and gives what Ref gives for each. Messages never show a secret's value.
-// Bind checks the rules too, looks SSM parameters up, and writes loops out once
-// more if they go by values: t is then what these values make of it.
+// Bind checks the rules too, looks SSM parameters up, carries macros out, and
+// writes loops out once more if they go by values: t is then what these values
+// make of it.
 func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 	diags := t.ready()
-	bound := map[string]any{}
+	bound, more := t.bindAll(given)
+	if diags = append(diags, more...); diags.HasErrors() {
+		return bound, diags
+	}
+	if diags = append(diags, t.again(given, bound)...); diags.HasErrors() {
+		return bound, diags
+	}
+	if t.source.macros > 0 { // they may have added parameters
+		bound, more = t.bindAll(given)
+		if diags = append(diags, append(more, t.ready()...)...); diags.HasErrors() {
+			return bound, diags
+		}
+	}
+	return bound, append(diags, t.assert(bound)...)
+}
+
+// bindAll is Bind for the parameters alone.
+func (t *Template) bindAll(given map[string]string) (bound map[string]any, diags diag.List) {
+	bound = map[string]any{}
 	var missing []string
 	for _, name := range slices.Sorted(maps.Keys(t.Parameters)) {
 		d := t.Parameters[name]
@@ -286,11 +305,7 @@ func (t *Template) Bind(given map[string]string) (map[string]any, diag.List) {
 		diags.Errorf(diag.Pos{File: t.File}, "Parameters: [%s] do not exist in the template", join(surplus)).
 			Hint = didYouMean(surplus[0], slices.Collect(maps.Keys(t.Parameters)))
 	}
-	if diags.HasErrors() {
-		return bound, diags
-	}
-	diags = append(diags, t.again(given)...)
-	return bound, append(diags, t.assert(bound)...)
+	return bound, diags
 }
 
 // isUnknown says of a parameter's value, or of an item of a list, that only an

@@ -34,7 +34,11 @@ type reader struct {
 	nest      [][]string // the identifiers of the loops being written out
 	bytes     int        // of what loops have written out
 	fragments int
-	files     map[*yaml.Node]string // of nodes that AWS::Include brought
+	origins   map[*yaml.Node]*diag.Pos // of nodes that AWS::Include or a macro brought; they have lines of their own
+	literal   bool                     // loops and transforms are left as they are written
+
+	macros      int // that were asked
+	transformed int // bytes that they were given and have answered
 }
 
 // document parses src up to the root mapping; nil if there is none.
@@ -74,11 +78,12 @@ func (r *reader) syntax(err error) {
 }
 
 func (r *reader) pos(n *yaml.Node) diag.Pos {
-	file := r.file
-	if other, included := r.files[n]; included {
-		file = other
+	pos := diag.Pos{File: r.file}
+	if origin, brought := r.origins[n]; brought {
+		pos = *origin
 	}
-	return diag.Pos{File: file, Line: n.Line, Column: n.Column}
+	pos.Line, pos.Column = n.Line, n.Column
+	return pos
 }
 
 // tooMuch counts what is read and says, once, when it is more than a template
@@ -151,10 +156,15 @@ func (r *reader) pairs(n *yaml.Node, depth int) []pair {
 // or a fragment makes.
 func (r *reader) standsFor(p pair, depth int) []pair {
 	switch {
+	case r.literal:
 	case strings.HasPrefix(p.key, loopKey):
 		return r.loop(p, depth)
-	case p.key == "Fn::Transform":
-		return r.macro(p.value, depth+1)
+	case p.key == macroKey:
+		var all []pair
+		for _, u := range r.uses(p.value, depth+1) {
+			all = append(all, r.macro(u, depth+1)...)
+		}
+		return all
 	}
 	return []pair{p}
 }
@@ -237,8 +247,8 @@ func (r *reader) text(n *yaml.Node) string {
 func (r *reader) mapping(n *yaml.Node, conditions bool, depth int) *Value {
 	unready := len(r.t.early.unready)
 	pairs := r.pairs(n, depth)
-	if len(r.t.early.unready) > unready && child(n, "Fn::Transform") != nil {
-		return &Value{Kind: Call, Pos: r.pos(n), Func: "Fn::Transform"} // anything may come of it
+	if len(r.t.early.unready) > unready && child(n, macroKey) != nil {
+		return &Value{Kind: Call, Pos: r.pos(n), Func: macroKey} // anything may come of it
 	}
 	for _, p := range pairs {
 		isCall := p.key == "Ref" || strings.HasPrefix(p.key, "Fn::") || conditions && p.key == "Condition"
@@ -262,15 +272,12 @@ func (r *reader) mapping(n *yaml.Node, conditions bool, depth int) *Value {
 
 // short reads a value with a tag, e.g. !Sub text.
 func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Value {
-	name := "Fn::" + tag
-	if tag == "Ref" || tag == "Condition" {
-		name = tag
-	}
+	name := longName(tag)
 	if _, ok := functions[name]; !ok {
 		if strings.Contains(tag, "::") { // a tool's own directive, which it takes away before the service sees it
 			r.diags.Warnf(r.pos(n), "tag !%s is of another tool", tag).Hint = "the template is judged without it and cannot be applied before that tool has written it out"
 			r.t.early.unready = append(r.t.early.unready, unready{r.pos(n), "tag !" + tag + " is of another tool, which must write the template out first"})
-			return &Value{Kind: Call, Pos: r.pos(n), Func: "Fn::Transform"}
+			return &Value{Kind: Call, Pos: r.pos(n), Func: macroKey}
 		}
 		short := make([]string, 0, len(functions))
 		for f := range functions {
@@ -281,25 +288,54 @@ func (r *reader) short(n *yaml.Node, tag string, conditions bool, depth int) *Va
 		d.Hint = didYouMean("!"+tag, short)
 		return nil
 	}
-	if name == "Fn::Transform" {
-		long := &yaml.Node{Kind: yaml.MappingNode, Line: n.Line, Column: n.Column, Content: []*yaml.Node{
-			{Kind: yaml.ScalarNode, Tag: "!!str", Value: name, Line: n.Line, Column: n.Column}, r.untagged(n)}}
-		return r.mapping(long, conditions, depth+1)
+	if name == macroKey {
+		return r.mapping(r.long(n), conditions, depth+1)
 	}
 	return r.call(name, r.pos(n), r.untagged(n), conditions, depth)
 }
 
+// long gives the mapping that a short form stands for.
+func (r *reader) long(n *yaml.Node) *yaml.Node {
+	long, key, arg := r.like(n), r.like(n), r.untagged(n)
+	long.Kind, long.Tag, long.Style, long.Value = yaml.MappingNode, "!!map", 0, ""
+	key.Kind, key.Tag, key.Style, key.Value, key.Content = yaml.ScalarNode, "!!str", yaml.DoubleQuotedStyle, longName(n.Tag[1:]), nil
+	if id, attribute, both := strings.Cut(n.Value, "."); both && n.Tag == "!GetAtt" {
+		arg.Kind, arg.Tag, arg.Style, arg.Value = yaml.SequenceNode, "!!seq", 0, ""
+		for _, text := range []string{id, attribute} {
+			part := r.untagged(n)
+			part.Value = text
+			arg.Content = append(arg.Content, part)
+		}
+	}
+	long.Content = []*yaml.Node{key, arg}
+	return long
+}
+
+// longName gives the full name of a function by its tag.
+func longName(tag string) string {
+	if tag == "Ref" || tag == "Condition" {
+		return tag
+	}
+	return "Fn::" + tag
+}
+
+// like gives a copy of a node that stands at the same place.
+func (r *reader) like(n *yaml.Node) *yaml.Node {
+	c := *n
+	if origin, brought := r.origins[n]; brought {
+		r.origins[&c] = origin
+	}
+	return &c
+}
+
 // untagged gives a node without its short form's tag.
 func (r *reader) untagged(n *yaml.Node) *yaml.Node {
-	plain := *n
-	if file, included := r.files[n]; included {
-		r.files[&plain] = file
-	}
+	plain := r.like(n)
 	plain.Tag, plain.Style = "", n.Style&^yaml.TaggedStyle
 	if n.Kind == yaml.ScalarNode { // a name such as On is no boolean here
 		plain.Tag, plain.Style = "!!str", yaml.DoubleQuotedStyle
 	}
-	return &plain
+	return plain
 }
 
 // call reads a function's argument and brings it into its one shape.
@@ -319,7 +355,7 @@ func (r *reader) call(name string, pos diag.Pos, arg *yaml.Node, conditions bool
 	call := &Value{Kind: Call, Pos: pos, Func: name, arg: v}
 	if f.name {
 		if v = r.nameOf(v); v == nil {
-			return &Value{Kind: Call, Pos: pos, Func: "Fn::Transform"} // known when the values are
+			return &Value{Kind: Call, Pos: pos, Func: macroKey} // known when the values are
 		}
 	}
 	call.Items = f.shape(v)

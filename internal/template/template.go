@@ -73,13 +73,13 @@ func Parse(file string, src []byte) (*Template, diag.List) {
 func ParseWith(file string, src []byte, o Options) (*Template, diag.List) {
 	o.Parameters = maps.Clone(o.Parameters)
 	maps.DeleteFunc(o.Parameters, func(_, text string) bool { return isUnknown(text) })
-	return parse(file, src, o, false)
+	return parse(file, src, o, nil, nil)
 }
 
-// parse reads a template; final says that o has the values of all parameters
-// that have no default.
-func parse(file string, src []byte, o Options, final bool) (*Template, diag.List) {
-	p := &parser{reader: reader{file: file, options: o, final: final, src: src, files: map[*yaml.Node]string{}}}
+// parse reads a template. former, if there is one, is what an earlier reading
+// made of it; then all its parameters have their values.
+func parse(file string, src []byte, o Options, former *Template, bound map[string]any) (*Template, diag.List) {
+	p := &parser{reader: reader{file: file, options: o, final: former != nil, src: src, origins: map[*yaml.Node]*diag.Pos{}}}
 	p.t = &Template{
 		File: file, Parameters: map[string]*Parameter{}, Mappings: map[string]*Value{}, Conditions: map[string]*Value{}, Rules: map[string]*Rule{},
 		Resources: map[string]*Resource{}, Outputs: map[string]*Output{}, declared: map[string]map[string]bool{},
@@ -89,9 +89,25 @@ func parse(file string, src []byte, o Options, final bool) (*Template, diag.List
 		return nil, p.diags
 	}
 	p.t.source = &p.reader
+	if o.Macro != nil && namesMacros(root) {
+		if former == nil {
+			p.parametersFirst(root)
+		} else {
+			root = p.expand(root, former, bound)
+		}
+		if former == nil || root == nil {
+			p.diags.Sort()
+			return p.t, p.diags
+		}
+	}
 	p.sections(root)
 	if p.values <= p.mostValues() { // else names are missing that were not read
 		p.diags = append(p.diags, p.t.check()...)
+	}
+	if o.Macro == nil && namesMacro(child(root, "Transform")) { // what a macro takes need not be a template
+		for i := range p.diags {
+			p.diags[i].Severity = diag.Warning
+		}
 	}
 	p.diags.Sort()
 	return p.t, p.diags

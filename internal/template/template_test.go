@@ -18,8 +18,8 @@ import (
 )
 
 // TestGolden reads each case of testdata: a template, perhaps parameters
-// (name=value), the ids that do not exist yet (unknown), and what comes of it
-// (want). UPDATE=1 rewrites what comes of it.
+// (name=value), the ids that do not exist yet (unknown), whether there are
+// macros (macros), and what comes of it (want). UPDATE=1 rewrites what comes of it.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -62,12 +62,16 @@ func golden(t *testing.T, file string) {
 
 // outcome is the mistakes of a template, or all its values.
 func outcome(t *testing.T, name string, sections map[string]string) string {
-	tmpl, diags := template.Parse(name, []byte(sections[name]))
 	given := map[string]string{}
 	for line := range strings.Lines(sections["parameters"]) {
 		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		given[key] = value
 	}
+	options := template.Options{}
+	if _, ok := sections["macros"]; ok {
+		options = template.Options{Parameters: given, Macro: macros, Include: fragments}
+	}
+	tmpl, diags := template.ParseWith(name, []byte(sections[name]), options)
 	if !diags.HasErrors() {
 		var b strings.Builder
 		var more diag.List

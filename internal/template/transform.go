@@ -18,83 +18,46 @@ const (
 // transforms reads the section Transform. It comes before all others, which
 // depend on it.
 func (p *parser) transforms(n *yaml.Node) {
-	n = plain(n)
-	all := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		all = n.Content
-	}
-	for _, one := range all {
-		one = plain(one)
-		switch {
-		case one.Kind == yaml.MappingNode:
-			p.included = append(p.included, p.macro(one, 0)...)
-		case one.Kind != yaml.ScalarNode || one.Value == "":
-			p.diags.Errorf(p.pos(one), "Template format error: Key Name of transform definition must be a string.")
-		default:
-			p.transform(one.Value, one)
+	for _, u := range p.uses(n, 0) {
+		p.t.Transforms = append(p.t.Transforms, u.name.Value)
+		if u.name.Value == languageExtensions {
+			p.t.early.extensions = true
+			continue
 		}
+		p.included = append(p.included, p.macro(u, 0)...)
 	}
-}
-
-func (p *parser) transform(name string, n *yaml.Node) {
-	p.t.Transforms = append(p.t.Transforms, name)
-	if name == languageExtensions {
-		p.t.early.extensions = true
-		return
-	}
-	p.unsupported(n, "transform "+name)
 }
 
 // unsupported says that a part of a template is not carried out: the rest is
 // judged without it, and Bind refuses the template.
 func (r *reader) unsupported(n *yaml.Node, what string) {
 	r.diags.Warnf(r.pos(n), "%s is not supported yet", what).Hint = "the template is judged without it and cannot be applied here"
-	r.t.early.unready = append(r.t.early.unready, unready{r.pos(n), what + " is not supported yet"})
+	r.unready(n, what+" is not supported yet")
+}
+
+// unready keeps a reason why Bind refuses the template: what stands there may
+// make any name.
+func (r *reader) unready(n *yaml.Node, why string) {
+	r.t.early.unready = append(r.t.early.unready, unready{r.pos(n), why})
 	r.t.early.open = append(r.t.early.open, anyName)
 }
 
-// macro reads {Name: …, Parameters: {…}}, or a list of such, and gives the
-// entries of the fragments that are named; none if there is nothing that gives
-// them.
-func (r *reader) macro(n *yaml.Node, depth int) []pair {
-	n = plain(n)
-	if r.tooMuch(n, 1, depth) {
-		return nil
-	}
-	if n.Kind == yaml.SequenceNode {
-		var all []pair
-		for _, one := range n.Content {
-			all = append(all, r.macro(one, depth+1)...)
-		}
-		return all
-	}
-	if n.Kind != yaml.MappingNode {
-		r.diags.Errorf(r.pos(n), "Template format error: Key Name of transform definition must be a string.")
-		return nil
-	}
-	var name, location *yaml.Node
-	for _, p := range r.pairs(n, depth) {
-		switch p.key {
-		case "Name":
-			name = plain(p.value)
-		case "Parameters":
-			location = child(plain(p.value), "Location")
-		default:
-			r.diags.Errorf(p.pos, "Template format error: unknown key %s of a transform", p.key).Allowed = "Name, Parameters"
-		}
-	}
-	switch {
-	case name == nil || name.Kind != yaml.ScalarNode || name.ShortTag() == "!!null":
-		r.diags.Errorf(r.pos(n), "Template format error: Key Name of transform definition must be a string.")
-	case name.Value != include:
-		r.unsupported(name, "macro "+name.Value)
-	case location == nil:
-		r.diags.Errorf(r.pos(n), "Template error: AWS::Include needs the parameter Location").Hint = "Location is the s3:// address of the fragment"
+// macro carries out one use of a transform and gives the entries of the
+// fragment that it names; none if there is nothing that gives them.
+func (r *reader) macro(u use, depth int) []pair {
+	switch name := u.name.Value; {
+	case ofAccount(name):
+		what := "macro " + name + " is not run here"
+		r.diags.Warnf(r.pos(u.name), "%s", what).Hint = "the template is judged without it; a plan runs it"
+		r.unready(u.name, what)
+	case name != include:
+		r.unsupported(u.name, "transform "+name)
+	case u.params == nil || child(u.params, "Location") == nil:
+		r.diags.Errorf(r.pos(u.node), "Template error: AWS::Include needs the parameter Location").Hint = "Location is the s3:// address of the fragment"
 	case r.options.Include == nil:
-		r.t.early.unready = append(r.t.early.unready, unready{r.pos(n), "there is nothing to read the fragment of AWS::Include from"})
-		r.t.early.open = append(r.t.early.open, anyName)
+		r.unready(u.node, "there is nothing to read the fragment of AWS::Include from")
 	default:
-		return r.fragment(location, depth)
+		return r.fragment(child(u.params, "Location"), depth)
 	}
 	return nil
 }
@@ -144,23 +107,23 @@ func (r *reader) fragment(location *yaml.Node, depth int) []pair {
 	if root == nil {
 		return nil
 	}
-	if child(root, "Fn::Transform") != nil {
+	if child(root, macroKey) != nil {
 		r.diags.Errorf(diag.Pos{File: where, Line: 1, Column: 1}, "Transform AWS::Include failed with: a fragment cannot hold AWS::Include")
 		return nil
 	}
-	r.from(root, where, map[*yaml.Node]bool{})
+	r.from(root, &diag.Pos{File: where}, map[*yaml.Node]bool{})
 	return r.pairs(root, depth+1)
 }
 
 const maxFragments = 100
 
 // from keeps the file that nodes come from, for their positions.
-func (r *reader) from(n *yaml.Node, file string, seen map[*yaml.Node]bool) {
+func (r *reader) from(n *yaml.Node, file *diag.Pos, seen map[*yaml.Node]bool) {
 	if seen[n] {
 		return
 	}
 	seen[n] = true
-	r.files[n] = file
+	r.origins[n] = file
 	if n.Alias != nil {
 		r.from(n.Alias, file, seen)
 	}
@@ -179,14 +142,14 @@ func (t *Template) ready() diag.List {
 }
 
 // again reads the template once more, with the values that are bound, if
-// anything in it goes by values.
-func (t *Template) again(given map[string]string) (diags diag.List) {
+// anything in it goes by values: then its macros are carried out.
+func (t *Template) again(given map[string]string, bound map[string]any) (diags diag.List) {
 	if !t.early.late {
 		return nil
 	}
 	o := t.source.options
 	o.Parameters = given
-	expanded, diags := parse(t.File, t.source.src, o, true)
+	expanded, diags := parse(t.File, t.source.src, o, t, bound)
 	if diags.HasErrors() {
 		return diags
 	}
@@ -194,6 +157,11 @@ func (t *Template) again(given map[string]string) (diags diag.List) {
 		diags.Errorf(diag.Pos{File: t.File}, "Template error: a Fn::ForEach, a policy or a fragment goes by a value that is not known before there are resources").
 			Allowed = "parameters, mappings and pseudo parameters"
 		return diags
+	}
+	for name, d := range t.Parameters { // a value that was given may be a secret, whatever macros leave of it
+		if expanded.Parameters[name] == nil {
+			expanded.Parameters[name] = d
+		}
 	}
 	*t = *expanded
 	t.early.late = true

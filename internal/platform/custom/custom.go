@@ -1,6 +1,6 @@
-// Package custom makes custom resources: it asks a provider, which is an
-// http(s) URL or a local command, with the documents of CloudFormation. It
-// knows these documents and must not know what providers make.
+// Package custom makes custom resources and asks macros: it hands a provider,
+// which is an http(s) URL or a local command, the documents of CloudFormation.
+// It knows these documents and must not know what providers make.
 package custom
 
 import (
@@ -23,13 +23,14 @@ import (
 	"makeitso/internal/template"
 )
 
-// Options are what custom resources may be told.
+// Options are what custom resources and macros may be told.
 type Options struct {
-	Folder string // where commands run; default is the process's own
+	Folder       string        // where commands run; default is the process's own
+	MacroTimeout time.Duration // how long a macro may take to answer, default 5 minutes
 }
 
-// Over gives a platform that makes custom resources itself and leaves every
-// other type to the one beneath.
+// Over gives a platform that makes custom resources and macros itself and
+// leaves every other type to the one beneath.
 func Over(beneath stack.Platform, o Options) stack.Platform { return platform{beneath, o} }
 
 type platform struct {
@@ -41,12 +42,18 @@ func (p platform) Support(typ string) stack.Support {
 	if isCustom(typ) {
 		return stack.Support{Level: stack.Real, Note: "made by the provider that ServiceToken names, an http(s) URL or a command"}
 	}
+	if typ == macroType {
+		return stack.Support{Level: stack.Real, Note: "templates that name it ask what FunctionName names, an http(s) URL or a command"}
+	}
 	return p.Platform.Support(typ)
 }
 
 func (p platform) Handler(typ string) (stack.Handler, error) {
 	if isCustom(typ) {
 		return handler{p.o}, nil
+	}
+	if typ == macroType {
+		return macroHandler{}, nil
 	}
 	return p.Platform.Handler(typ)
 }
@@ -88,24 +95,33 @@ type answer struct {
 type handler struct{ o Options }
 
 func (h handler) Check(_ context.Context, r stack.Request) error {
-	token, given := r.Properties["ServiceToken"]
-	if !given {
-		return invalid(r, "ServiceToken is required and missing")
-	}
-	if token != template.KnownAfterApply {
-		text, ok := token.(string)
-		if !ok || strings.TrimSpace(text) == "" {
-			return invalid(r, "ServiceToken must be an http(s) URL or a command")
-		}
-		if strings.HasPrefix(text, "arn:") {
-			return invalid(r, "ServiceToken %s names what is not here; an http(s) URL or a command can be asked", text)
-		}
-		if u, err := url.Parse(text); isURL(text) && (err != nil || u.Host == "") {
-			return invalid(r, "ServiceToken %s is no URL", text)
-		}
+	if err := checkProvider(r, "ServiceToken"); err != nil {
+		return err
 	}
 	_, err := timeout(r)
 	return err
+}
+
+// checkProvider judges the property that names a provider.
+func checkProvider(r stack.Request, property string) error {
+	token, given := r.Properties[property]
+	if !given {
+		return invalid(r, "%s is required and missing", property)
+	}
+	if token == template.KnownAfterApply {
+		return nil
+	}
+	text, ok := token.(string)
+	if !ok || strings.TrimSpace(text) == "" {
+		return invalid(r, "%s must be an http(s) URL or a command", property)
+	}
+	if strings.HasPrefix(text, "arn:") {
+		return invalid(r, "%s %s names what is not here; an http(s) URL or a command can be asked", property, text)
+	}
+	if u, err := url.Parse(text); isURL(text) && (err != nil || u.Host == "") {
+		return invalid(r, "%s %s is no URL", property, text)
+	}
+	return nil
 }
 
 func invalid(r stack.Request, format string, args ...any) error {
@@ -182,7 +198,7 @@ func (h handler) ask(ctx context.Context, kind string, r stack.Request) (answer,
 	if err != nil {
 		return answer{}, fmt.Errorf("encode the request about %s: %w", r.LogicalID, err)
 	}
-	said, err := h.call(ctx, fmt.Sprint(r.Properties["ServiceToken"]), document)
+	said, err := h.o.call(ctx, fmt.Sprint(r.Properties["ServiceToken"]), document, maxAnswer)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
@@ -245,21 +261,36 @@ func listen() (put <-chan []byte, address string, stop func(), err error) {
 	return answers, "http://" + l.Addr().String() + "/", func() { _ = server.Close(); <-done }, nil
 }
 
-// call hands the request to the provider and gives what it says at once.
-func (h handler) call(ctx context.Context, token string, document []byte) ([]byte, error) {
+// call hands the request to the provider and gives what it says at once; of a
+// longer answer than most, one byte more than that.
+func (o Options) call(ctx context.Context, token string, document []byte, most int) ([]byte, error) {
 	if isURL(token) {
-		return post(ctx, token, document)
+		return post(ctx, token, document, most)
 	}
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", token)
-	var out, problems bytes.Buffer
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = h.o.Folder, bytes.NewReader(document), &out, &problems
+	out, problems := capped{most: most + 1}, capped{most: maxProblems}
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = o.Folder, bytes.NewReader(document), &out, &problems
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that its children end with it
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	if err := cmd.Run(); err != nil {
-		return nil, fault.Wrap(fault.Failed, err, "provider %s: %s", token, lastLine(problems.String()))
+		return nil, fault.Wrap(fault.Failed, err, "provider %s: %s", token, lastLine(string(problems.kept)))
 	}
-	return out.Bytes(), nil
+	return out.kept, nil
+}
+
+// maxProblems is how much is kept of what a command says to stderr.
+const maxProblems = 64 << 10
+
+// capped keeps the beginning of what is written to it.
+type capped struct {
+	kept []byte
+	most int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	c.kept = append(c.kept, p[:min(len(p), c.most-len(c.kept))]...)
+	return len(p), nil
 }
 
 func lastLine(text string) string {
@@ -267,7 +298,7 @@ func lastLine(text string) string {
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
-func post(ctx context.Context, address string, document []byte) ([]byte, error) {
+func post(ctx context.Context, address string, document []byte, most int) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(document))
 	if err != nil {
 		return nil, err
@@ -278,7 +309,7 @@ func post(ctx context.Context, address string, document []byte) ([]byte, error) 
 		return nil, fault.Wrap(fault.Unavailable, err, "ask provider %s", address)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, int64(most)+1))
 	if err != nil {
 		return nil, fault.Wrap(fault.Unavailable, err, "read what provider %s says", address)
 	}

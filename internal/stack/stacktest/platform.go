@@ -2,6 +2,7 @@ package stacktest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,12 +43,13 @@ type Platform struct {
 
 	parameters map[string]string
 	fragments  map[string]string
+	macros     map[string]func(request map[string]any) map[string]any
 }
 
 // NewPlatform makes a platform on which nothing exists.
 func NewPlatform() *Platform {
 	return &Platform{things: map[string]Thing{}, hooks: map[string]func(context.Context, stack.Request) error{},
-		parameters: map[string]string{}, fragments: map[string]string{}}
+		parameters: map[string]string{}, fragments: map[string]string{}, macros: map[string]func(map[string]any) map[string]any{}}
 }
 
 // On has hook run before each call of that action (check, create, read,
@@ -139,6 +141,29 @@ func (p *Platform) Fragment(_ context.Context, location string) ([]byte, error) 
 		return nil, fault.New(fault.NotFound, "there is no fragment at %s", location)
 	}
 	return []byte(text), nil
+}
+
+// SetMacro has what a FunctionName names answer a macro's requests, with the
+// documents of CloudFormation.
+func (p *Platform) SetMacro(function string, macro func(request map[string]any) map[string]any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.macros[function] = macro
+}
+
+// CallMacro makes the platform a stack.MacroCaller.
+func (p *Platform) CallMacro(_ context.Context, function string, request []byte) ([]byte, error) {
+	p.mu.Lock()
+	macro := p.macros[function]
+	p.mu.Unlock()
+	if macro == nil {
+		return nil, fault.New(fault.Unavailable, "there is no function %s", function)
+	}
+	var document map[string]any
+	if err := json.Unmarshal(request, &document); err != nil {
+		return nil, err
+	}
+	return json.Marshal(macro(document))
 }
 
 // Things gives what exists, by logical id and token.
