@@ -355,6 +355,9 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 	if s.Step.Kind == stepUpdate {
 		r.Previous = orEmpty(s.Step.Before.Properties)
 	}
+	if r, err = o.e.reveal(ctx, r); err != nil {
+		return Result{}, err
+	}
 	if check {
 		if err := h.Check(ctx, r); err != nil {
 			return Result{}, err

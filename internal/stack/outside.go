@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/template"
@@ -12,7 +13,8 @@ import (
 // ParameterStore is a Platform that has the parameters of Systems Manager. On
 // one that has not, those are found that stacks of the environment have made.
 type ParameterStore interface {
-	// Parameter gives the value of a parameter, fault.NotFound if there is none.
+	// Parameter gives the value of a parameter, named "name" or "name:version",
+	// fault.NotFound if there is none.
 	Parameter(ctx context.Context, name string) (string, error)
 }
 
@@ -68,7 +70,8 @@ func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
 
 const parameterType = "AWS::SSM::Parameter"
 
-// parameter looks a parameter of Systems Manager up.
+// parameter looks a parameter of Systems Manager up, by "name" or
+// "name:version".
 func (e *Engine) parameter(ctx context.Context, name string) (string, error) {
 	if store, ok := e.platform.(ParameterStore); ok {
 		value, err := store.Parameter(ctx, name)
@@ -76,19 +79,21 @@ func (e *Engine) parameter(ctx context.Context, name string) (string, error) {
 			return value, err
 		}
 	}
-	states, err := e.resources.List(ctx, e.key(""))
+	name, version, _ := strings.Cut(name, ":")
+	made, err := e.made(ctx, parameterType, name)
 	if err != nil {
 		return "", err
 	}
-	for _, s := range states {
-		if c := s.Current; c != nil && c.Type == parameterType && (c.Properties["Name"] == name || c.PhysicalID == name) {
-			if value, ok := c.Properties["Value"].(string); ok {
-				return value, nil
-			}
-		}
+	value, there := made["Value"].(string)
+	switch {
+	case !there:
+		return "", fault.New(fault.NotFound, "there is no parameter %s", name).
+			WithHint("make it with a resource of type %s", parameterType)
+	case version != "":
+		return "", fault.New(fault.Unsupported, "of parameter %s, which a stack has made, there is the newest version alone", name).
+			WithHint("leave the version out: {{resolve:ssm:%s}}", name)
 	}
-	return "", fault.New(fault.NotFound, "there is no parameter %s", name).
-		WithHint("make it with a resource of type %s", parameterType)
+	return value, nil
 }
 
 // noExport says it in the service's words.

@@ -23,12 +23,16 @@ Resources: {Thing: {Type: Test::Thing, Properties: {Size: !Ref Size}}}
 		t.Run(name, func(t *testing.T) { lookedUp(t, made, wants) })
 	}
 	b := newBench(t)
-	for _, reference := range []string{"{{resolve:ssm:/db/size:3}}", "{{resolve:secretsmanager:x}}"} {
-		wrong := `Resources: {Thing: {Type: Test::Thing, Properties: {Size: "` + reference + `"}}}`
-		var list diag.List
-		if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(wrong)}); !errors.As(err, &list) || !strings.Contains(err.Error(), "dynamic reference") {
-			t.Errorf("%s answered %v", reference, err)
-		}
+	wants := func(reference string) stack.Change {
+		return stack.Change{Stack: "app", File: "app.yaml", Template: []byte(`Resources: {Thing: {Type: Test::Thing, Properties: {Size: "` + reference + `"}}}`)}
+	}
+	var list diag.List
+	if _, err := b.engine.Plan(t.Context(), wants("{{resolve:ssm:/db/size:3}}")); !errors.As(err, &list) || !strings.Contains(err.Error(), "dynamic reference") {
+		t.Errorf("a version that is not there answered %v", err)
+	}
+	b.platform.SetParameter("/db/size:3", "third")
+	if err := b.applyChange(wants("{{resolve:ssm:/db/size:3}}")); err != nil || !strings.Contains(b.things(), "third") {
+		t.Errorf("what exists: %s (%v)", b.things(), err)
 	}
 }
 

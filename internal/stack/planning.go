@@ -240,7 +240,9 @@ func (e *Engine) check(ctx context.Context, cs *ChangeSet) error {
 		h, err := e.platform.Handler(c.Type)
 		if err == nil {
 			r := Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.check}
-			err = h.Check(ctx, r)
+			if r, err = e.reveal(ctx, r); err == nil {
+				err = h.Check(ctx, r)
+			}
 		}
 		if err != nil {
 			errs = append(errs, fault.Wrap(fault.CodeOf(err), err, "resource %s (%s)", c.LogicalID, c.Type))

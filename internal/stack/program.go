@@ -188,17 +188,13 @@ func (p *program) properties(id string, w world, secret bool) (map[string]any, d
 	return properties, diags
 }
 
-// dynamic looks up a dynamic reference. What is looked up is stored with the
-// resource, so that no reference to a secret can be taken.
+// dynamic looks up a dynamic reference, unless what it stands for must not be
+// stored.
 func (p *program) dynamic(d template.DynamicReference) (string, error) {
-	if d.Service != "ssm" {
-		return "", fault.New(fault.Unsupported, "references to %s are not supported yet", d.Service).
-			WithHint("hand the value in with a NoEcho parameter")
+	if secure(d) {
+		return d.Text, nil
 	}
-	if d.Version != "" {
-		return "", fault.New(fault.Unsupported, "versions of parameters are not kept here").WithHint("leave the version out: {{resolve:ssm:%s}}", d.Name)
-	}
-	return p.ssm(d.Name)
+	return p.ssm(versioned(d))
 }
 
 // outputs resolves the active outputs; an unknown value is KnownAfterApply.

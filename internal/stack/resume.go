@@ -287,7 +287,11 @@ func (o *operation) heal(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	result, err := h.Create(ctx, o.request(id, current))
+	r, err := o.e.reveal(ctx, o.request(id, current))
+	if err != nil {
+		return err
+	}
+	result, err := h.Create(ctx, r)
 	if err != nil {
 		reason := "repair: " + err.Error()
 		err = fault.Wrap(fault.CodeOf(err), err, "repair resource %s of stack %s", id, o.stack.Name)

@@ -135,6 +135,9 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	}
 	r := o.request(id, old)
 	r.Previous = orEmpty(changed.Properties)
+	if r, err = o.e.reveal(ctx, r); err != nil {
+		return o.failed(ctx, o.restoring(s), err)
+	}
 	result, err := h.Update(ctx, r)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
@@ -164,7 +167,11 @@ func (o *operation) bringBack(ctx context.Context, s resourceState, changed Phys
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
-	result, err := h.Create(ctx, o.request(s.LogicalID, old))
+	r, err := o.e.reveal(ctx, o.request(s.LogicalID, old))
+	if err != nil {
+		return o.failed(ctx, o.restoring(s), err)
+	}
+	result, err := h.Create(ctx, r)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
