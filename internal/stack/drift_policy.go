@@ -244,7 +244,7 @@ func (o *operation) mend(ctx context.Context, r ResourceDrift) error {
 			return err
 		}
 		result, err := o.remake(ctx, r, current)
-		if context.Cause(ctx) == ErrSuspend && err != nil {
+		if err != nil && errors.Is(context.Cause(ctx), ErrSuspend) {
 			return halt{ErrSuspend} // Resume goes on
 		}
 		if err != nil {
