@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"makeitso/internal/api"
+	"makeitso/internal/fault"
 	"makeitso/internal/server"
 	"makeitso/internal/stack"
 )
@@ -24,6 +25,8 @@ func (a *app) driftCommand() *cobra.Command {
 			o.stacks = args
 			duty := server.Answer
 			switch {
+			case repair && adopt:
+				return fault.New(fault.Invalid, "--repair and --adopt exclude one another").WithHint("choose one of them")
 			case repair:
 				o.policy, duty = stack.RepairDrift, server.Keep
 			case adopt:
@@ -36,7 +39,6 @@ func (a *app) driftCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&repair, "repair", false, "make what has drifted again what the stacks were made to be")
 	cmd.Flags().BoolVar(&adopt, "adopt", false, "take what exists for what is wanted; the next plan shows how far the templates are from it")
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
-	cmd.MarkFlagsMutuallyExclusive("repair", "adopt")
 	return cmd
 }
 
@@ -80,7 +82,7 @@ func lastDrift(d stack.StackDrift) string {
 	if d.Status == stack.NotChecked {
 		return ""
 	}
-	return strings.TrimRight(d.Status+" "+ago(d.Time)+": "+d.String(), ": ")
+	return strings.TrimRight("looked at "+ago(d.Time)+": "+d.Status+", "+d.String(), ", ")
 }
 
 // printDrift prints a resource that is not as it was made.
