@@ -112,30 +112,36 @@ func (env *environment) dueLooks(ctx context.Context, l looks) ([]look, time.Tim
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	last := map[string]time.Time{}
+	wanted, last := map[string]project.Drift{}, map[string]time.Time{}
+	for name, s := range p.Stacks {
+		wanted[name] = s.Drift
+	}
 	for _, s := range stacks {
+		if root := p.Stacks[s.Root]; root != nil { // a nested one is treated as its root
+			wanted[s.Name] = root.Drift
+		}
 		found, err := env.stacks.LastDrift(ctx, s)
 		if err != nil {
 			return nil, time.Time{}, err
 		}
 		last[s.Name] = latest(s.Updated, found.Time, l.tried[s.Name])
 	}
-	due, next := schedule(p.Stacks, last, time.Now())
+	due, next := schedule(wanted, last, time.Now())
 	return due, next, nil
 }
 
 // schedule says which looks are due now, and when the next is. last is when each
 // stack that exists was changed or looked at. One that comes to exist meanwhile
 // is in time for its first look, which is no sooner than any stack's interval.
-func schedule(stacks map[string]*project.Stack, last map[string]time.Time, now time.Time) (due []look, next time.Time) {
+func schedule(stacks map[string]project.Drift, last map[string]time.Time, now time.Time) (due []look, next time.Time) {
 	next = now.Add(project.DefaultDriftEvery)
-	for name, s := range stacks {
-		at := now.Add(s.Drift.Every)
+	for name, wanted := range stacks {
+		at := now.Add(wanted.Every)
 		if t, exists := last[name]; exists {
-			at = t.Add(s.Drift.Every)
+			at = t.Add(wanted.Every)
 		}
 		if !at.After(now) {
-			due = append(due, look{name, stack.DriftPolicy(s.Drift.Then)})
+			due = append(due, look{name, stack.DriftPolicy(wanted.Then)})
 		}
 		if at.Before(next) {
 			next = at

@@ -11,9 +11,9 @@ import (
 func TestSchedule(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	ago := func(minutes int) time.Time { return now.Add(-time.Duration(minutes) * time.Minute) }
-	stacks := map[string]*project.Stack{
-		"often":  {Drift: project.Drift{Every: 10 * time.Minute, Then: "repair"}},
-		"seldom": {Drift: project.Drift{Every: 24 * time.Hour, Then: "report"}},
+	stacks := map[string]project.Drift{
+		"often":  {Every: 10 * time.Minute, Then: "repair"},
+		"seldom": {Every: 24 * time.Hour, Then: "report"},
 	}
 	for _, test := range []struct {
 		name string
