@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -59,7 +60,9 @@ func TestDriftBySchedule(t *testing.T) {
 	scheduled("{every: 1s, then: repair}")
 	var told []string
 	enough := errors.New("enough")
-	err = client.Follow(t.Context(), control.FollowRequest{}, func(ev pipeline.Event) error {
+	soon, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = client.Follow(soon, control.FollowRequest{}, func(ev pipeline.Event) error {
 		if ev.Kind == "drift" {
 			told = append(told, ev.Environment+" "+ev.Subject+" "+ev.Message)
 		}
