@@ -3,12 +3,12 @@ package stack
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
+	"makeitso/internal/template"
 )
 
 // What a look at reality finds, in the service's words.
@@ -150,24 +150,5 @@ func (p *program) lookedUp(id string, w world) []string {
 		return nil
 	}
 	value, _, _ := p.t.Resolve(p.t.Resources[id].Properties, p.scope(w, true))
-	var paths []string
-	var visit func(v any, path []string)
-	visit = func(v any, path []string) {
-		switch v := v.(type) {
-		case string:
-			if strings.Contains(v, "{{resolve:") {
-				paths = append(paths, strings.Join(path, "/"))
-			}
-		case []any:
-			for i, item := range v {
-				visit(item, append(slices.Clip(path), strconv.Itoa(i)))
-			}
-		case map[string]any:
-			for name, item := range v {
-				visit(item, append(slices.Clip(path), name))
-			}
-		}
-	}
-	visit(value, nil)
-	return paths
+	return template.DynamicPaths(value)
 }

@@ -58,11 +58,8 @@ func (e *Engine) Drift(ctx context.Context, name string, policy DriftPolicy, lis
 		return found, nil
 	}
 	failed := e.settleDrift(ctx, s, todo, listen)
-	after, err := e.lookAndNote(ctx, s, listen)
-	if err != nil {
-		return found, errors.Join(failed, err)
-	}
-	return after, failed
+	found, err = e.lookAndNote(ctx, s, listen)
+	return found, errors.Join(failed, err)
 }
 
 // LastDrift gives what a look at a stack found last, NOT_CHECKED if there was
@@ -203,7 +200,6 @@ func (o *operation) settle(ctx context.Context, todo map[string]DriftPolicy) err
 			graph[id] = is.DependsOn
 		}
 	}
-	var errs []error
 	results := make(chan error, len(graph))
 	err := walk(ctx, graph, o.e.o.Parallel, func(ctx context.Context, id string) error {
 		r := o.e.resourceDrift(ctx, o.stack, id, p)
@@ -220,10 +216,10 @@ func (o *operation) settle(ctx context.Context, todo map[string]DriftPolicy) err
 		return nil
 	})
 	close(results)
-	for err := range results {
-		errs = append(errs, err)
+	for failed := range results {
+		err = errors.Join(err, failed)
 	}
-	return errors.Join(append(errs, err)...)
+	return err
 }
 
 // repairFailed begins the reason of a repair that did not succeed.
