@@ -48,7 +48,7 @@ var owners = map[string][]string{
 	"github.com/moby/moby":                       {"internal/platform/local"},
 	"github.com/containerd/errdefs":              {"internal/platform/local"}, // the errors of moby's client
 	"golang.org/x/sys":                           {"internal/process"},
-	"github.com/fsnotify/fsnotify":               {"internal/gitserver"},
+	"github.com/fsnotify/fsnotify":               {"internal/gitserver", "internal/server"},
 	"github.com/bmatcuk/doublestar/v4":           {"internal/pipeline"}, // triggers are matched there
 	"github.com/rogpeppe/go-internal":            nil,                   // txtar and testscript
 	"github.com/redis/go-redis/v9":               nil,

@@ -65,8 +65,8 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 	for _, address := range env.Addresses {
 		rows = append(rows, []string{"  " + address.Name, address.URL})
 	}
-	for _, st := range env.Stacks {
-		rows = append(rows, []string{"  stack " + st.Name, st.Status, st.Reason})
+	for i, st := range env.Stacks {
+		rows = append(rows, []string{"  stack " + st.Name, st.Status, strings.Trim(st.Reason+"; "+lastDrift(env.Drift[i]), "; ")})
 	}
 	for _, r := range env.Resources {
 		rows = append(rows, []string{"  " + r.Name, r.Address, r.By})

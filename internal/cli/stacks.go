@@ -26,6 +26,7 @@ type stacksOptions struct {
 	yes         bool
 	force       bool
 	keepFailed  bool
+	policy      stack.DriftPolicy
 }
 
 func (o stacksOptions) request() control.StacksRequest {
@@ -139,7 +140,7 @@ func (a *app) confirm(yes bool, question string) error {
 		return nil
 	}
 	if !a.Terminal {
-		return fault.New(fault.Invalid, "this needs a yes and there is no terminal to ask on").WithHint("read the change set, then repeat with --yes")
+		return fault.New(fault.Invalid, "this needs a yes and there is no terminal to ask on").WithHint("read what would be done, then repeat with --yes")
 	}
 	fmt.Fprintf(a.Out, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(a.In).ReadString('\n')

@@ -35,11 +35,13 @@ type ServerStatus struct {
 
 // EnvironmentStatus is how one environment stands.
 type EnvironmentStatus struct {
-	Name      string           `json:"name"`
-	Addresses []Address        `json:"addresses"`
-	Stacks    []stack.Stack    `json:"stacks"`
-	Resources []Resource       `json:"resources"` // the real ones
-	Services  []release.Status `json:"services"`
+	Name      string        `json:"name"`
+	Addresses []Address     `json:"addresses"`
+	Stacks    []stack.Stack `json:"stacks"`
+	// Drift is what was found when each stack was last looked at.
+	Drift     []stack.StackDrift `json:"drift"`
+	Resources []Resource         `json:"resources"` // the real ones
+	Services  []release.Status   `json:"services"`
 }
 
 // Resource is a real resource and what stands for it.
@@ -89,6 +91,12 @@ func (c *Control) environmentStatus(ctx context.Context, p *project.Project, nam
 	}
 	if status.Stacks, err = env.Stacks.Stacks(ctx); err != nil {
 		return status, err
+	}
+	status.Drift = make([]stack.StackDrift, len(status.Stacks))
+	for i, s := range status.Stacks {
+		if status.Drift[i], err = env.Stacks.LastDrift(ctx, s); err != nil {
+			return status, err
+		}
 	}
 	if status.Services, err = env.Services.Services(ctx); err != nil {
 		return status, err

@@ -27,6 +27,8 @@ type StacksRequest struct {
 	Digests map[string]string `json:"digests,omitempty"`
 	// DisableRollback, for Plan and Apply, leaves a change that fails as it is.
 	DisableRollback bool `json:"disableRollback,omitempty"`
+	// Policy, for Drift, is what becomes of drift; by default it is reported.
+	Policy stack.DriftPolicy `json:"policy,omitempty"`
 }
 
 // Plan compares the working tree's templates with what exists. It gives the
@@ -174,9 +176,15 @@ func (e *Environment) standing(ctx context.Context, asked []string) ([]string, e
 	return names, nil
 }
 
-// Drift reads what exists of stacks and compares it with what they were made
-// to be.
+// Drift reads what exists of stacks, compares it with what they were made to
+// be, and does with the drift what the request says.
 func (c *Control) Drift(ctx context.Context, r StacksRequest) ([]stack.StackDrift, error) {
+	policy := cmp.Or(r.Policy, stack.ReportDrift)
+	if policy != stack.ReportDrift {
+		var done func()
+		ctx, done = c.detached(ctx)
+		defer done()
+	}
 	env, err := c.open(ctx, r.Environment)
 	if err != nil {
 		return nil, err
@@ -187,7 +195,7 @@ func (c *Control) Drift(ctx context.Context, r StacksRequest) ([]stack.StackDrif
 	}
 	all := make([]stack.StackDrift, len(names))
 	for i, name := range names {
-		all[i], err = env.Stacks.Drift(ctx, name)
+		all[i], err = env.Stacks.Drift(ctx, name, policy, nil)
 		if fault.Is(err, fault.NotFound) {
 			err = cmp.Or(c.knownStack(name), err)
 		}

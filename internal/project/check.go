@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -15,6 +16,10 @@ import (
 func complete(p *Project) {
 	if p.Environments == nil {
 		p.Environments = map[string]*Environment{"local": {Platform: "local"}}
+	}
+	for _, s := range p.Stacks {
+		s.Drift.Every = cmp.Or(s.Drift.Every, DefaultDriftEvery)
+		s.Drift.Then = cmp.Or(s.Drift.Then, new(Drift).words()[0])
 	}
 	for _, s := range p.Services {
 		if len(s.Rollout.Canary) > 0 && s.Rollout.Watch == 0 {
@@ -90,6 +95,7 @@ func check(d *decoder, p *Project) {
 	c := checker{d, p}
 	c.environments()
 	c.files()
+	c.drift()
 	c.services()
 	c.references()
 	c.stackCycles()
@@ -155,6 +161,14 @@ func (c checker) files() {
 	}
 	for _, name := range sortedKeys(c.p.Sites) {
 		local("sites."+name+".from", c.p.Sites[name].From)
+	}
+}
+
+func (c checker) drift() {
+	for _, name := range sortedKeys(c.p.Stacks) {
+		if every := c.p.Stacks[name].Drift.Every; every != 0 && every < shortestEvery {
+			c.errorf("stacks."+name+".drift.every", "found %s", every).Allowed = "at least " + shortestEvery.String()
+		}
 	}
 }
 

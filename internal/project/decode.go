@@ -99,10 +99,12 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule) {
 		d.mistake(n, path, "found no value", describe(v.Type(), r)).Hint = writeOne(r)
 		return
 	}
-	if words, ok := v.Addr().Interface().(interface{ words() []string }); ok && n.Kind == yaml.ScalarNode {
-		if !slices.Contains(words.words(), n.Value) {
-			d.wrong(n, path, v.Type(), r).Hint = suggest(n.Value, words.words())
+	if short, ok := v.Addr().Interface().(shortened); ok && n.Kind == yaml.ScalarNode {
+		if !slices.Contains(short.words(), n.Value) {
+			d.wrong(n, path, v.Type(), r).Hint = suggest(n.Value, short.words())
+			return
 		}
+		short.take(n.Value)
 		return
 	}
 	switch {
@@ -419,8 +421,19 @@ func (d *decoder) percent(n *yaml.Node, v reflect.Value, path string, r rule) {
 	v.SetFloat(share)
 }
 
-// words are the words that stand for the zero value.
+// shortened is a map for which one word may stand.
+type shortened interface {
+	words() []string
+	take(word string)
+}
+
 func (r *Rollout) words() []string { return []string{"rolling"} }
+
+// take has nothing to do: the one word stands for the zero value.
+func (r *Rollout) take(string) {}
+
+func (f *Drift) words() []string  { return []string{"report", "repair", "adopt"} }
+func (f *Drift) take(word string) { f.Then = word }
 
 // preset sets v, of a key that is left out, to its default.
 func preset(v reflect.Value, text string) {
@@ -465,6 +478,8 @@ func describe(t reflect.Type, r rule) string {
 		return "a share above 0% and up to 100%, like 10%"
 	case reflect.TypeFor[Rollout]():
 		return "rolling, or a map like {canary: [10%, 50%], watch: 2m}"
+	case reflect.TypeFor[Drift]():
+		return orList(new(Drift).words()) + ", or a map like {every: 1h, then: repair}"
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

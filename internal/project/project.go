@@ -40,7 +40,22 @@ type Environment struct {
 type Stack struct {
 	Template   string            `yaml:"template" required:"true" doc:"The template's path, relative to makeitso.yaml."`
 	Parameters map[string]string `yaml:"parameters" pattern:"parameter" refs:"true" doc:"Values for the template's parameters; may hold ${…} references."`
+	Drift      Drift             `yaml:"drift" doc:"What becomes of drift, and how often it is looked for: report, repair, adopt, or a map."`
 }
+
+// Drift says how often a stack is compared with what exists of it, and what
+// becomes of a difference. The word for that alone leaves the rest as it is by
+// default.
+type Drift struct {
+	Every time.Duration `yaml:"every" doc:"How often it is looked for, e.g. 30m; by default 1h, at least 1s."`
+	Then  string        `yaml:"then" enum:"report,repair,adopt" default:"report" doc:"What becomes of it: it is reported, or what exists is repaired, or adopted as what is wanted."`
+}
+
+// How often drift is looked for where the file does not say it, and at most.
+const (
+	DefaultDriftEvery = time.Hour
+	shortestEvery     = time.Second
+)
 
 // Artifact is an immutable output of a build. Exactly one kind is set.
 type Artifact struct {

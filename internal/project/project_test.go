@@ -181,7 +181,10 @@ func namesOf(stages []*Stage) string {
 func TestDefaults(t *testing.T) {
 	p := parsed(t, `
 project: shop
-stacks: {network: {template: a.yaml}, data: {template: b.yaml}, identity-and-access: {template: c.yaml}}
+stacks:
+  network: {template: a.yaml}
+  data: {template: b.yaml, drift: repair}
+  identity-and-access: {template: c.yaml, drift: {every: 5m}}
 artifacts: {api: {image: {binary: out/api}}}
 services:
   api: {artifact: api, port: 80, rollout: {canary: 5%}}
@@ -207,6 +210,13 @@ pipelines:
 	}
 	if base := p.Artifacts["api"].Image.Base; base != "empty" {
 		t.Errorf("the base is %q", base)
+	}
+	for name, want := range map[string]Drift{
+		"network": {DefaultDriftEvery, "report"}, "data": {DefaultDriftEvery, "repair"}, "identity-and-access": {5 * time.Minute, "report"},
+	} {
+		if got := p.Stacks[name].Drift; got != want {
+			t.Errorf("the drift of %s is %+v, want %+v", name, got, want)
+		}
 	}
 	api := p.Services["api"]
 	if api.Instances != 1 || api.Rollout.Watch != DefaultWatch || !slices.Equal(api.Rollout.Canary, []Percent{5}) {

@@ -35,8 +35,9 @@ func (s schemaMaker) of(t reflect.Type, r rule) schema {
 		return schema{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 	case reflect.TypeFor[Percent]():
 		return schema{"type": "string", "pattern": percentPattern.String()}
-	case reflect.TypeFor[Rollout]():
-		return schema{"anyOf": []any{schema{"enum": new(Rollout).words()}, s.reference(t)}}
+	}
+	if short, ok := reflect.New(t).Interface().(shortened); ok {
+		return schema{"anyOf": []any{schema{"enum": short.words()}, s.reference(t)}}
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

@@ -17,14 +17,29 @@ type Difference struct {
 	Actual   any    `json:"actual,omitempty"`
 }
 
+// Kinds of a Difference, in the service's words.
+const (
+	add      = "ADD"
+	remove   = "REMOVE"
+	notEqual = "NOT_EQUAL"
+)
+
 // Differences compares properties that were set with those that are. What was
 // not set and what cannot be read is not looked at, as far as the first level
-// goes; below it, what was added counts.
+// goes; below it, what was added counts. Keys for encryption have many names
+// and are not compared, as the service does it.
 func (f Facts) Differences(expected, actual map[string]any) []Difference {
-	return f.differences(nil, expected, actual)
+	return comparer{f, expected}.properties(nil, expected, actual)
 }
 
-func (f Facts) differences(path []string, expected, actual map[string]any) []Difference {
+// comparer compares properties by the facts of a type. root is all that was
+// set, to which a transform may refer.
+type comparer struct {
+	facts Facts
+	root  map[string]any
+}
+
+func (c comparer) properties(path []string, expected, actual map[string]any) []Difference {
 	var found []Difference
 	names := slices.Collect(maps.Keys(expected))
 	if len(path) > 0 {
@@ -37,46 +52,95 @@ func (f Facts) differences(path []string, expected, actual map[string]any) []Dif
 	slices.Sort(names)
 	for _, name := range names {
 		at := append(slices.Clone(path), name)
-		if slices.ContainsFunc(f.WriteOnly, func(fact string) bool { return matches(fact, at) }) {
+		if strings.EqualFold(name, "KMSKeyId") || slices.ContainsFunc(c.facts.WriteOnly, func(fact string) bool { return matches(fact, at) }) {
 			continue
 		}
 		want, set := expected[name]
 		got, is := actual[name]
-		switch d := (Difference{Path: "/" + strings.Join(at, "/"), Expected: want, Actual: got}); {
+		switch d := (Difference{Path: pointer(at), Expected: want, Actual: got}); {
 		case !is:
-			d.Type = "REMOVE"
+			d.Type = remove
 			found = append(found, d)
 		case !set:
-			d.Type = "ADD"
+			d.Type = add
 			found = append(found, d)
-		default:
-			found = append(found, f.unequal(at, want, got)...)
+		case !c.transformed(at, expected, got):
+			found = append(found, c.values(at, want, got)...)
 		}
 	}
 	return found
 }
 
-// unequal compares two values of a property.
-func (f Facts) unequal(path []string, expected, actual any) []Difference {
+// values compares two values of a property.
+func (c comparer) values(path []string, expected, actual any) []Difference {
 	want, ok := expected.(map[string]any)
 	got, ok2 := actual.(map[string]any)
 	if ok && ok2 {
-		return f.differences(path, want, got)
+		return c.properties(path, want, got)
 	}
 	wants, ok := expected.([]any)
 	gots, ok2 := actual.([]any)
 	if ok && ok2 && len(wants) == len(gots) {
 		var found []Difference
 		for i := range wants {
-			found = append(found, f.unequal(append(slices.Clone(path), strconv.Itoa(i)), wants[i], gots[i])...)
+			found = append(found, c.values(append(slices.Clone(path), strconv.Itoa(i)), wants[i], gots[i])...)
 		}
 		return found
 	}
 	if sameValue(expected, actual) {
 		return nil
 	}
-	return []Difference{{Type: "NOT_EQUAL", Path: "/" + strings.Join(path, "/"), Expected: expected, Actual: actual}}
+	return []Difference{{Type: notEqual, Path: pointer(path), Expected: expected, Actual: actual}}
 }
+
+// Adopt gives properties with what differs taken over from what is. Scalars
+// become texts, as stacks keep them.
+func Adopt(properties map[string]any, differences []Difference) map[string]any {
+	adopted, _ := plainValue(properties, false).(map[string]any)
+	for _, d := range differences {
+		var at any = adopted
+		path := strings.Split(d.Path, "/")[1:]
+		for i, part := range path {
+			part = unescape.Replace(part)
+			last := i == len(path)-1
+			switch holder := at.(type) {
+			case map[string]any:
+				switch {
+				case !last:
+					at = holder[part]
+				case d.Type == remove:
+					delete(holder, part)
+				default:
+					holder[part] = plainValue(d.Actual, false)
+				}
+			case []any:
+				n, err := strconv.Atoi(part)
+				switch {
+				case err != nil || n >= len(holder): // no path of Differences
+				case !last:
+					at = holder[n]
+				default:
+					holder[n] = plainValue(d.Actual, false)
+				}
+			}
+		}
+	}
+	return adopted
+}
+
+// pointer writes a path as a JSON pointer.
+func pointer(path []string) string {
+	var b strings.Builder
+	for _, part := range path {
+		b.WriteString("/" + escape.Replace(part))
+	}
+	return b.String()
+}
+
+var (
+	escape   = strings.NewReplacer("~", "~0", "/", "~1")
+	unescape = strings.NewReplacer("~1", "/", "~0", "~")
+)
 
 // matches says whether a path of the registry ("A/*/B") names a property or
 // something that holds it.
@@ -96,7 +160,7 @@ func matches(fact string, path []string) bool {
 // sameValue says whether two values mean the same: 5 and "5", "1.0" and "1",
 // True and "true", and a document and its JSON.
 func sameValue(a, b any) bool {
-	x, y := plainValue(a), plainValue(b)
+	x, y := plainValue(a, true), plainValue(b, true)
 	if reflect.DeepEqual(x, y) {
 		return true
 	}
@@ -114,32 +178,32 @@ func isBool(text string) bool {
 	return strings.EqualFold(text, "true") || strings.EqualFold(text, "false")
 }
 
-// plainValue brings a value into the form in which stacks keep it: scalars are
-// texts, and a text that holds a JSON document is that document.
-func plainValue(v any) any {
+// plainValue copies a value into the form in which stacks keep it: scalars are
+// texts. With documents, a text that holds a JSON document is that document.
+func plainValue(v any, documents bool) any {
 	switch v := v.(type) {
 	case string:
 		var document any
-		if strings.HasPrefix(strings.TrimSpace(v), "{") && json.Unmarshal([]byte(v), &document) == nil {
-			return plainValue(document)
+		if text := strings.TrimSpace(v); documents && (strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[")) && json.Unmarshal([]byte(text), &document) == nil {
+			return plainValue(document, documents)
 		}
 		return v
 	case bool:
 		return strconv.FormatBool(v)
 	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64)
+		return strconv.FormatFloat(v, 'f', -1, 64)
 	case int:
 		return strconv.Itoa(v)
 	case []any:
 		list := make([]any, len(v))
 		for i, item := range v {
-			list[i] = plainValue(item)
+			list[i] = plainValue(item, documents)
 		}
 		return list
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for key, item := range v {
-			m[key] = plainValue(item)
+			m[key] = plainValue(item, documents)
 		}
 		return m
 	}

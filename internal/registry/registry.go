@@ -27,6 +27,9 @@ type Facts struct {
 	WriteOnly             []string `json:"writeOnlyProperties"`
 	Required              []string `json:"required"`
 	ReplacementStrategy   string   `json:"replacementStrategy"` // "" is create_then_delete
+	// Transforms say in which form a service may tell a property that was set
+	// otherwise: expressions by path, with "/properties/" before it.
+	Transforms map[string]string `json:"propertyTransform"`
 }
 
 // DeleteFirst says whether a replacement deletes the old resource before it

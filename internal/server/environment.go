@@ -72,7 +72,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 	if err != nil {
 		return err
 	}
-	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder()})
+	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder(), Drifted: env.observeDrift})
 	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
 	return nil
 }
@@ -109,6 +109,14 @@ func (env *environment) supervise() error {
 	s.working.Go(func() {
 		if err := env.services.Run(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not kept alive any more: %v", env.name, err))
+		}
+	})
+	if s.pushes == nil { // a command that ends soon: what it does shall not meet a repair
+		return nil
+	}
+	s.working.Go(func() {
+		if err := env.lookForDrift(s.ctx); err != nil {
+			s.o.Announce(fmt.Sprintf("environment %s is not looked at for drift any more: %v", env.name, err))
 		}
 	})
 	return nil

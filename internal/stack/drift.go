@@ -4,9 +4,11 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
+	"makeitso/internal/template"
 )
 
 // What a look at reality finds, in the service's words.
@@ -22,7 +24,9 @@ const (
 // StackDrift is how far a stack is from what it was made to be.
 type StackDrift struct {
 	Stack     string          `json:"stack"`
-	Status    string          `json:"status"` // IN_SYNC, DRIFTED, UNKNOWN
+	Status    string          `json:"status"` // IN_SYNC, DRIFTED, UNKNOWN; NOT_CHECKED before the first look
+	Revision  int64           `json:"revision"`
+	Time      time.Time       `json:"time,omitzero"`
 	Resources []ResourceDrift `json:"resources"`
 }
 
@@ -34,22 +38,40 @@ type ResourceDrift struct {
 	Status      string                `json:"status"` // IN_SYNC, MODIFIED, DELETED, UNKNOWN, NOT_CHECKED
 	Reason      string                `json:"reason,omitempty"`
 	Differences []registry.Difference `json:"differences,omitempty"`
+
+	actual Result
+	cause  error // why it could not be read
 }
 
-// Drift reads what exists of a stack and compares it, property by property,
-// with what the stack was made to be. It changes nothing; Repair makes again
-// what is gone.
-func (e *Engine) Drift(ctx context.Context, name string) (StackDrift, error) {
-	s, err := e.Stack(ctx, name)
-	if err != nil {
-		return StackDrift{}, err
+// amiss says whether there is something to repair: it differs, is gone, or
+// does not answer.
+func (r ResourceDrift) amiss() bool {
+	return r.Status == Modified || r.Status == Deleted || fault.Is(r.cause, fault.Unavailable)
+}
+
+// what says in short how a resource has drifted.
+func (r ResourceDrift) what() string {
+	var paths []string
+	for _, d := range r.Differences {
+		paths = append(paths, d.Path)
 	}
-	switch s.Status {
-	case CreateComplete, UpdateComplete, UpdateRollbackComplete, UpdateRollbackFailed:
-	default:
-		return StackDrift{}, fault.New(fault.Conflict, "drift of stack %s cannot be detected in status %s", name, s.Status).
-			WithHint("wait until its change has ended: makeitso events %s", name)
+	return strings.TrimRight(r.Status+" "+r.Reason+strings.Join(paths, ", "), " ")
+}
+
+// String names what is not as it was made.
+func (d StackDrift) String() string {
+	var all []string
+	for _, r := range d.Resources {
+		if r.Status != InSync && r.Status != NotChecked {
+			all = append(all, r.LogicalID+" "+r.Status)
+		}
 	}
+	return strings.Join(all, ", ")
+}
+
+// look reads what exists of a stack and compares it, property by property,
+// with what the stack was made to be. It changes nothing. Secrets are masked.
+func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
 	p := &planner{exists: map[string]Physical{}}
 	if err := e.fill(ctx, s, p); err != nil {
 		return StackDrift{}, err
@@ -59,15 +81,15 @@ func (e *Engine) Drift(ctx context.Context, name string) (StackDrift, error) {
 		all[id] = nil
 	}
 	found := make(chan ResourceDrift, len(all))
-	err = walk(ctx, all, e.o.Parallel, func(ctx context.Context, id string) error {
-		found <- e.resourceDrift(ctx, s.Name, id, p.exists[id])
+	err := walk(ctx, all, e.o.Parallel, func(ctx context.Context, id string) error {
+		found <- e.resourceDrift(ctx, s, id, p)
 		return ctx.Err()
 	})
 	close(found)
 	if err != nil {
 		return StackDrift{}, err
 	}
-	drift := StackDrift{Stack: name, Status: InSync, Resources: []ResourceDrift{}}
+	drift := StackDrift{Stack: s.Name, Status: InSync, Revision: s.Revision, Time: now(), Resources: []ResourceDrift{}}
 	secrets := p.before.secrets()
 	for r := range found {
 		for i, d := range r.Differences {
@@ -90,28 +112,43 @@ func (d *StackDrift) add(r ResourceDrift) {
 	}
 }
 
-// resourceDrift looks at one resource.
-func (e *Engine) resourceDrift(ctx context.Context, stack, id string, p Physical) ResourceDrift {
-	r := ResourceDrift{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: InSync}
-	h, err := e.handler(p.Type)
-	var actual Result
-	if err == nil {
-		actual, err = h.Read(ctx, Request{Environment: e.environment, Stack: stack, LogicalID: id, Type: p.Type, Token: p.Token,
-			PhysicalID: p.PhysicalID, Properties: orEmpty(p.Properties), Attributes: p.Attributes})
+// resourceDrift looks at one resource of those that p says exist.
+func (e *Engine) resourceDrift(ctx context.Context, s Stack, id string, p *planner) ResourceDrift {
+	is := p.exists[id]
+	r := ResourceDrift{LogicalID: id, PhysicalID: is.PhysicalID, Type: is.Type, Status: InSync}
+	if is.Type == nestedType {
+		r.Status, r.Reason = NotChecked, "a nested stack is looked at by itself"
+		return r
+	}
+	var h Handler
+	if h, r.cause = e.handler(is.Type); r.cause == nil {
+		o := operation{e: e, stack: s}
+		r.actual, r.cause = h.Read(ctx, o.request(id, is))
 	}
 	switch {
-	case fault.Is(err, fault.NotFound):
-		r.Status, r.Reason = Deleted, err.Error()
-	case err != nil:
-		r.Status, r.Reason = Unknown, err.Error()
-	case actual.Properties == nil && len(p.Properties) > 0:
+	case fault.Is(r.cause, fault.NotFound):
+		r.Status, r.Reason = Deleted, r.cause.Error()
+	case r.cause != nil:
+		r.Status, r.Reason = Unknown, r.cause.Error()
+	case r.actual.Properties == nil && len(is.Properties) > 0:
 		r.Status, r.Reason = NotChecked, "what reads this type does not tell its properties"
 	default:
-		facts, _ := registry.Type(p.Type)
-		r.Differences = facts.Differences(p.Properties, actual.Properties)
+		facts, _ := registry.Type(is.Type)
+		facts.WriteOnly = append(slices.Clip(facts.WriteOnly), p.before.lookedUp(id, standing(p.exists))...)
+		r.Differences = facts.Differences(is.Properties, r.actual.Properties)
 		if len(r.Differences) > 0 {
 			r.Status = Modified
 		}
 	}
 	return r
+}
+
+// lookedUp gives the paths of the properties with a dynamic reference in them,
+// which are not compared.
+func (p *program) lookedUp(id string, w world) []string {
+	if p == nil || p.t.Resources[id] == nil || p.t.Resources[id].Properties == nil {
+		return nil
+	}
+	value, _, _ := p.t.Resolve(p.t.Resources[id].Properties, p.scope(w, true))
+	return template.DynamicPaths(value)
 }

@@ -3,6 +3,7 @@ package stack_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -26,7 +27,7 @@ Resources:
 
 func (b *bench) drift(name string) map[string]stack.ResourceDrift {
 	b.t.Helper()
-	d, err := b.engine.Drift(b.t.Context(), name)
+	d, err := b.engine.Drift(b.t.Context(), name, stack.ReportDrift, nil)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -81,13 +82,219 @@ func TestDrift(t *testing.T) {
 
 func TestDriftOfWhatIsNotThere(t *testing.T) {
 	b := newBench(t)
-	if _, err := b.engine.Drift(t.Context(), "app"); !fault.Is(err, fault.NotFound) {
+	if _, err := b.engine.Drift(t.Context(), "app", stack.ReportDrift, nil); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v", err)
 	}
 	b.mustApply("app", chain)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := b.engine.Drift(ctx, "app"); !errors.Is(err, context.Canceled) {
+	if _, err := b.engine.Drift(ctx, "app", stack.ReportDrift, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled, it answered %v", err)
+	}
+}
+
+// settle has a policy act on what has drifted of app.
+func (b *bench) settle(policy stack.DriftPolicy) (stack.StackDrift, error) {
+	b.t.Helper()
+	return b.engine.Drift(b.t.Context(), "app", policy, b.listen)
+}
+
+const settled = `
+Parameters: {Secret: {Type: String, NoEcho: true, Default: hunter22}}
+Resources:
+  Queue: {Type: "AWS::SQS::Queue", Properties: {QueueName: jobs, DelaySeconds: 5}}
+  Reader: {Type: "Test::Thing", Properties: {Queue: !Ref Queue, Password: !Ref Secret}}
+`
+
+func TestDriftIsToldWhenItChanges(t *testing.T) {
+	var told []string
+	b := newBench(t)
+	b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "test", Drifted: func(d stack.StackDrift) {
+		told = append(told, d.Stack+" "+d.Status+" "+d.String())
+	}})
+	b.mustApply("app", settled)
+	last := func() stack.StackDrift {
+		t.Helper()
+		s, err := b.engine.Stack(t.Context(), "app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := b.engine.LastDrift(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if d := last(); d.Status != stack.NotChecked {
+		t.Errorf("before the first look, the drift is %+v", d)
+	}
+	b.drift("app")
+	b.platform.Change("Queue", map[string]any{"QueueName": "jobs", "DelaySeconds": "6"})
+	b.drift("app")
+	b.drift("app")
+	b.platform.Lose("Reader")
+	b.drift("app")
+	if d := last(); d.Status != stack.Drifted || d.Time.IsZero() || d.String() != "Queue MODIFIED, Reader DELETED" {
+		t.Errorf("the drift kept is %+v", d)
+	}
+	if _, err := b.settle(stack.RepairDrift); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"app DRIFTED Queue MODIFIED", "app DRIFTED Queue MODIFIED, Reader DELETED", "app IN_SYNC "}
+	if !reflect.DeepEqual(told, want) {
+		t.Errorf("told were %q", told)
+	}
+	events, err := b.engine.Events(t.Context(), "app", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := events[len(events)-1]; e.Status != stack.InSync || e.LogicalID != "app" {
+		t.Errorf("the last event is %+v", e)
+	}
+	b.mustApply("app", strings.Replace(settled, "DelaySeconds: 5", "DelaySeconds: 7", 1))
+	if d := last(); d.Status != stack.NotChecked {
+		t.Errorf("after a change, the drift is %+v", d)
+	}
+}
+
+func TestDriftIsRepaired(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", settled)
+	before := fmt.Sprint(b.platform.Things())
+	b.platform.Change("Queue", map[string]any{"QueueName": "jobs", "DelaySeconds": "6"})
+	b.platform.Lose("Reader")
+	var was map[string]any
+	b.platform.On("update", "Queue", func(_ context.Context, r stack.Request) error { was = r.Previous; return nil })
+	d, err := b.settle(stack.RepairDrift)
+	if err != nil || d.Status != stack.InSync {
+		t.Fatalf("got %+v, %v", d, err)
+	}
+	if after := fmt.Sprint(b.platform.Things()); after != before {
+		t.Errorf("after the repair %s exist, want %s", after, before)
+	}
+	if want := map[string]any{"QueueName": "jobs", "DelaySeconds": "6"}; !reflect.DeepEqual(was, want) {
+		t.Errorf("the update was told of %v, want %v", was, want)
+	}
+	b.wantTransitions("Queue", "CREATE_IN_PROGRESS CREATE_IN_PROGRESS CREATE_COMPLETE UPDATE_IN_PROGRESS UPDATE_COMPLETE")
+	calls := len(b.platform.Calls())
+	if d, err := b.settle(stack.RepairDrift); err != nil || d.Status != stack.InSync || len(b.platform.Calls()) != calls {
+		t.Errorf("a repair of what is well did something (%+v, %v)", d, err)
+	}
+	b.wantPlanEmpty(settled)
+}
+
+func TestRepairThatFailsIsToldOnce(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", settled)
+	b.platform.Change("Queue", map[string]any{"QueueName": "other", "DelaySeconds": "5"})
+	b.platform.Fail("update", "Queue", fault.New(fault.Unsupported, "a queue keeps its name"))
+	for range 3 {
+		d, err := b.settle(stack.RepairDrift)
+		if !fault.Is(err, fault.Unsupported) || !strings.Contains(fault.HintOf(err), "makeitso drift app --adopt") || d.Status != stack.Drifted {
+			t.Errorf("got %+v, %v (%s)", d, err, fault.HintOf(err))
+		}
+	}
+	b.wantTransitions("Queue", "CREATE_IN_PROGRESS CREATE_IN_PROGRESS CREATE_COMPLETE UPDATE_IN_PROGRESS UPDATE_FAILED")
+	b.platform.On("update", "Queue", nil)
+	if d, err := b.settle(stack.RepairDrift); err != nil || d.Status != stack.InSync {
+		t.Errorf("when it can be repaired, got %+v, %v", d, err)
+	}
+}
+
+func TestDriftIsAdopted(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", settled)
+	b.platform.Change("Queue", map[string]any{"QueueName": "jobs", "DelaySeconds": 6.0})
+	b.platform.Lose("Reader")
+	d, err := b.settle(stack.AdoptDrift)
+	if err != nil || d.Status != stack.InSync || len(d.Resources) != 1 {
+		t.Fatalf("got %+v, %v", d, err)
+	}
+	cs := b.plan("app", settled, nil)
+	if len(cs.Changes) != 2 || cs.Changes[0].Action != stack.Modify || cs.Changes[1].Action != stack.Add {
+		t.Fatalf("the next plan is %+v", cs.Changes)
+	}
+	if target := cs.Changes[0].Details[0].Target; target.Path != "/Properties/DelaySeconds" || target.BeforeValue != "6" || target.AfterValue != "5" {
+		t.Errorf("the queue's change is %+v", target)
+	}
+	b.mustApply("app", settled)
+	b.wantPlanEmpty(settled)
+	if d := b.drift("app"); d[""].Status != stack.InSync || len(d) != 3 {
+		t.Errorf("after the next apply, the drift is %+v", d)
+	}
+}
+
+// wantPlanEmpty says that the template would change nothing of app.
+func (b *bench) wantPlanEmpty(template string) {
+	b.t.Helper()
+	if cs := b.plan("app", template, nil); !cs.Empty() {
+		b.t.Errorf("the plan is %+v", cs.Changes)
+	}
+}
+
+func TestDriftIsLeftToAChangeUnderWay(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", settled)
+	b.platform.Change("Queue", map[string]any{"QueueName": "jobs"})
+	started, release := b.platform.Block("update", "Queue")
+	defer release()
+	done := make(chan error, 1)
+	go func() { done <- b.apply("app", strings.Replace(settled, "DelaySeconds: 5", "DelaySeconds: 7", 1)) }()
+	<-started
+	if _, err := b.settle(stack.RepairDrift); !fault.Is(err, fault.Conflict) {
+		t.Errorf("during a change, it answered %v", err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// One that begins between the look and the answer takes the look's worth.
+	b.platform.On("read", "Queue", func(context.Context, stack.Request) error {
+		b.platform.On("read", "Queue", nil)
+		return b.apply("app", settled)
+	})
+	if d, err := b.settle(stack.ReportDrift); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a change meanwhile gives %+v, %v", d, err)
+	}
+}
+
+func TestTwoRepairOnce(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", settled)
+	b.platform.Change("Queue", map[string]any{"QueueName": "jobs"})
+	other := stack.New("local", b.platform, b.store, stack.Options{Holder: "other", Alive: func(string) bool { return true }})
+	started, release := b.platform.Block("update", "Queue")
+	defer release()
+	done := make(chan error, 1)
+	go func() { _, err := b.settle(stack.RepairDrift); done <- err }()
+	<-started
+	if _, err := other.Drift(t.Context(), "app", stack.RepairDrift, nil); !fault.Is(err, fault.Conflict) {
+		t.Errorf("the second answered %v", err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if calls := b.platform.Calls(); fmt.Sprint(calls) != "[create Queue create Reader update Queue]" {
+		t.Errorf("the calls were %v", calls)
+	}
+}
+
+func TestNotComparedForDrift(t *testing.T) {
+	b := newBench(t)
+	b.platform.SetParameter("/name", "first")
+	b.files = map[string][]byte{"a.yaml": []byte("Resources: {Thing: {Type: Test::Thing}}")}
+	b.mustApply("app", `
+Resources:
+  Queue: {Type: "AWS::SQS::Queue", Properties: {QueueName: "{{resolve:ssm:/name}}", KmsMasterKeyId: a}}
+  Nested: {Type: "AWS::CloudFormation::Stack", Properties: {TemplateURL: a.yaml}}
+`)
+	b.platform.Change("Queue", map[string]any{"QueueName": "second", "KmsMasterKeyId": "a"})
+	d := b.drift("app")
+	if d["Queue"].Status != stack.InSync {
+		t.Errorf("a dynamic reference is compared: %+v", d["Queue"])
+	}
+	if d["Nested"].Status != stack.NotChecked {
+		t.Errorf("a nested stack is %+v", d["Nested"])
 	}
 }

@@ -38,6 +38,9 @@ type Options struct {
 	// may use the store.
 	Alive    func(holder string) bool
 	Parallel int // calls of handlers at one time, default 10
+	// Drifted is told what a look at a stack found, if it is not what the one
+	// before found. Default: nobody.
+	Drifted func(StackDrift)
 }
 
 const exportKind = "stack-export"
@@ -55,6 +58,7 @@ type Engine struct {
 	resources record.Collection[resourceState]
 	exports   record.Collection[Export]
 	leases    record.Collection[lease]
+	drifts    record.Collection[StackDrift]
 
 	mu   sync.Mutex
 	held map[string]bool // leases that operations of this engine hold now
@@ -82,6 +86,7 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		resources: record.Of[resourceState](store, "stack-resource"),
 		exports:   record.Of[Export](store, exportKind),
 		leases:    record.Of[lease](store, "stack-lease"),
+		drifts:    record.Of[StackDrift](store, "stack-drift"),
 		held:      map[string]bool{},
 	}
 }

@@ -543,31 +543,6 @@ func TestDeletesFirst(t *testing.T) {
 	b.wantThings(before)
 }
 
-func TestRepair(t *testing.T) {
-	b := newBench(t)
-	b.mustApply("app", chain)
-	before := b.platform.Things()
-	b.platform.Lose("B")
-	if err := b.engine.Repair(t.Context(), b.listen); err != nil {
-		t.Fatal(err)
-	}
-	if after := b.platform.Things(); fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("after the repair %v exist, want %v", after, before)
-	}
-	calls := len(b.platform.Calls())
-	if err := b.engine.Repair(t.Context(), b.listen); err != nil || len(b.platform.Calls()) != calls {
-		t.Errorf("a repair of what is well did something (%v)", err)
-	}
-	b.platform.Lose("B")
-	b.platform.Fail("create", "B", errors.New("no"))
-	for range 3 {
-		if err := b.engine.Repair(t.Context(), b.listen); err == nil {
-			t.Error("a repair that fails answered nothing")
-		}
-	}
-	b.wantTransitions("B", "CREATE_IN_PROGRESS CREATE_IN_PROGRESS CREATE_COMPLETE UPDATE_COMPLETE UPDATE_FAILED")
-}
-
 func TestMistakesComeAllAtOnce(t *testing.T) {
 	b := newBench(t)
 	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "t.yaml", Template: []byte(`

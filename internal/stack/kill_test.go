@@ -61,6 +61,11 @@ func (s mortalStore) Append(ctx context.Context, stream string, values ...[]byte
 	return n, err
 }
 
+func (s mortalStore) AppendWith(ctx context.Context, stream string, value []byte, ops ...record.Op) (n int64, err error) {
+	err = s.life.do(func() error { n, err = s.Store.AppendWith(ctx, stream, value, ops...); return err })
+	return n, err
+}
+
 type mortalPlatform struct {
 	stack.Platform
 	life *life
@@ -115,8 +120,9 @@ Outputs:
 // scene is an operation to be killed at every boundary.
 type scene struct {
 	name    string
-	present string // the template applied before, "" for none
-	wanted  string // the template to apply, "" to delete
+	present string            // the template applied before, "" for none
+	wanted  string            // the template to apply, "" to delete
+	drift   stack.DriftPolicy // what becomes of what prepare did, in place of applying
 	prepare func(*stacktest.Platform)
 	status  string
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
@@ -125,6 +131,17 @@ type scene struct {
 func scenes() []scene {
 	fail := func(action, id string) func(*stacktest.Platform) {
 		return func(p *stacktest.Platform) { p.Fail(action, id, errors.New("broken")) }
+	}
+	drift := func(p *stacktest.Platform) {
+		p.Change("Queue", map[string]any{"QueueName": "first", "DelaySeconds": "7"})
+		p.Change("Plain", map[string]any{"Value": "b"})
+		p.Lose("Old")
+		p.Lose("Kept")
+	}
+	driftInside := func(p *stacktest.Platform) {
+		p.Lose("Thing")
+		p.Change("Queue", map[string]any{"QueueName": "one", "DelaySeconds": "7"})
+		p.Change("Last", map[string]any{"Name": "other"})
 	}
 	return []scene{
 		{name: "create", wanted: killBefore, status: stack.CreateComplete},
@@ -152,6 +169,10 @@ func scenes() []scene {
 		{name: "update in which a nested stack fails", present: nesting("small", "one"), wanted: nesting("large", "three"), prepare: fail("create", "Extra"), status: stack.UpdateRollbackComplete},
 		{name: "update without the nested stack", present: nesting("small", "one"), wanted: "Resources: {First: {Type: Test::Thing}}", status: stack.UpdateComplete},
 		{name: "delete with a nested stack", present: nesting("small", "one"), status: "gone"},
+		{name: "repair", present: killBefore, drift: stack.RepairDrift, prepare: drift, status: stack.CreateComplete},
+		{name: "repair of a nested stack", present: nesting("small", "one"), drift: stack.RepairDrift, prepare: driftInside, status: stack.CreateComplete},
+		{name: "adoption in a nested stack", present: nesting("small", "one"), drift: stack.AdoptDrift, prepare: driftInside, status: stack.CreateComplete},
+		{name: "adopt", present: killBefore, drift: stack.AdoptDrift, prepare: drift, status: stack.CreateComplete},
 	}
 }
 
@@ -220,7 +241,10 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	var cs *stack.ChangeSet
 	var err error
-	if s.wanted == "" {
+	act := func(e *stack.Engine) error { return e.Apply(t.Context(), cs, nil) }
+	if s.drift != "" {
+		act = func(e *stack.Engine) error { return driftAll(t, e, s.drift) }
+	} else if s.wanted == "" {
 		if cs, err = b.engine.PlanDelete(t.Context(), "app"); err != nil {
 			t.Fatal(err)
 		}
@@ -243,14 +267,14 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	l := &life{end: end}
 	dying := stack.New("local", mortalPlatform{b.platform, l}, mortalStore{b.store, l}, stack.Options{Holder: "first"})
-	first := dying.Apply(t.Context(), cs, nil)
+	first := act(dying)
 
 	b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "second"})
 	if err := b.engine.Resume(t.Context(), nil); err != nil {
 		t.Fatalf("killed at %d: resume: %v", end, err)
 	}
 	// What asked for the change asks again after a crash.
-	again := b.engine.Apply(t.Context(), cs, nil)
+	again := act(b.engine)
 	if fault.Is(again, fault.Failed) != strings.Contains(s.status, "ROLLBACK") {
 		t.Errorf("killed at %d: applying the set again answered %v", end, again)
 	}
@@ -259,6 +283,16 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	b.wantStatus("app", s.status)
 	return l.passed, b.everything()
+}
+
+// driftAll has the policy act on every stack.
+func driftAll(t *testing.T, e *stack.Engine, policy stack.DriftPolicy) error {
+	stacks, err := e.Stacks(t.Context())
+	for _, s := range stacks {
+		_, more := e.Drift(t.Context(), s.Name, policy, nil)
+		err = errors.Join(err, more)
+	}
+	return err
 }
 
 // everything is the whole end state, with random names taken out: what exists,

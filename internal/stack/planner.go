@@ -201,6 +201,12 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 		if _, active := p.before.graph[was]; active {
 			shown, diags := p.before.properties(was, standing(p.exists), false)
 			if len(diags) == 0 {
+				for _, name := range physical.Adopted {
+					delete(shown, name)
+					if value, is := physical.Properties[name]; is {
+						shown[name] = value
+					}
+				}
 				return scrub(marked(shown), p.secrets).(map[string]any)
 			}
 		}

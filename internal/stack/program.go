@@ -19,6 +19,7 @@ type Physical struct {
 	Properties map[string]any `json:"properties,omitempty"`
 	Attributes map[string]any `json:"attributes,omitempty"`
 	DependsOn  []string       `json:"dependsOn,omitempty"` // logical ids that must exist before and go after
+	Adopted    []string       `json:"adopted,omitempty"`   // properties that are as they were found, not as a template said
 
 	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
 	UpdateReplacePolicy string `json:"updateReplacePolicy,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"makeitso/internal/diag"
@@ -108,6 +109,34 @@ func ReplaceDynamic(value any, lookup func(DynamicReference) (string, error)) (a
 		return m, nil
 	}
 	return value, nil
+}
+
+// DynamicPaths gives where in a resolved value dynamic references stand, as
+// paths with "/" between their parts, in order.
+func DynamicPaths(value any) []string {
+	var paths []string
+	switch value := value.(type) {
+	case []any:
+		for i, item := range value {
+			paths = append(paths, below(strconv.Itoa(i), item)...)
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			paths = append(paths, below(key, value[key])...)
+		}
+	}
+	return paths
+}
+
+func below(part string, value any) []string {
+	if text, ok := value.(string); ok && strings.Contains(text, "{{resolve:") {
+		return []string{part}
+	}
+	paths := DynamicPaths(value)
+	for i := range paths {
+		paths[i] = part + "/" + paths[i]
+	}
+	return paths
 }
 
 func replaceText(s string, lookup func(DynamicReference) (string, error)) (string, error) {

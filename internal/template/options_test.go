@@ -253,3 +253,13 @@ func TestLimits(t *testing.T) {
 		t.Errorf("without a limit: %v", diags)
 	}
 }
+
+func TestDynamicPaths(t *testing.T) {
+	value := map[string]any{
+		"Name": "{{resolve:ssm:/name}}", "Plain": "text", "Number": 5,
+		"List": []any{"a", map[string]any{"Secret": "x{{resolve:ssm:/other}}y"}},
+	}
+	if got, want := fmt.Sprint(template.DynamicPaths(value)), "[List/1/Secret Name]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -251,12 +251,8 @@ func publicAccess(r *resource) []any {
 // with its keys, as CloudFront would by such a statement.
 func publicStatements(r *resource) []any {
 	document, _ := r.Properties["PolicyDocument"].(map[string]any)
-	statements, isList := document["Statement"].([]any)
-	if !isList && document["Statement"] != nil {
-		statements = []any{document["Statement"]}
-	}
 	var public []any
-	for _, s := range statements {
+	for _, s := range statementsOf(document) {
 		statement, isObject := s.(map[string]any)
 		if !isObject || statement["Condition"] != nil {
 			continue
@@ -267,6 +263,15 @@ func publicStatements(r *resource) []any {
 		}
 	}
 	return public
+}
+
+// statementsOf gives the statements of a policy, which may be one without a list.
+func statementsOf(document map[string]any) []any {
+	statements, isList := document["Statement"].([]any)
+	if !isList && document["Statement"] != nil {
+		return []any{document["Statement"]}
+	}
+	return statements
 }
 
 // textIn gives the text under a key of a value that should be an object.

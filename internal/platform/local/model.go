@@ -89,11 +89,7 @@ func models() map[string]model {
 			note: "nothing can signal it", ref: "https://cloudformation-waitcondition-{region}.s3.amazonaws.com/{hex17}", attributes: map[string]string{"Id": "{ref}"},
 		},
 		"AWS::ElastiCache::SubnetGroup": {note: "part of a modelled VPC", ref: "{lower CacheSubnetGroupName 255}"},
-		"AWS::ElastiCache::ParameterGroup": {
-			note: "the server keeps its own settings", ref: "{lower CacheParameterGroupName 255}",
-			attributes: map[string]string{"CacheParameterGroupName": "{ref}"},
-		},
-		"AWS::RDS::DBSubnetGroup": {note: "part of a modelled VPC", ref: "{lower DBSubnetGroupName 255}"},
+		"AWS::RDS::DBSubnetGroup":       {note: "part of a modelled VPC", ref: "{lower DBSubnetGroupName 255}"},
 		"AWS::RDS::DBParameterGroup": {
 			note: "the server keeps its own settings", ref: "{lower DBParameterGroupName 255}",
 			attributes: map[string]string{"DBParameterGroupName": "{ref}"},

@@ -1,16 +1,13 @@
 package local
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
@@ -80,7 +77,7 @@ func (h redis) make(ctx context.Context, r *resource) error {
 	r.PhysicalID = strings.ToLower(r.declaredOr("ClusterName", 50))
 	port := strconv.Itoa(r.Port)
 	r.Attributes = map[string]any{"RedisEndpoint.Address": "127.0.0.1", "RedisEndpoint.Port": port}
-	return nil
+	return h.configure(ctx, r)
 }
 
 // choose decides once what serves the cluster.
@@ -155,29 +152,17 @@ func (h redis) remove(ctx context.Context, r *resource) error {
 	return h.p.stopServer(ctx, r.Token)
 }
 
-// pingTime is how long an answer to PING may take.
-const pingTime = 2 * time.Second
-
 // pingRedis asks a server PING and wants PONG.
 func pingRedis(ctx context.Context, port int) error {
-	d := net.Dialer{Timeout: pingTime}
-	conn, err := d.DialContext(ctx, "tcp", loopback(port))
+	answer, err := askRedis(ctx, port, "PING")
+	if fault.Is(err, fault.Failed) { // it is there, and is still loading its data
+		return fault.Wrap(fault.Unavailable, err, "it does not answer PING with PONG")
+	}
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(pingTime)); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprint(conn, "*1\r\n$4\r\nPING\r\n"); err != nil {
-		return err
-	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if answer != "+PONG\r\n" {
-		return fault.New(fault.Unavailable, "it answers %q", strings.TrimSpace(answer))
+	if len(answer) != 1 || answer[0] != "PONG" {
+		return fault.New(fault.Unavailable, "it answers %q", answer)
 	}
 	return nil
 }

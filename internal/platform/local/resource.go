@@ -35,6 +35,8 @@ type resource struct {
 	Port int `json:"port,omitempty"`
 	// By is what serves it, decided once: its data belongs to that.
 	By backing `json:"by,omitempty"`
+	// Settings are the parameters that a parameter group has set.
+	Settings map[string]setting `json:"settings,omitempty"`
 	// Password is the one the server has now.
 	Password string `json:"password,omitempty"`
 }
@@ -170,7 +172,13 @@ func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, erro
 	if err := h.maker.read(ctx, res); err != nil {
 		return stack.Result{}, err
 	}
-	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes, Properties: res.Properties}, nil
+	properties := res.Properties
+	if t, can := h.maker.(teller); can {
+		if properties, err = t.tell(ctx, res); err != nil {
+			return stack.Result{}, err
+		}
+	}
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes, Properties: properties}, nil
 }
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {

@@ -1,0 +1,90 @@
+package server_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"makeitso/internal/control"
+	"makeitso/internal/pipeline"
+	"makeitso/internal/server"
+	"makeitso/internal/stack"
+)
+
+const network = `
+Resources:
+  Vpc: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}
+`
+
+// TestDriftBySchedule has drift found and repaired by a server that is told of
+// the schedule while it serves.
+func TestDriftBySchedule(t *testing.T) {
+	folder := newProject(t, "")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scheduled := func(drift string) {
+		write("makeitso.yaml", "project: hello\nstacks: {network: {template: network.yaml, drift: "+drift+"}}\n")
+	}
+	write("network.yaml", network)
+	scheduled("{every: 24h}")
+	s, err := server.Start(t.Context(), server.Options{
+		Folder: folder, State: filepath.Join(folder, ".makeitso"), Self: self(t), Duty: server.Work, Listen: "127.0.0.1:0", Edge: "127.0.0.1:0",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := s.Client()
+	request := control.StacksRequest{Stacks: []string{"network"}}
+	if err := client.Apply(t.Context(), request, func(stack.Event) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(folder, ".makeitso/environments/local/resources/*/resource.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("the resources are %v (%v)", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[0], []byte(strings.ReplaceAll(string(text), "10.0.0.0/16", "10.9.0.0/16")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	scheduled("{every: 1s, then: repair}")
+	var told []string
+	enough := errors.New("enough")
+	soon, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = client.Follow(soon, control.FollowRequest{}, func(ev pipeline.Event) error {
+		if ev.Kind == "drift" {
+			told = append(told, ev.Environment+" "+ev.Subject+" "+ev.Message)
+		}
+		if len(told) == 2 {
+			return enough
+		}
+		return nil
+	})
+	if want := "[local network drift DRIFTED: Vpc MODIFIED local network drift IN_SYNC]"; !errors.Is(err, enough) || fmt.Sprint(told) != want {
+		t.Errorf("told were %v (%v); want %s", told, err, want)
+	}
+	status, err := client.Status(t.Context(), control.StatusRequest{})
+	if err != nil || len(status.Environments) != 1 || status.Environments[0].Drift[0].Status != stack.InSync {
+		t.Errorf("the status is %+v (%v)", status, err)
+	}
+	drift, err := client.Drift(t.Context(), request)
+	if err != nil || drift[0].Status != stack.InSync {
+		t.Errorf("after the repair, the drift is %+v (%v)", drift, err)
+	}
+	client.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "no goroutine of the server", func() bool { return len(ours()) == 0 })
+}
