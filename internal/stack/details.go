@@ -59,6 +59,29 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 	r := p.after.t.Resources[c.LogicalID]
 	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, registry.Never)
 	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, registry.Never)
+	p.metadata(c)
+}
+
+// metadata compares what the template says about the resource besides what it
+// is. Where it was moved from is told as a move.
+func (p *planner) metadata(c *ResourceChange) {
+	if p.before == nil || p.before.t.Resources[p.beforeID(c.LogicalID)] == nil {
+		return
+	}
+	before := p.before.metadata(p.beforeID(c.LogicalID), standing(p.exists))
+	after := p.after.metadata(c.LogicalID, p)
+	if reflect.DeepEqual(before, after) {
+		return
+	}
+	d := Detail{Evaluation: static, ChangeSource: directModification, Target: Target{Attribute: "Metadata", Path: "/Metadata",
+		RequiresRecreation: registry.Never, AttributeChangeType: changeType(before != nil, after != nil)}}
+	if before != nil {
+		d.Target.BeforeValue = scrub(marked(before), p.secrets)
+	}
+	if after != nil {
+		d.Target.AfterValue = scrub(marked(after), p.secrets)
+	}
+	c.Details, c.Scope = append(c.Details, d), append(c.Scope, "Metadata")
 }
 
 func changeType(had, has bool) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -94,4 +95,33 @@ func parameters(text string) map[string]string {
 		given[key] = value
 	}
 	return given
+}
+
+// TestMetadata shows that what a template says about a resource has changed,
+// and calls nobody for it.
+func TestMetadata(t *testing.T) {
+	b := newBench(t)
+	with := func(metadata string) string {
+		return `{"Parameters":{"P":{"Type":"String","NoEcho":true,"Default":"hidden"}},"Resources":{"A":{"Type":"Test::Thing","Metadata":` + metadata + `}}}`
+	}
+	b.mustApply("app", with(`{"Note":"one","makeitso":{"movedFrom":"X"}}`))
+	if cs := b.plan("app", with(`{"Note":"one"}`), nil); !cs.Empty() {
+		t.Errorf("without what is said to makeitso it plans %v", cs.Changes)
+	}
+	cs := b.plan("app", with(`{"Note":{"Fn::Sub":"${P} two"}}`), nil)
+	want := stack.Target{Attribute: "Metadata", Path: "/Metadata", RequiresRecreation: "Never", AttributeChangeType: stack.Modify,
+		BeforeValue: map[string]any{"Note": "one"}, AfterValue: map[string]any{"Note": "**** two"}}
+	if len(cs.Changes) != 1 || !slices.Equal(cs.Changes[0].Scope, []string{"Metadata"}) || !reflect.DeepEqual(cs.Changes[0].Details[0].Target, want) {
+		t.Fatalf("the changes are %+v", cs.Changes)
+	}
+	calls := len(b.platform.Calls())
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.platform.Calls(); len(got) != calls {
+		t.Errorf("it called %v", got[calls:])
+	}
+	if cs := b.plan("app", with(`{"Note":{"Fn::Sub":"${P} two"}}`), nil); !cs.Empty() {
+		t.Errorf("applied, it plans %v", cs.Changes)
+	}
 }

@@ -189,6 +189,24 @@ func (p *program) properties(id string, w world, secret bool) (map[string]any, d
 	return properties, diags
 }
 
+// metadata resolves a resource's metadata, without what it says to makeitso
+// alone; nil if it has none. Secrets are masked.
+func (p *program) metadata(id string, w world) any {
+	r := p.t.Resources[id]
+	if r.Metadata == nil {
+		return nil
+	}
+	value, exists, diags := p.t.Resolve(r.Metadata, p.scope(w, false))
+	if m, ok := value.(map[string]any); ok {
+		delete(m, "makeitso")
+		exists = len(m) > 0
+	}
+	if !exists || diags.HasErrors() { // what only tools read must not stop a change
+		return nil
+	}
+	return value
+}
+
 // dynamic looks up a dynamic reference, unless what it stands for must not be
 // stored.
 func (p *program) dynamic(d template.DynamicReference) (string, error) {
