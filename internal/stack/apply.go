@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -58,6 +59,8 @@ func alreadyApplied(s Stack) (bool, error) {
 		return true, nil
 	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed:
 		return true, rolledBack(s, errors.New(s.Reason))
+	case DeleteComplete:
+		return true, discarded(s, errors.New(s.Reason))
 	case CreateFailed, UpdateFailed:
 		return true, fault.New(fault.Failed, "stack %s could not be changed and was left as it is (%s): %s", s.Name, s.Status, s.Reason)
 	}
@@ -101,6 +104,7 @@ func (e *Engine) begin(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 			Parent: s.Parent, Root: s.Root, ParentRevision: s.ParentRevision}
 	}
 	s.Revision++
+	s.Monitored = time.Time{}
 	s.Digest, s.Tags = cs.Digest, cs.Change.Tags
 	o, err := e.operation(ctx, s, *cs, listen)
 	if err != nil {
@@ -192,11 +196,7 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 func (o *operation) run(ctx context.Context) error {
 	switch o.stack.Status {
 	case CreateInProgress, UpdateInProgress:
-		err := walk(ctx, o.after.graph, o.e.o.Parallel, o.forward)
-		if err == nil {
-			err = o.commit(ctx)
-		}
-		if err != nil {
+		if err := o.limited(ctx); err != nil {
 			return o.abandon(ctx, err)
 		}
 		if o.stack.Parent != "" {
@@ -208,6 +208,9 @@ func (o *operation) run(ctx context.Context) error {
 	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress:
 		return o.rollBack(ctx, errors.New(o.stack.Reason))
 	case DeleteInProgress:
+		if o.set.Action == Create {
+			return o.discard(ctx, errors.New(o.stack.Reason))
+		}
 		return o.remove(ctx)
 	}
 	return fault.New(fault.Internal, "stack %s is in status %s, from which nothing goes on", o.stack.Name, o.stack.Status)
@@ -265,14 +268,20 @@ func (o *operation) moves(ctx context.Context) func(stack string) bool {
 // abandon begins the roll back after err, unless the operation cannot go on at
 // all, or shall stay as it is.
 func (o *operation) abandon(ctx context.Context, err error) error {
-	if context.Cause(ctx) == ErrSuspend {
+	if suspended(ctx) {
 		err = halt{ErrSuspend}
 	}
 	if halted(err) {
 		return err
 	}
 	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
-	if o.set.Change.DisableRollback {
+	switch {
+	case o.set.Action == Create && o.set.Change.OnFailure == OnFailureDelete:
+		if e := o.enter(ctx, DeleteInProgress, reason+" Delete requested by user."); e != nil {
+			return e
+		}
+		return o.discard(ctx, err)
+	case o.set.Change.DisableRollback || o.set.Action == Create && o.set.Change.OnFailure == OnFailureNothing:
 		status := UpdateFailed
 		if o.set.Action == Create {
 			status = CreateFailed
@@ -307,7 +316,7 @@ func (o *operation) takeBack(ctx context.Context, reason string, cause error) er
 func stubborn(ctx context.Context) (context.Context, func()) {
 	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if context.Cause(ctx) == ErrSuspend {
+		if suspended(ctx) {
 			cancel(ErrSuspend)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"makeitso/internal/diag"
@@ -33,6 +34,13 @@ type Change struct {
 	// DisableRollback leaves everything as it is when the change fails, to be
 	// looked at; Rollback then rolls it back.
 	DisableRollback bool `json:"disableRollback,omitempty"`
+	// Timeout is how long a creation may take, 0 for as long as it takes.
+	Timeout time.Duration `json:"timeout,omitzero"`
+	// OnFailure is what becomes of a stack whose creation fails: DO_NOTHING,
+	// ROLLBACK (also if it is "") or DELETE.
+	OnFailure string `json:"onFailure,omitempty"`
+	// Rollback is the alarms that roll the change back.
+	Rollback RollbackConfiguration `json:"rollback,omitzero"`
 	// Policy stands in for the stack's own policy during this change.
 	Policy string `json:"policy,omitempty"`
 	// Files are the templates of nested stacks that the template names by their

@@ -62,7 +62,7 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 		failed = append(failed, id)
 	}
 	slices.Sort(failed)
-	if err != nil && context.Cause(ctx) == ErrSuspend {
+	if err != nil && suspended(ctx) {
 		err = halt{ErrSuspend}
 	}
 	return failed, err
@@ -137,7 +137,7 @@ func (o *operation) deleteThing(ctx context.Context, id string, p Physical) erro
 			}
 		}
 	}
-	if context.Cause(ctx) == ErrSuspend && err != nil {
+	if suspended(ctx) && err != nil {
 		return halt{ErrSuspend}
 	}
 	event.Status = DeleteComplete
@@ -247,6 +247,11 @@ func (o *operation) remove(ctx context.Context) error {
 		dooms[id] = d
 	}
 	o.mu.Unlock()
+	return o.vanish(ctx, dooms, "")
+}
+
+// vanish deletes things, and then the stack.
+func (o *operation) vanish(ctx context.Context, dooms map[string]doom, reason string) error {
 	failed, err := o.deleteAll(ctx, dooms)
 	if halted(err) {
 		return err
@@ -270,5 +275,5 @@ func (o *operation) remove(ctx context.Context) error {
 	}
 	o.stack.Outputs = nil
 	ops := append(exports, o.e.changes.DeleteOp(o.e.key(o.stack.Name)), o.e.sources.DeleteOp(o.e.key(o.stack.Name)))
-	return o.enter(ctx, DeleteComplete, "", ops...)
+	return o.enter(ctx, DeleteComplete, reason, ops...)
 }

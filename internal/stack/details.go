@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 
+	"makeitso/internal/pace"
 	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
@@ -47,6 +48,9 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 			BeforeValue: x.shownBefore[name], AfterValue: x.shownAfter[name],
 			RequiresRecreation: facts.Change(before, after, name),
 		}
+		if slices.Contains(pace.LaunchProperties, name) && p.after.replacesGroup(c.LogicalID, p, x.before, x.after) {
+			target.RequiresRecreation = registry.Always
+		}
 		for _, d := range p.causes(c.LogicalID, name) {
 			d.Target = target
 			c.Details = append(c.Details, d)
@@ -60,6 +64,7 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, registry.Never)
 	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, registry.Never)
 	p.metadata(c)
+	p.policyChanges(c)
 }
 
 // metadata compares what the template says about the resource besides what it

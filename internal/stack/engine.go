@@ -26,6 +26,8 @@ import (
 // other cause rolls back.
 var ErrSuspend = errors.New("suspended")
 
+func suspended(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrSuspend) }
+
 // Options are what an Engine may be told.
 type Options struct {
 	Account string // AWS::AccountId, default 000000000000
@@ -60,8 +62,9 @@ type Engine struct {
 	leases    record.Collection[lease]
 	drifts    record.Collection[StackDrift]
 
-	mu   sync.Mutex
-	held map[string]bool // leases that operations of this engine hold now
+	mu       sync.Mutex
+	held     map[string]bool        // leases that operations of this engine hold now
+	resuming map[string]*resumption // changes that Continue goes on with, by stack
 }
 
 // New makes the engine of an environment.
@@ -88,6 +91,7 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		leases:    record.Of[lease](store, "stack-lease"),
 		drifts:    record.Of[StackDrift](store, "stack-drift"),
 		held:      map[string]bool{},
+		resuming:  map[string]*resumption{},
 	}
 }
 

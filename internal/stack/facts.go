@@ -6,7 +6,6 @@ import (
 
 	"makeitso/internal/diag"
 	"makeitso/internal/registry"
-	"makeitso/internal/template"
 )
 
 // checkTypes judges the active resources by the registry and the platform:
@@ -17,7 +16,6 @@ func (p *planner) checkTypes() {
 		r := p.after.t.Resources[id]
 		s := p.support(r.Type)
 		if s.Level != Refused {
-			p.policies(r)
 			continue
 		}
 		if slices.ContainsFunc(wrong, func(d diag.Diagnostic) bool { return d.Pos == r.TypePos }) {
@@ -30,14 +28,4 @@ func (p *planner) checkTypes() {
 		}
 	}
 	p.diags = append(p.diags, wrong...)
-}
-
-// policies says of attributes that they are read and do nothing.
-func (p *planner) policies(r *template.Resource) {
-	if r.CreationPolicy != nil {
-		p.diags.Warnf(r.CreationPolicy.Pos, "CreationPolicy has no effect yet: %s is complete when it is ready, without signals", r.LogicalID)
-	}
-	if r.UpdatePolicy != nil {
-		p.diags.Warnf(r.UpdatePolicy.Pos, "UpdatePolicy has no effect yet: %s is updated at once", r.LogicalID)
-	}
 }

@@ -25,6 +25,7 @@ type operation struct {
 	listen func(Event)
 	// foreseen is the replacement in the change set of each resource modified.
 	foreseen map[string]string
+	idle     func() // called when a resource begins to wait for something outside; nil for nobody
 
 	mu        sync.Mutex // guards what follows, and the order of events
 	stack     Stack
@@ -249,6 +250,9 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 	} else if !sameProperties(s.Current.Properties, next.Properties) {
 		facts, _ := registry.Type(next.Type)
 		recreate = facts.Change(orEmpty(s.Current.Properties), orEmpty(next.Properties))
+		if o.after.replacesGroup(s.LogicalID, o, s.Current.Properties, next.Properties) {
+			recreate = registry.Always
+		}
 		if o.planned(s.LogicalID) == "" {
 			return nil, fault.New(fault.Conflict, "resource %s would change, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
@@ -317,12 +321,18 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
+	return o.settle(ctx, s, result)
+}
+
+// complete stores that a step has led to what it intended.
+func (o *operation) complete(ctx context.Context, s resourceState, result Result) error {
 	done := *s.Step.Next
 	done.PhysicalID, done.Attributes = result.PhysicalID, result.Attributes
 	kind := s.Step.Kind
 	if kind == stepUpdate && result.Replaced {
 		kind, done.Token = stepReplace, o.newToken(s.LogicalID)
 	}
+	told := s.Step.Wait != nil
 	s.Current = &done
 	s.Step = &step{Revision: s.Step.Revision, Kind: kind, Before: s.Step.Before, DeleteFirst: s.Step.DeleteFirst}
 	under := s.Status
@@ -333,7 +343,7 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 		return err
 	}
 	complete := Event{LogicalID: s.LogicalID, PhysicalID: done.PhysicalID, Type: done.Type, Status: s.Status}
-	if s.Step.Kind == stepUpdate {
+	if s.Step.Kind == stepUpdate || told {
 		return o.tell(ctx, complete)
 	}
 	initiated := complete
@@ -369,7 +379,7 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 		}
 	}
 	if s.Step.Kind == stepUpdate {
-		return h.Update(ctx, r)
+		return o.update(ctx, h, r, o.after)
 	}
 	return h.Create(ctx, r)
 }
@@ -377,7 +387,7 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 // failed stores that a step did not succeed. What it may have begun stays
 // named in the record, for the roll back.
 func (o *operation) failed(ctx context.Context, s resourceState, cause error) error {
-	if context.Cause(ctx) == ErrSuspend {
+	if suspended(ctx) {
 		return halt{ErrSuspend}
 	}
 	s.Status, s.Reason = CreateFailed, cause.Error()

@@ -136,6 +136,7 @@ func (p *planner) resource(id string) {
 	p.diags = append(p.diags, diags...)
 	p.planned[id] = properties
 	r := p.after.t.Resources[id]
+	p.policies(r, properties)
 	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.support(r.Type).Level,
 		AfterContext: map[string]any{"Properties": shown}, check: marked(properties).(map[string]any)}
 	physical, exists := p.exists[id]

@@ -35,6 +35,9 @@ func (e *Engine) plan(ctx context.Context, c Change, v view) (*ChangeSet, error)
 	if !stackName.MatchString(c.Stack) {
 		return nil, fault.New(fault.Invalid, "%q is no stack name", c.Stack).WithHint("a name is letters, digits and -, beginning with a letter")
 	}
+	if err := e.checkLimits(c); err != nil {
+		return nil, err
+	}
 	s, err := e.find(ctx, c.Stack)
 	if err != nil {
 		return nil, err

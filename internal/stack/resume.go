@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"makeitso/internal/fault"
 )
@@ -16,34 +18,105 @@ import (
 // error says what could not be gone on with. Call it once at start, before
 // Apply.
 func (e *Engine) Resume(ctx context.Context, listen func(Event)) error {
-	waiting := map[string][]string{}
+	return e.Continue(ctx, listen)()
+}
+
+// Continue is Resume that returns when every change has ended or waits for
+// something outside, such as a signal. What it gives must be called: it waits
+// for the end of all and answers as Resume.
+func (e *Engine) Continue(ctx context.Context, listen func(Event)) (wait func() error) {
+	stacks, err := e.underWayNow(ctx)
+	if err != nil {
+		return func() error { return err }
+	}
+	var busy sync.WaitGroup
+	all := map[string]*resumption{}
+	for name := range stacks {
+		busy.Add(1)
+		all[name] = &resumption{idle: sync.OnceFunc(busy.Done), ended: make(chan struct{})}
+	}
+	e.mu.Lock()
+	maps.Copy(e.resuming, all)
+	e.mu.Unlock()
+	answer := make(chan error, 1)
+	go func() { answer <- e.resumeAll(ctx, stacks, all, listen) }()
+	busy.Wait()
+	return sync.OnceValue(func() error { return <-answer })
+}
+
+// resumption is a change that is gone on with.
+type resumption struct {
+	idle  func() // says that it waits for something outside
+	ended chan struct{}
+}
+
+// underWayNow gives the stacks that a process which is gone was changing.
+func (e *Engine) underWayNow(ctx context.Context) (map[string][]string, error) {
+	found := map[string][]string{}
 	leases, err := e.leases.List(ctx, e.key(""))
 	if err != nil {
-		return fmt.Errorf("list leases: %w", err)
+		return nil, fmt.Errorf("list leases: %w", err)
 	}
 	for _, l := range leases {
-		waiting[l.Stack] = nil
+		found[l.Stack] = nil
 	}
 	stacks, err := e.Stacks(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, s := range stacks {
 		if unfinished(s) && s.Root == "" { // a nested one goes on with its root
-			waiting[s.Name] = nil
+			found[s.Name] = nil
 		}
 	}
+	return found, nil
+}
+
+// resumeAll goes on with all at once, as they were under way at once before.
+func (e *Engine) resumeAll(ctx context.Context, stacks map[string][]string, all map[string]*resumption, listen func(Event)) error {
 	var errs []error
-	results := make(chan error, len(waiting))
-	err = walk(ctx, waiting, e.o.Parallel, func(ctx context.Context, name string) error {
-		results <- e.resume(ctx, name, listen)
+	results := make(chan error, len(stacks))
+	err := walk(ctx, stacks, len(stacks), func(ctx context.Context, name string) error {
+		results <- e.resume(ctx, name, listen, all[name].idle)
+		e.resumed(name, all[name])
 		return nil
 	})
 	close(results)
 	for err := range results {
 		errs = append(errs, err)
 	}
+	for name, r := range all {
+		e.resumed(name, r) // those too that were not begun
+	}
 	return errors.Join(append(errs, err, e.settle(ctx, listen))...)
+}
+
+// resumed says, once, that a change has ended.
+func (e *Engine) resumed(name string, r *resumption) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.idle()
+	if e.resuming[name] == r {
+		delete(e.resuming, name)
+		close(r.ended)
+	}
+}
+
+// Resumed waits until a change that Continue goes on with has ended; at once if
+// there is none.
+func (e *Engine) Resumed(ctx context.Context, stack string) error {
+	e.mu.Lock()
+	r := e.resuming[stack]
+	e.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // unfinished says whether a stack's operation has more to do. A roll back that
@@ -53,7 +126,7 @@ func unfinished(s Stack) bool {
 }
 
 // resume goes on with one stack, unless its holder is alive.
-func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (err error) {
+func (e *Engine) resume(ctx context.Context, name string, listen func(Event), idle func()) (err error) {
 	release, err := e.acquire(ctx, name, true)
 	if fault.Is(err, fault.Conflict) {
 		return nil
@@ -73,6 +146,7 @@ func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (e
 	if err != nil {
 		return err
 	}
+	o.idle = idle
 	if s.Status == UpdateRollbackFailed {
 		if err := o.enter(ctx, UpdateRollbackInProgress, s.Reason); err != nil {
 			return err

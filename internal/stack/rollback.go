@@ -81,7 +81,7 @@ func outcome(cause error) fault.Code {
 }
 
 func (o *operation) rollBackFailed(ctx context.Context, status string, err error) error {
-	if context.Cause(ctx) == ErrSuspend {
+	if suspended(ctx) {
 		return halt{ErrSuspend}
 	}
 	if halted(err) {
@@ -138,10 +138,15 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	if r, err = o.e.reveal(ctx, r); err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
-	result, err := h.Update(ctx, r)
+	result, err := o.update(ctx, h, r, o.before)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
+	return o.settleBack(ctx, s, old, result)
+}
+
+// restored stores that a resource is again what it was.
+func (o *operation) restored(ctx context.Context, s resourceState, old Physical, result Result) error {
 	old.PhysicalID, old.Attributes = result.PhysicalID, result.Attributes
 	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
 	return o.save(ctx, s, old.PhysicalID)
@@ -175,9 +180,7 @@ func (o *operation) bringBack(ctx context.Context, s resourceState, changed Phys
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
-	old.PhysicalID, old.Attributes = result.PhysicalID, result.Attributes
-	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
-	return o.save(ctx, s, old.PhysicalID)
+	return o.restored(ctx, s, old, result)
 }
 
 // restoring keeps the step of a resource whose restoring failed, so that it

@@ -46,6 +46,8 @@ type Stack struct {
 	// ParentRevision is the revision of the parent whose operation changed a
 	// nested stack last.
 	ParentRevision int64 `json:"parentRevision,omitempty"`
+	// Monitored is until when the alarms of a change are watched that made all.
+	Monitored time.Time `json:"monitored,omitzero"`
 
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
@@ -137,6 +139,8 @@ type step struct {
 	Next     *Physical `json:"next,omitempty"`   // the intent: what a call under way leads to
 	// DeleteFirst says of a replacement that Before goes before Next comes.
 	DeleteFirst bool `json:"deleteFirst,omitempty"`
+	// Wait is set once the step waits for signals.
+	Wait *waiting `json:"wait,omitempty"`
 }
 
 type stepKind string

@@ -8,6 +8,8 @@ import (
 // walk calls do for every node of graph, each after all that it depends on has
 // been done, at most parallel at once. After an error, or when ctx ends,
 // nothing new is begun; walk waits for what runs and gives all errors joined.
+// What do answers with an aside waits beside the others: it is not counted, so
+// that what it waits for can happen, and is given up after an error.
 func walk(ctx context.Context, graph map[string][]string, parallel int, do func(context.Context, string) error) error {
 	waits, dependents := map[string]int{}, map[string][]string{}
 	var ready []string
@@ -23,26 +25,39 @@ func walk(ctx context.Context, graph map[string][]string, parallel int, do func(
 		}
 	}
 	type answer struct {
-		id  string
-		err error
+		id     string
+		err    error
+		waited bool
 	}
 	answers := make(chan answer)
-	running := 0
+	beside, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	running, waiting := 0, 0
 	var failed error
 	for {
 		for len(ready) > 0 && running < parallel && failed == nil && ctx.Err() == nil {
 			id := ready[0]
 			ready = ready[1:]
 			running++
-			go func() { answers <- answer{id, do(ctx, id)} }()
+			go func() { answers <- answer{id: id, err: do(ctx, id)} }()
 		}
-		if running == 0 {
+		if running+waiting == 0 {
 			break
 		}
 		a := <-answers
-		running--
+		if a.waited {
+			waiting--
+		} else {
+			running--
+		}
+		if rest, ok := a.err.(aside); ok {
+			waiting++
+			go func() { answers <- answer{a.id, rest(beside), true} }()
+			continue
+		}
 		if a.err != nil {
 			failed = errors.Join(failed, a.err)
+			giveUp(errAside)
 			continue
 		}
 		for _, id := range dependents[a.id] {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
@@ -32,7 +33,8 @@ type Thing struct {
 
 // Platform is a stack.Platform in memory: it realises every type, keeps what
 // exists by token, and records each call. Types whose name begins with
-// "Refused::" are refused; those that begin with "Snapshot::" have snapshots.
+// "Refused::" are refused; those that begin with "Snapshot::" have snapshots;
+// one is of groups of instances.
 type Platform struct {
 	mu      sync.Mutex
 	things  map[string]Thing // by token
@@ -44,12 +46,15 @@ type Platform struct {
 	parameters map[string]string
 	fragments  map[string]string
 	macros     map[string]func(request map[string]any) map[string]any
+	fleets     map[string]*fleet        // by token
+	alarms     map[string]chan struct{} // by ARN, closed when it goes off
 }
 
 // NewPlatform makes a platform on which nothing exists.
 func NewPlatform() *Platform {
 	return &Platform{things: map[string]Thing{}, hooks: map[string]func(context.Context, stack.Request) error{},
-		parameters: map[string]string{}, fragments: map[string]string{}, macros: map[string]func(map[string]any) map[string]any{}}
+		parameters: map[string]string{}, fragments: map[string]string{}, macros: map[string]func(map[string]any) map[string]any{},
+		fleets: map[string]*fleet{}, alarms: map[string]chan struct{}{}}
 }
 
 // On has hook run before each call of that action (check, create, read,
@@ -194,7 +199,7 @@ func (p *Platform) Support(typ string) stack.Support {
 	if strings.HasPrefix(typ, "Refused::") {
 		return stack.Support{Level: stack.Refused, Note: "the test platform refuses it"}
 	}
-	return stack.Support{Level: stack.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::")}
+	return stack.Support{Level: stack.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::"), Groups: typ == pace.GroupType}
 }
 
 // Handler gives the one handler that makes every type.
@@ -204,6 +209,9 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 	}
 	if p.Support(typ).Snapshots {
 		return snapshotter{handler{p}}, nil
+	}
+	if p.Support(typ).Groups {
+		return group{handler{p}}, nil
 	}
 	return handler{p}, nil
 }

@@ -1,0 +1,154 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"makeitso/internal/fault"
+)
+
+// What becomes of a stack whose creation fails, in the service's words.
+const (
+	OnFailureNothing  = "DO_NOTHING"
+	OnFailureRollback = "ROLLBACK"
+	OnFailureDelete   = "DELETE"
+)
+
+// RollbackConfiguration is the alarms that roll a change back when they go off
+// while it is made, or in the time after that in which they are watched.
+type RollbackConfiguration struct {
+	Alarms  []string      `json:"alarms,omitempty"` // ARNs of alarms, at most 5
+	Monitor time.Duration `json:"monitor,omitzero"` // at most three hours
+}
+
+// AlarmStore is a Platform that has alarms.
+type AlarmStore interface {
+	// WaitAlarm returns nil as soon as an alarm is in state ALARM,
+	// fault.NotFound if there is no such alarm, or ctx's error.
+	WaitAlarm(ctx context.Context, arn string) error
+}
+
+// The service's limits.
+const (
+	maxTriggers = 5
+	maxMonitor  = 180 * time.Minute
+)
+
+var alarmARN = regexp.MustCompile(`^arn:[^:]+:([^:]+):[^:]*:[^:]*:(.*)$`)
+
+// checkLimits says what is wrong with how a change is to end.
+func (e *Engine) checkLimits(c Change) error {
+	if c.DisableRollback && c.OnFailure != "" {
+		return fault.New(fault.Invalid, "Either DisableRollback or OnFailure can be specified, not both.")
+	}
+	if allowed := []string{"", OnFailureNothing, OnFailureRollback, OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
+		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))
+	}
+	if c.Timeout < 0 || c.Rollback.Monitor < 0 || c.Rollback.Monitor > maxMonitor || len(c.Rollback.Alarms) > maxTriggers {
+		return fault.New(fault.Invalid, "a creation may take %v and %d alarms are watched for %v; allowed are times that are not negative, %d alarms and %v",
+			c.Timeout, len(c.Rollback.Alarms), c.Rollback.Monitor, maxTriggers, maxMonitor)
+	}
+	_, able := e.platform.(AlarmStore)
+	for _, arn := range c.Rollback.Alarms {
+		parts := alarmARN.FindStringSubmatch(arn)
+		switch {
+		case parts == nil || parts[1] != "cloudwatch" || !able:
+			return fault.New(fault.Invalid, "Rollback Trigger Type not supported: %s", arn).
+				WithHint("alarms of CloudWatch can be watched, on platforms that have them")
+		case !strings.HasPrefix(parts[2], "alarm:") || parts[2] == "alarm:":
+			return fault.New(fault.Invalid, "RelativeId of a Rollback Trigger's ARN is incorrect: %s", arn)
+		}
+	}
+	return nil
+}
+
+// errTimeout is why a creation that takes too long is given up.
+var errTimeout = fault.New(fault.Failed, "Stack creation time exceeded the specified timeout.")
+
+// errAlarm is why a change is given up when an alarm has gone off.
+type errAlarm struct{ error }
+
+// limited makes the resources as the template says and commits, if that is
+// done in time and no alarm goes off.
+func (o *operation) limited(ctx context.Context) error {
+	c := o.set.Change
+	within, stop := context.WithCancelCause(ctx)
+	if o.set.Action == Create && c.Timeout > 0 {
+		var cancel context.CancelFunc
+		within, cancel = context.WithDeadlineCause(within, o.stack.Created.Add(c.Timeout), errTimeout)
+		defer cancel()
+	}
+	var watches sync.WaitGroup
+	defer watches.Wait()
+	defer stop(nil)
+	for _, arn := range c.Rollback.Alarms {
+		watches.Go(func() {
+			err := o.e.platform.(AlarmStore).WaitAlarm(within, arn)
+			if err == nil {
+				err = fault.New(fault.Failed, "alarm %s is in state ALARM", arn)
+			}
+			stop(errAlarm{err}) // nothing, if within has ended
+		})
+	}
+	err := walk(within, o.after.graph, o.e.o.Parallel, o.forward)
+	if err == nil {
+		err = o.monitor(within)
+	}
+	if err == nil {
+		err = o.commit(within)
+	}
+	var alarm errAlarm
+	if cause := context.Cause(within); err != nil && !halted(err) && (cause == errTimeout || errors.As(cause, &alarm)) {
+		return cause
+	}
+	return err
+}
+
+// monitor watches the alarms for a time after all was made. When that ends is
+// stored, so that a crash does not begin it anew.
+func (o *operation) monitor(ctx context.Context) error {
+	if o.set.Change.Rollback.Monitor == 0 || len(o.set.Change.Rollback.Alarms) == 0 {
+		return nil
+	}
+	if o.stack.Monitored.IsZero() {
+		o.mu.Lock()
+		o.stack.Monitored = now().Add(o.set.Change.Rollback.Monitor)
+		s := o.stack
+		o.mu.Unlock()
+		if err := o.e.stacks.Put(context.WithoutCancel(ctx), o.e.key(s.Name), s); err != nil {
+			return halt{fmt.Errorf("store stack %s: %w", s.Name, err)}
+		}
+	}
+	if o.idle != nil {
+		o.idle()
+	}
+	over := time.NewTimer(time.Until(o.stack.Monitored))
+	defer over.Stop()
+	select {
+	case <-over.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// discard deletes what a creation that failed has made, and the stack.
+func (o *operation) discard(ctx context.Context, cause error) error {
+	on, done := stubborn(ctx)
+	defer done()
+	if err := o.vanish(on, o.unwanted(), o.stack.Reason); err != nil {
+		return err
+	}
+	return discarded(o.stack, cause)
+}
+
+func discarded(s Stack, cause error) error {
+	return fault.Wrap(outcome(cause), cause, "stack %s could not be created and was deleted (%s)", s.Name, s.Status).
+		WithHint("see what happened: makeitso events %s", s.Name)
+}
