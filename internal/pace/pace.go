@@ -1,6 +1,7 @@
-// Package pace is CreationPolicy and UpdatePolicy: what they say, what the
-// signals that came amount to, and what a rolling update does next. It knows
-// values that are resolved; it must not know stacks, nor wait for anything.
+// Package pace is how a stack goes ahead where it has to wait: what
+// CreationPolicy and UpdatePolicy say, what the signals that came amount to, and
+// the steps of a rolling update. It knows values that are resolved and where
+// signals are kept; it must not know stacks or platforms.
 package pace
 
 import (

@@ -6,8 +6,8 @@ import (
 	"makeitso/internal/fault"
 )
 
-// Group is what a rolling update decides by.
-type Group struct {
+// State is what a rolling update decides by.
+type State struct {
 	Size  int      // how many instances there shall be in the end
 	Most  int      // how many there may be meanwhile
 	Old   []string // the instances that are to go
@@ -27,11 +27,11 @@ type Move struct {
 }
 
 // Width is how many instances there are at most while they are replaced.
-func (r Rolling) Width(f Group) int { return min(max(f.Size, r.InService+r.Batch), f.Most) }
+func (r Rolling) Width(f State) int { return min(max(f.Size, r.InService+r.Batch), f.Most) }
 
 // Next decides. New instances are waited for before anything else is touched;
 // old ones go in batches, as many stay as must serve.
-func (r Rolling) Next(f Group) (Move, error) {
+func (r Rolling) Next(f State) (Move, error) {
 	if r.InService >= f.Most && len(f.Old) > 0 {
 		return Move{}, fault.New(fault.Invalid, "MinInstancesInService must be less than the autoscaling group's MaxSize").
 			WithHint("MinInstancesInService is %d and MaxSize %d", r.InService, f.Most)
@@ -54,7 +54,7 @@ func (r Rolling) Next(f Group) (Move, error) {
 }
 
 // Announce says how a rolling update begins, in the service's words.
-func (r Rolling) Announce(f Group) string {
+func (r Rolling) Announce(f State) string {
 	text := fmt.Sprintf("Rolling update initiated. Terminating %d obsolete instance(s) in batches of %d", len(f.Old), r.Batch)
 	if r.InService > 0 {
 		text += fmt.Sprintf(", while keeping at least %d instance(s) in service", r.InService)

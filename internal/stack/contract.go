@@ -1,6 +1,10 @@
 package stack
 
-import "context"
+import (
+	"context"
+
+	"makeitso/internal/pace"
+)
 
 // Platform is what a stack stands on: it knows the types of resources and how
 // each becomes real there. Platforms implement it and pass the suite in
@@ -67,33 +71,8 @@ type Snapshotter interface {
 }
 
 // Group is a Handler of groups of instances, which an UpdatePolicy replaces
-// step by step. Its Update changes what the group is to be, and leaves the
-// instances that exist as they are. All methods may be called again.
-type Group interface {
-	// Fleet gives the instances that there are, each as r.Properties say or not.
-	Fleet(ctx context.Context, r Request) (Fleet, error)
-	// Resize brings the group to n instances, without changing how many it is
-	// to have in the end. New ones are made as r.Properties say, and are ready
-	// when it returns.
-	Resize(ctx context.Context, r Request, n int) error
-	// Terminate ends instances, and none comes in their place.
-	Terminate(ctx context.Context, r Request, ids []string) error
-	// Suspend keeps the group's own processes of these names, and no others,
-	// from running.
-	Suspend(ctx context.Context, r Request, processes []string) error
-}
-
-// Fleet is the instances of a group.
-type Fleet struct {
-	Size, Most int // how many there are to be, and may be at most
-	Instances  []Instance
-}
-
-// Instance is one of a group's.
-type Instance struct {
-	ID      string
-	Current bool // made as the group's properties say now
-}
+// step by step.
+type Group = pace.Group[Request]
 
 // Request is one resource in the hands of a Handler.
 type Request struct {

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
@@ -73,7 +75,24 @@ type mortalPlatform struct {
 
 func (p mortalPlatform) Handler(typ string) (stack.Handler, error) {
 	h, err := p.Platform.Handler(typ)
+	if g, ok := h.(stack.Group); ok {
+		return mortalGroup{mortalHandler{h, p.life}, g}, err
+	}
 	return mortalHandler{h, p.life}, err
+}
+
+// mortalGroup is a mortalHandler of groups.
+type mortalGroup struct {
+	mortalHandler
+	stack.Group
+}
+
+func (g mortalGroup) Resize(ctx context.Context, r stack.Request, n int) error {
+	return g.life.do(func() error { return g.Group.Resize(ctx, r, n) })
+}
+
+func (g mortalGroup) Terminate(ctx context.Context, r stack.Request, ids []string) error {
+	return g.life.do(func() error { return g.Group.Terminate(ctx, r, ids) })
 }
 
 type mortalHandler struct {
@@ -124,6 +143,8 @@ type scene struct {
 	wanted  string            // the template to apply, "" to delete
 	drift   stack.DriftPolicy // what becomes of what prepare did, in place of applying
 	prepare func(*stacktest.Platform)
+	signals bool // what is launched or made says that it is well
+	onFail  string
 	status  string
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
 }
@@ -152,6 +173,13 @@ func scenes() []scene {
 		{name: "update that deletes first", present: attachment("one"), wanted: attachment("two"), status: stack.UpdateComplete},
 		{name: "update that deletes first and fails", present: attachment("one"), wanted: attachment("two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
 			prepare: fail("create", "More"), status: stack.UpdateRollbackComplete},
+		{name: "create with signals", wanted: killSignals, signals: true, status: stack.CreateComplete},
+		{name: "create with signals that fails", wanted: killSignals + "  Last: {Type: Test::Thing, DependsOn: Thing}\n", signals: true,
+			prepare: fail("create", "Last"), status: stack.RollbackComplete},
+		{name: "create that is deleted when it fails", wanted: killBefore, prepare: fail("create", "Old"), onFail: stack.OnFailureDelete, status: "gone"},
+		{name: "rolling update", present: group("one", 3), wanted: group("two", 3), signals: true, status: stack.UpdateComplete},
+		{name: "rolling update that fails", present: group("one", 3), wanted: group("two", 3) + "  Last: {Type: Test::Thing, DependsOn: Group}\n", signals: true,
+			prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "move", present: killBefore, wanted: movedQueue, status: stack.UpdateComplete},
 		{name: "move that fails", present: killBefore, wanted: movedQueue, prepare: fail("create", "Extra"), status: stack.UpdateRollbackComplete},
 		{name: "create of 30", wanted: large("a"), status: stack.CreateComplete},
@@ -262,8 +290,17 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 		}
 		cs = sets[1]
 	}
+	if s.onFail != "" {
+		var err error
+		if cs, err = b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), OnFailure: s.onFail}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if s.prepare != nil {
 		s.prepare(b.platform)
+	}
+	if s.signals {
+		b.signalAll()
 	}
 	l := &life{end: end}
 	dying := stack.New("local", mortalPlatform{b.platform, l}, mortalStore{b.store, l}, stack.Options{Holder: "first"})
@@ -275,7 +312,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	// What asked for the change asks again after a crash.
 	again := act(b.engine)
-	if fault.Is(again, fault.Failed) != strings.Contains(s.status, "ROLLBACK") {
+	if fault.Is(again, fault.Failed) != (strings.Contains(s.status, "ROLLBACK") || s.onFail != "") {
 		t.Errorf("killed at %d: applying the set again answered %v", end, again)
 	}
 	if end == 0 && (first == nil) != (again == nil) {
@@ -293,6 +330,40 @@ func driftAll(t *testing.T, e *stack.Engine, policy stack.DriftPolicy) error {
 		err = errors.Join(err, more)
 	}
 	return err
+}
+
+var launched = regexp.MustCompile(`i-\d+`)
+
+// signalAll has everything that is made or launched say, to whoever has the
+// store, that it is well.
+func (b *bench) signalAll() {
+	for _, action := range []string{"create", "launch"} {
+		for _, id := range []string{"Server", "Condition", "Group"} {
+			b.signalOn(action, id, stack.Signal{Status: pace.Success, UniqueID: map[string]string{"create": "one"}[action]})
+		}
+	}
+}
+
+// killSignals is a stack that waits in every way there is.
+const killSignals = `
+Resources:
+  Server: {Type: AWS::EC2::Instance, CreationPolicy: {ResourceSignal: {Timeout: PT1H}}}
+  Handle: {Type: AWS::CloudFormation::WaitConditionHandle}
+  Condition: {Type: AWS::CloudFormation::WaitCondition, Properties: {Handle: !Ref Handle, Timeout: 600, Count: 1}}
+  Thing: {Type: Test::Thing, Properties: {Value: !GetAtt Condition.Data, Server: !Ref Server}}
+`
+
+// group is a stack with a group of instances, which are replaced one by one.
+func group(launch string, size int) string {
+	return fmt.Sprintf(`
+Resources:
+  Group:
+    Type: AWS::AutoScaling::AutoScalingGroup
+    UpdatePolicy:
+      AutoScalingRollingUpdate: {MinInstancesInService: 2, WaitOnResourceSignals: true, PauseTime: PT1H, SuspendProcesses: [AZRebalance]}
+    Properties: {MinSize: %d, MaxSize: %d, LaunchConfigurationName: %s}
+  Thing: {Type: Test::Thing, Properties: {Group: !Ref Group}}
+`, size, size+1, launch)
 }
 
 // everything is the whole end state, with random names taken out: what exists,
@@ -322,6 +393,11 @@ func (b *bench) everything() string {
 		}
 		for _, e := range entries {
 			lines = append(lines, kind+" "+e.Key+" "+b.essence(kind, e.Value))
+		}
+	}
+	for _, t := range b.platform.Things() {
+		if t.Type == pace.GroupType {
+			lines = append(lines, "instances "+launched.ReplaceAllString(b.platform.Instances(t.LogicalID), "i"))
 		}
 	}
 	slices.Sort(lines)

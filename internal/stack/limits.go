@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 )
 
 // What becomes of a stack whose creation fails, in the service's words.
@@ -20,12 +20,8 @@ const (
 	OnFailureDelete   = "DELETE"
 )
 
-// RollbackConfiguration is the alarms that roll a change back when they go off
-// while it is made, or in the time after that in which they are watched.
-type RollbackConfiguration struct {
-	Alarms  []string      `json:"alarms,omitempty"` // ARNs of alarms, at most 5
-	Monitor time.Duration `json:"monitor,omitzero"` // at most three hours
-}
+// RollbackConfiguration is the alarms that roll a change back.
+type RollbackConfiguration = pace.Alarms
 
 // AlarmStore is a Platform that has alarms.
 type AlarmStore interface {
@@ -33,14 +29,6 @@ type AlarmStore interface {
 	// fault.NotFound if there is no such alarm, or ctx's error.
 	WaitAlarm(ctx context.Context, arn string) error
 }
-
-// The service's limits.
-const (
-	maxTriggers = 5
-	maxMonitor  = 180 * time.Minute
-)
-
-var alarmARN = regexp.MustCompile(`^arn:[^:]+:([^:]+):[^:]*:[^:]*:(.*)$`)
 
 // checkLimits says what is wrong with how a change is to end.
 func (e *Engine) checkLimits(c Change) error {
@@ -50,22 +38,8 @@ func (e *Engine) checkLimits(c Change) error {
 	if allowed := []string{"", OnFailureNothing, OnFailureRollback, OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
 		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))
 	}
-	if c.Timeout < 0 || c.Rollback.Monitor < 0 || c.Rollback.Monitor > maxMonitor || len(c.Rollback.Alarms) > maxTriggers {
-		return fault.New(fault.Invalid, "a creation may take %v and %d alarms are watched for %v; allowed are times that are not negative, %d alarms and %v",
-			c.Timeout, len(c.Rollback.Alarms), c.Rollback.Monitor, maxTriggers, maxMonitor)
-	}
 	_, able := e.platform.(AlarmStore)
-	for _, arn := range c.Rollback.Alarms {
-		parts := alarmARN.FindStringSubmatch(arn)
-		switch {
-		case parts == nil || parts[1] != "cloudwatch" || !able:
-			return fault.New(fault.Invalid, "Rollback Trigger Type not supported: %s", arn).
-				WithHint("alarms of CloudWatch can be watched, on platforms that have them")
-		case !strings.HasPrefix(parts[2], "alarm:") || parts[2] == "alarm:":
-			return fault.New(fault.Invalid, "RelativeId of a Rollback Trigger's ARN is incorrect: %s", arn)
-		}
-	}
-	return nil
+	return c.Rollback.Check(able)
 }
 
 // errTimeout is why a creation that takes too long is given up.
@@ -87,7 +61,7 @@ func (o *operation) limited(ctx context.Context) error {
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	defer stop(nil)
-	for _, arn := range c.Rollback.Alarms {
+	for _, arn := range c.Rollback.ARNs {
 		watches.Go(func() {
 			err := o.e.platform.(AlarmStore).WaitAlarm(within, arn)
 			if err == nil {
@@ -113,7 +87,7 @@ func (o *operation) limited(ctx context.Context) error {
 // monitor watches the alarms for a time after all was made. When that ends is
 // stored, so that a crash does not begin it anew.
 func (o *operation) monitor(ctx context.Context) error {
-	if o.set.Change.Rollback.Monitor == 0 || len(o.set.Change.Rollback.Alarms) == 0 {
+	if o.set.Change.Rollback.Monitor == 0 || len(o.set.Change.Rollback.ARNs) == 0 {
 		return nil
 	}
 	if o.stack.Monitored.IsZero() {

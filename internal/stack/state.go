@@ -3,6 +3,8 @@ package stack
 import (
 	"cmp"
 	"time"
+
+	"makeitso/internal/pace"
 )
 
 // Statuses of stacks and resources, in CloudFormation's words.
@@ -140,7 +142,7 @@ type step struct {
 	// DeleteFirst says of a replacement that Before goes before Next comes.
 	DeleteFirst bool `json:"deleteFirst,omitempty"`
 	// Wait is set once the step waits for signals.
-	Wait *waiting `json:"wait,omitempty"`
+	Wait *pace.Waiting `json:"wait,omitempty"`
 }
 
 type stepKind string

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 	"makeitso/internal/stack"
 )
 
@@ -72,13 +74,13 @@ func sizes(r stack.Request) (size, most int, err error) {
 	return size, most, err
 }
 
-func (g group) Fleet(_ context.Context, r stack.Request) (stack.Fleet, error) {
+func (g group) Fleet(_ context.Context, r stack.Request) (pace.Fleet, error) {
 	size, most, err := sizes(r)
 	g.p.mu.Lock()
 	defer g.p.mu.Unlock()
-	f := stack.Fleet{Size: size, Most: most}
+	f := pace.Fleet{Size: size, Most: most}
 	for _, i := range g.p.fleet(r.Token).instances {
-		f.Instances = append(f.Instances, stack.Instance{ID: i.id, Current: i.from == launchedFrom(r)})
+		f.Instances = append(f.Instances, pace.Instance{ID: i.id, Current: i.from == launchedFrom(r)})
 	}
 	return f, err
 }
@@ -160,7 +162,7 @@ func (p *Platform) AddAlarm(arn string) (goOff func()) {
 	defer p.mu.Unlock()
 	off := make(chan struct{})
 	p.alarms[arn] = off
-	return func() { close(off) }
+	return sync.OnceFunc(func() { close(off) })
 }
 
 // WaitAlarm makes the platform a stack.AlarmStore.
