@@ -217,6 +217,12 @@ func (c *Client) Protect(ctx context.Context, r control.GuardRequest) error {
 	return err
 }
 
+// Signal takes a signal for a resource that its stack waits for.
+func (c *Client) Signal(ctx context.Context, r control.SignalRequest) error {
+	_, err := call[control.Nothing](ctx, c, "signal", r)
+	return err
+}
+
 // RollbackStack takes back a change that failed, or goes on with that.
 func (c *Client) RollbackStack(ctx context.Context, r control.GuardRequest, see func(stack.Event) error) error {
 	return receive(ctx, c, "rollback-stack", r, see)

@@ -58,6 +58,8 @@ func program() {
 //	await NAME REGEXP                wait until it has printed REGEXP
 //	ended [-CODE] NAME               wait for its end; it must exit with CODE, 0 by default
 //	interrupt [-CODE] NAME           the same after an interrupt, like that of Ctrl-C
+//	killed NAME                      end it with a kill -9
+//	put URL TEXT                     a real PUT that must be answered with 200
 //	get URL                          a real request, by host name, that must be answered with 200
 //	field NAME PATH…                 set a variable from the JSON on stdout
 //	listen NAME                      listen on a port until the script ends, and name its address
@@ -90,7 +92,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "get": get, "field": field, "listen": listen,
+			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "killed": killed, "put": put, "get": get, "field": field, "listen": listen,
 		},
 	})
 }
@@ -231,7 +233,7 @@ func (j *job) await(ts *testscript.TestScript, pattern string) {
 	}
 }
 
-// kill ends the program at the end of the test.
+// killed ends the program at the end of the test.
 func (j *job) kill() {
 	_ = j.cmd.Process.Kill() // it has ended, else
 	<-j.ended
@@ -315,6 +317,34 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = ts.Stdout().Write(body)
 	ts.Check(err)
+}
+
+// put sends a text to a URL.
+func put(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] put URL TEXT")
+	}
+	req, err := http.NewRequest(http.MethodPut, args[0], strings.NewReader(args[1]))
+	ts.Check(err)
+	res, err := (&http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	if err != nil {
+		if !neg {
+			ts.Fatalf("%v", err)
+		}
+		return
+	}
+	ts.Check(res.Body.Close())
+	if (res.StatusCode == http.StatusOK) == neg {
+		ts.Fatalf("%s answered %s", args[0], res.Status)
+	}
+}
+
+// killed ends a program at once, which nobody can refuse.
+func killed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: killed NAME")
+	}
+	findJob(ts, args[0]).kill()
 }
 
 // listen takes a port away from everybody else.

@@ -1,26 +1,31 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 
 	"github.com/spf13/cobra"
 
 	"makeitso/internal/api"
 	"makeitso/internal/control"
+	"makeitso/internal/pace"
 	"makeitso/internal/server"
+	"makeitso/internal/stack"
 )
 
 // stackCommand groups what is done to one stack besides applying it.
 func (a *app) stackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "stack",
-		Short:   "Protect a stack, or roll one back",
-		Example: "  makeitso stack protect data\n  makeitso stack rollback data --skip Cache",
+		Short:   "Protect a stack, roll one back, or signal what it waits for",
+		Example: "  makeitso stack protect data\n  makeitso stack rollback data --skip Cache\n  makeitso stack signal data Server",
 	}
 	cmd.AddCommand(
 		a.protectCommand("protect", "Refuse to delete a stack until it is unprotected", true),
 		a.protectCommand("unprotect", "Let a protected stack be deleted again", false),
 		a.rollbackStackCommand(),
+		a.signalCommand(),
 	)
 	return cmd
 }
@@ -60,4 +65,31 @@ func (a *app) rollbackStackCommand() *cobra.Command {
 
 func (a *app) rollbackStack(ctx context.Context, client *api.Client, r control.GuardRequest) error {
 	return client.RollbackStack(ctx, r, a.printStackEvent)
+}
+
+func (a *app) signalCommand() *cobra.Command {
+	r := control.SignalRequest{Signal: stack.Signal{Status: pace.Success}}
+	failure := false
+	cmd := &cobra.Command{
+		Use:   "signal STACK RESOURCE",
+		Short: "Say that a resource is ready, or has failed, to the stack that waits for it",
+		Long: "Say that a resource is ready, or has failed, to the stack that waits for it: because of a\n" +
+			"CreationPolicy, an UpdatePolicy, or for a wait condition (name it or its handle).",
+		Example: "  makeitso stack signal data Server\n  makeitso stack signal data Group --id i-1\n  makeitso stack signal data Condition --failure --reason 'no disk'",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Stack, r.Resource = args[0], args[1]
+			if failure {
+				r.Signal.Status = pace.Failure
+			}
+			r.Signal.UniqueID = cmp.Or(r.Signal.UniqueID, rand.Text())
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return client.Signal(cmd.Context(), r) })
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	cmd.Flags().BoolVar(&failure, "failure", false, "it has failed")
+	cmd.Flags().StringVar(&r.Signal.UniqueID, "id", "", "what tells this signal from others; one that came before is not counted again (default: a new one)")
+	cmd.Flags().StringVar(&r.Signal.Reason, "reason", "", "why it has failed")
+	cmd.Flags().StringVar(&r.Signal.Data, "data", "", "what Fn::GetAtt Data of a wait condition gives under the id")
+	return cmd
 }

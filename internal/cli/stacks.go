@@ -27,10 +27,11 @@ type stacksOptions struct {
 	force       bool
 	keepFailed  bool
 	policy      stack.DriftPolicy
+	onFailure   string
 }
 
 func (o stacksOptions) request() control.StacksRequest {
-	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed}
+	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed, OnFailure: o.onFailure}
 }
 
 func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
@@ -89,6 +90,7 @@ func (a *app) applyCommand() *cobra.Command {
 	o.flags(cmd, false)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&o.keepFailed, "no-rollback", false, "leave a change that fails as it is, to look at; then: makeitso stack rollback STACK")
+	cmd.Flags().StringVar(&o.onFailure, "on-failure", "", "what becomes of a stack whose creation fails: rollback, delete or do-nothing")
 	a.edgeFlag(cmd)
 	return cmd
 }

@@ -50,3 +50,20 @@ func (c *Control) RollbackStack(ctx context.Context, r GuardRequest, send func(s
 		return env.Stacks.Rollback(ctx, r.Stack, see)
 	})
 }
+
+// SignalRequest is a signal for a resource of a stack.
+type SignalRequest struct {
+	Environment string       `json:"environment,omitempty"`
+	Stack       string       `json:"stack"`
+	Resource    string       `json:"resource"` // its logical id
+	Signal      stack.Signal `json:"signal"`
+}
+
+// Signal takes a signal for a resource that its stack waits for.
+func (c *Control) Signal(ctx context.Context, r SignalRequest) (Nothing, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return Nothing{}, err
+	}
+	return Nothing{}, env.Stacks.Signal(ctx, r.Stack, r.Resource, r.Signal)
+}

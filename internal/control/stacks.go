@@ -29,6 +29,8 @@ type StacksRequest struct {
 	DisableRollback bool `json:"disableRollback,omitempty"`
 	// Policy, for Drift, is what becomes of drift; by default it is reported.
 	Policy stack.DriftPolicy `json:"policy,omitempty"`
+	// OnFailure, for Plan and Apply, stands in for that of makeitso.yaml.
+	OnFailure string `json:"onFailure,omitempty"`
 }
 
 // Plan compares the working tree's templates with what exists. It gives the
@@ -112,6 +114,9 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*s
 	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)
 		change.DisableRollback = r.DisableRollback
+		if r.DisableRollback || r.OnFailure != "" { // what is asked for now goes before the file
+			change.OnFailure = pipeline.OnFailure(r.OnFailure)
+		}
 		return change, err
 	}
 	sets, err := env.Stacks.PlanAll(ctx, names, wanted)

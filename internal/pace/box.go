@@ -16,6 +16,9 @@ type Box struct {
 	Environment string
 	// Broken marks an error of the store.
 	Broken func(error) error
+	// Idle is called when a wait begins, because not enough has come yet; nil
+	// for nobody.
+	Idle func()
 }
 
 func (b Box) stream(address string) string { return "signal/" + b.Environment + "/" + address }
@@ -93,6 +96,9 @@ func (b Box) Hear(ctx context.Context, h *Heard, until time.Time, tell func(cont
 		}
 		if enough() {
 			return false, nil
+		}
+		if b.Idle != nil {
+			b.Idle()
 		}
 		err = b.Store.Wait(limited, b.stream(h.Address), h.Last)
 		switch {

@@ -28,9 +28,14 @@ func (s Signal) Check() error {
 		return fault.New(fault.Invalid, "the Status of a signal is %q; allowed are %s and %s", s.Status, Success, Failure)
 	case s.UniqueID == "":
 		return fault.New(fault.Invalid, "a signal needs a UniqueId, which tells it from others about the same resource")
+	case len(s.Data) > maxData:
+		return fault.New(fault.Invalid, "the Data of a signal has %d bytes; allowed are %d", len(s.Data), maxData)
 	}
 	return nil
 }
+
+// maxData is the service's limit.
+const maxData = 4096
 
 // Tally is the signals that have come: the first of each UniqueId.
 type Tally struct {

@@ -31,6 +31,9 @@ func (w *stageWork) apply(ctx context.Context) (Result, error) {
 			return Result{}, fmt.Errorf("stack %s: %w", name, err)
 		}
 		defer done()
+		if err := env.Stacks.Resumed(ctx, name); err != nil {
+			return Result{}, fmt.Errorf("stack %s: %w", name, err)
+		}
 	}
 	sets, err := env.Stacks.PlanAll(ctx, w.step.Stage.Apply, w.wantedStacks(ctx, env))
 	if err != nil {
@@ -113,7 +116,11 @@ func (v Values) Change(ctx context.Context, folder, name string, will stack.Outp
 	if err != nil {
 		return stack.Change{}, fault.Wrap(fault.NotFound, err, "read the template of stack %s", name).WithHint("stacks.%s.template in %s names %s", name, project.File, s.Template)
 	}
-	change := stack.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: v.Tags}
+	change := stack.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: v.Tags,
+		Timeout: s.Timeout, OnFailure: OnFailure(s.OnFailure)}
+	if s.Rollback != nil {
+		change.Rollback = stack.RollbackConfiguration{ARNs: s.Rollback.Alarms, Monitor: s.Rollback.Monitor}
+	}
 	for key, value := range s.Parameters {
 		if change.Parameters[key], err = v.Expand(ctx, value); err != nil {
 			return stack.Change{}, err
@@ -156,6 +163,12 @@ func readNested(folder, file string, text []byte, files map[string][]byte) error
 		}
 	}
 	return nil
+}
+
+// OnFailure gives the service's word for one of makeitso.yaml, such as
+// do-nothing.
+func OnFailure(word string) string {
+	return strings.ToUpper(strings.ReplaceAll(word, "-", "_"))
 }
 
 // showChangeSet writes the change set to the stage's log.

@@ -32,6 +32,8 @@ import (
 
 // Stacks is what a run needs of an environment's stacks.
 type Stacks interface {
+	// Resumed waits for a change of the stack that goes on after a restart.
+	Resumed(ctx context.Context, name string) error
 	Plan(ctx context.Context, change stack.Change) (*stack.ChangeSet, error)
 	// PlanAll plans several stacks and gives their sets in the order in which
 	// they must be applied.

@@ -41,6 +41,15 @@ type Stack struct {
 	Template   string            `yaml:"template" required:"true" doc:"The template's path, relative to makeitso.yaml."`
 	Parameters map[string]string `yaml:"parameters" pattern:"parameter" refs:"true" doc:"Values for the template's parameters; may hold ${…} references."`
 	Drift      Drift             `yaml:"drift" doc:"What becomes of drift, and how often it is looked for: report, repair, adopt, or a map."`
+	Timeout    time.Duration     `yaml:"timeout" doc:"How long its creation may take, e.g. 30m; by default as long as it takes."`
+	OnFailure  string            `yaml:"on-failure" enum:"rollback,delete,do-nothing" doc:"What becomes of it when its creation fails; by default it is rolled back."`
+	Rollback   *Alarms           `yaml:"rollback" doc:"The alarms that roll a change of it back."`
+}
+
+// Alarms are what rolls a change of a stack back when it goes off.
+type Alarms struct {
+	Alarms  []string      `yaml:"alarms" required:"true" min:"1" max:"5" doc:"The alarms' ARNs."`
+	Monitor time.Duration `yaml:"monitor" doc:"How long they are watched after all was made, e.g. 10m; by default only until then."`
 }
 
 // Drift says how often a stack is compared with what exists of it, and what

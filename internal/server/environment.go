@@ -64,6 +64,9 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,
+		Signal: func(ctx context.Context, address string, signal stack.Signal) error {
+			return env.stacks.Receive(ctx, address, signal)
+		},
 		Unpack: func(ctx context.Context, digest, into string) (entrypoint, variables []string, err error) {
 			c, err := s.images.Unpack(ctx, digest, into)
 			return c.Entrypoint, c.Env, err
@@ -89,9 +92,13 @@ func (env *environment) adopt(ctx context.Context) error {
 	if err := env.platform.Resume(ctx); err != nil {
 		s.o.Announce(fmt.Sprintf("environment %s: not everything came back: %s", env.name, fault.Text(err)))
 	}
-	if err := env.stacks.Resume(ctx, func(stack.Event) {}); err != nil {
-		s.o.Announce(fmt.Sprintf("environment %s: a change that was interrupted could not go on: %s", env.name, fault.Text(err)))
-	}
+	// A change may wait for a signal, which only comes when this has returned.
+	wait := env.stacks.Continue(s.ctx, func(stack.Event) {})
+	s.working.Go(func() {
+		if err := wait(); err != nil && s.ctx.Err() == nil {
+			s.o.Announce(fmt.Sprintf("environment %s: a change that was interrupted could not go on: %s", env.name, fault.Text(err)))
+		}
+	})
 	if err := env.sitesChanged(ctx); err != nil {
 		return err
 	}

@@ -277,7 +277,7 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
 	switch {
 	case o.set.Action == Create && o.set.Change.OnFailure == OnFailureDelete:
-		if e := o.enter(ctx, DeleteInProgress, reason+" Delete requested by user."); e != nil {
+		if e := o.enter(ctx, DeleteInProgress, strings.TrimSuffix(reason, ".")+". Delete requested by user."); e != nil {
 			return e
 		}
 		return o.discard(ctx, err)

@@ -66,8 +66,8 @@ func (o *operation) rollOut(ctx context.Context, s resourceState, wanted Physica
 	if !able || u.Rolling == nil {
 		return done(ctx)
 	}
-	return o.aside(func(ctx context.Context) error {
-		r := &pace.Roller[Request]{Box: o.e.box(), Policy: *u.Rolling, Group: group, Request: o.request(s.LogicalID, wanted),
+	return aside(func(ctx context.Context) error {
+		r := &pace.Roller[Request]{Box: o.e.box(o.idle), Policy: *u.Rolling, Group: group, Request: o.request(s.LogicalID, wanted),
 			Address: wanted.Token, Waiting: s.Step.Wait, Tell: o.teller(s)}
 		r.Note = func(ctx context.Context, w pace.Waiting) error {
 			kept := *s.Step

@@ -14,8 +14,9 @@ import (
 // Signal is what somebody tells of a resource that a stack waits for.
 type Signal = pace.Signal
 
-func (e *Engine) box() pace.Box {
-	return pace.Box{Store: e.store, Environment: e.environment, Broken: func(err error) error { return halt{err} }}
+// box is where signals are kept; idle is told when somebody waits for one.
+func (e *Engine) box(idle func()) pace.Box {
+	return pace.Box{Store: e.store, Environment: e.environment, Idle: idle, Broken: func(err error) error { return halt{err} }}
 }
 
 // Receive takes a signal at the address of a wait condition's handle, which is
@@ -25,7 +26,7 @@ func (e *Engine) Receive(ctx context.Context, address string, s Signal) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	return e.box().Put(ctx, address, s)
+	return e.box(nil).Put(ctx, address, s)
 }
 
 // Signal takes a signal for a resource: of a wait condition or its handle at
@@ -74,14 +75,6 @@ type aside func(context.Context) error
 
 func (aside) Error() string { return "it waits" }
 
-// aside makes a step wait beside the others.
-func (o *operation) aside(rest aside) error {
-	if o.idle != nil {
-		o.idle()
-	}
-	return rest
-}
-
 // errAside is why what waits is given up when something else has failed.
 var errAside = errors.New("another resource failed")
 
@@ -120,9 +113,9 @@ func (o *operation) await(ctx context.Context, s resourceState, result Result, p
 			return err
 		}
 	}
-	return o.aside(func(ctx context.Context) error {
+	return aside(func(ctx context.Context) error {
 		heard := &pace.Heard{Address: signalledAt(next)}
-		_, err := o.e.box().Hear(ctx, heard, kept.Wait.Until, o.teller(s), func() bool { return p.Decided(&heard.Tally) })
+		_, err := o.e.box(o.idle).Hear(ctx, heard, kept.Wait.Until, o.teller(s), func() bool { return p.Decided(&heard.Tally) })
 		if err == nil {
 			err = p.Judge(&heard.Tally)
 		}

@@ -35,12 +35,14 @@ func (p *Platform) allKinds() map[string]kind {
 		"AWS::ElastiCache::ParameterGroup": {note("parameters of the servers whose clusters name it"), parameterGroup{model{
 			p: p, ref: "{lower CacheParameterGroupName 255}", attributes: map[string]string{"CacheParameterGroupName": "{ref}"},
 		}}},
-		"AWS::RDS::DBInstance":          {note("a PostgreSQL server of its own"), postgres{p}},
-		"AWS::S3::Bucket":               {note("a bucket of this environment's S3 server"), bucket{p}},
-		"AWS::S3::BucketPolicy":         {note("public access, on the S3 server"), bucketPolicy{p}},
-		"AWS::CloudFront::Distribution": {note("served and cached by the edge"), distribution{p}},
-		"AWS::Route53::RecordSet":       {note("alias and CNAME records to a distribution: routed by host name at the edge"), recordSet{p}},
-		"AWS::Logs::LogGroup":           {note("a folder of log files"), logGroup{p}},
+		"AWS::RDS::DBInstance":                     {note("a PostgreSQL server of its own"), postgres{p}},
+		"AWS::S3::Bucket":                          {note("a bucket of this environment's S3 server"), bucket{p}},
+		"AWS::S3::BucketPolicy":                    {note("public access, on the S3 server"), bucketPolicy{p}},
+		"AWS::CloudFront::Distribution":            {note("served and cached by the edge"), distribution{p}},
+		"AWS::Route53::RecordSet":                  {note("alias and CNAME records to a distribution: routed by host name at the edge"), recordSet{p}},
+		"AWS::Logs::LogGroup":                      {note("a folder of log files"), logGroup{p}},
+		"AWS::CloudFormation::WaitConditionHandle": {note("an address on this machine that takes signals"), waitHandle{p}},
+		"AWS::CloudFormation::WaitCondition":       {note("complete when its signals have come"), waitCondition{}},
 	}
 	for name, m := range models() {
 		m.p = p

@@ -50,6 +50,9 @@ type Options struct {
 	// SitesChanged is called after Sites gives something else, and returns
 	// when that is in force; nil for nobody.
 	SitesChanged func(ctx context.Context) error
+	// Signal keeps a signal that was put to the address of a wait condition's
+	// handle. Needed for handles only.
+	Signal func(ctx context.Context, address string, s stack.Signal) error
 	// Unpack puts an image's files into a folder that exists and is empty, and
 	// gives its command line and environment. Needed for instances only.
 	Unpack func(ctx context.Context, digest, into string) (entrypoint, env []string, err error)
@@ -72,6 +75,7 @@ type Platform struct {
 	ports    sync.Mutex // held while a free port is chosen and written down
 	buckets  sync.Mutex // held while the S3 server is started or stopped
 	hosts    sync.Mutex // held while host names are claimed
+	signals  signalServer
 }
 
 var validEnvironment = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -113,8 +117,12 @@ func New(env string, o Options) (*Platform, error) {
 	return p, nil
 }
 
-// Close lets go of the environment's processes, which live on.
-func (p *Platform) Close() { p.keeper.Close() }
+// Close lets go of the environment's processes, which live on, and takes no
+// more signals.
+func (p *Platform) Close() {
+	p.refuseSignals()
+	p.keeper.Close()
+}
 
 // command is makeitso's own command line for one of its hidden commands.
 func (p *Platform) command(name ...string) []string {
@@ -193,6 +201,7 @@ const stopTime = 10 * time.Second
 func (p *Platform) Destroy(ctx context.Context) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
+	p.refuseSignals()
 	if err := p.destroyContainers(ctx); err != nil {
 		return fmt.Errorf("destroy environment %s: %w", p.env, err)
 	}

@@ -84,10 +84,7 @@ func models() map[string]model {
 			note: "nothing is encrypted with it", ref: "{uuid}",
 			attributes: map[string]string{"Arn": "arn:aws:kms:{region}:{account}:key/{ref}", "KeyId": "{ref}"},
 		},
-		"AWS::KMS::Alias": {note: "the name of a modelled key", ref: "{property AliasName}"},
-		"AWS::CloudFormation::WaitConditionHandle": {
-			note: "nothing can signal it", ref: "https://cloudformation-waitcondition-{region}.s3.amazonaws.com/{hex17}", attributes: map[string]string{"Id": "{ref}"},
-		},
+		"AWS::KMS::Alias":               {note: "the name of a modelled key", ref: "{property AliasName}"},
 		"AWS::ElastiCache::SubnetGroup": {note: "part of a modelled VPC", ref: "{lower CacheSubnetGroupName 255}"},
 		"AWS::RDS::DBSubnetGroup":       {note: "part of a modelled VPC", ref: "{lower DBSubnetGroupName 255}"},
 		"AWS::RDS::DBParameterGroup": {

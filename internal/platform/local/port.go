@@ -1,12 +1,15 @@
 package local
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"strconv"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/statefile"
 )
 
 // Ports are taken from below the range that systems give to outgoing
@@ -91,6 +94,10 @@ func (p *Platform) takenPorts() (func(int) bool, error) {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return nil, err
 	}
-	taken[store.Port], taken[store.WebsitePort] = true, true
+	var signals signalPort
+	if err := statefile.Read(p.signalFile(), &signals); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	taken[store.Port], taken[store.WebsitePort], taken[signals.Port] = true, true, true
 	return func(port int) bool { return taken[port] }, nil
 }
