@@ -12,7 +12,7 @@ import (
 // packages of lower floors only.
 var floors = map[string]int{
 	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, // what all others stand on
-	"internal/record": -1, "internal/process": -1, "internal/registry": -1,
+	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1,
 	"internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0,
 	"internal/stack": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/edge": 1,
 	"internal/release": 2, "internal/publish": 2,

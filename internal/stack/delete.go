@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 )
@@ -50,7 +50,7 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 		}
 	}
 	results := make(chan string, len(dooms))
-	err = walk(ctx, acyclic(graph), o.e.o.Parallel, func(ctx context.Context, id string) error {
+	err = dag.Walk(ctx, dag.Acyclic(graph), o.e.o.Parallel, func(ctx context.Context, id string) error {
 		ok, err := o.deleteOne(ctx, id, dooms[id])
 		if err == nil && !ok {
 			results <- id
@@ -66,34 +66,6 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 		err = halt{ErrSuspend}
 	}
 	return failed, err
-}
-
-// acyclic drops edges that close a circle: the old and the new thing of two
-// resources may depend on one another crosswise.
-func acyclic(graph map[string][]string) map[string][]string {
-	result := map[string][]string{}
-	state := map[string]int{} // 1 is on the path, 2 is done
-	var visit func(id string)
-	visit = func(id string) {
-		state[id] = 1
-		result[id] = nil
-		for _, on := range graph[id] {
-			if state[on] == 1 {
-				continue
-			}
-			result[id] = append(result[id], on)
-			if state[on] == 0 {
-				visit(on)
-			}
-		}
-		state[id] = 2
-	}
-	for _, id := range slices.Sorted(maps.Keys(graph)) {
-		if state[id] == 0 {
-			visit(id)
-		}
-	}
-	return result
 }
 
 // deleteOne deletes what is doomed of one logical id.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
 	"makeitso/internal/template"
@@ -81,7 +82,7 @@ func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
 		all[id] = nil
 	}
 	found := make(chan ResourceDrift, len(all))
-	err := walk(ctx, all, e.o.Parallel, func(ctx context.Context, id string) error {
+	err := dag.Walk(ctx, all, e.o.Parallel, func(ctx context.Context, id string) error {
 		found <- e.resourceDrift(ctx, s, id, p)
 		return ctx.Err()
 	})

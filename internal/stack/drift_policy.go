@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/registry"
@@ -201,7 +202,7 @@ func (o *operation) settle(ctx context.Context, todo map[string]DriftPolicy) err
 		}
 	}
 	results := make(chan error, len(graph))
-	err := walk(ctx, graph, o.e.o.Parallel, func(ctx context.Context, id string) error {
+	err := dag.Walk(ctx, graph, o.e.o.Parallel, func(ctx context.Context, id string) error {
 		r := o.e.resourceDrift(ctx, o.stack, id, p)
 		err := r.cause
 		switch {

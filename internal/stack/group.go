@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/pace"
 )
 
-// settle goes on where a handler has answered: the step is complete, or what
+// made goes on where a handler has answered: the step is complete, or what
 // it made is to be waited for.
-func (o *operation) settle(ctx context.Context, s resourceState, result Result) error {
+func (o *operation) made(ctx context.Context, s resourceState, result Result) error {
 	complete := func(ctx context.Context) error { return o.complete(ctx, s, result) }
 	if s.Step.Kind == stepUpdate {
 		return o.rollOut(ctx, s, *s.Step.Next, o.after, complete)
@@ -24,9 +25,9 @@ func (o *operation) settle(ctx context.Context, s resourceState, result Result) 
 	return o.await(ctx, s, result, *p)
 }
 
-// settleBack does the same for a resource that got its old properties again. It
+// madeBack does the same for a resource that got its old properties again. It
 // goes by the policy that it had with them.
-func (o *operation) settleBack(ctx context.Context, s resourceState, old Physical, result Result) error {
+func (o *operation) madeBack(ctx context.Context, s resourceState, old Physical, result Result) error {
 	restored := func(ctx context.Context) error { return o.restored(ctx, s, old, result) }
 	if s.Step.Wait == nil || !s.Step.Wait.Back {
 		s = o.restoring(s)
@@ -66,8 +67,12 @@ func (o *operation) rollOut(ctx context.Context, s resourceState, wanted Physica
 	if !able || u.Rolling == nil {
 		return done(ctx)
 	}
-	return aside(func(ctx context.Context) error {
-		r := &pace.Roller[Request]{Box: o.e.box(o.idle), Policy: *u.Rolling, Group: group, Request: o.request(s.LogicalID, wanted),
+	request, err := o.e.reveal(ctx, o.request(s.LogicalID, wanted))
+	if err != nil {
+		return o.failed(ctx, s, err)
+	}
+	return dag.Aside(func(ctx context.Context) error {
+		r := &pace.Roller[Request]{Box: o.e.box(o.idle), Policy: *u.Rolling, Group: group, Request: request,
 			Address: wanted.Token, Waiting: s.Step.Wait, Tell: o.teller(s)}
 		r.Note = func(ctx context.Context, w pace.Waiting) error {
 			kept := *s.Step

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 )
@@ -70,7 +71,7 @@ func (o *operation) limited(ctx context.Context) error {
 			stop(errAlarm{err}) // nothing, if within has ended
 		})
 	}
-	err := walk(within, o.after.graph, o.e.o.Parallel, o.forward)
+	err := dag.Walk(within, o.after.graph, o.e.o.Parallel, o.forward)
 	if err == nil {
 		err = o.monitor(within)
 	}

@@ -8,7 +8,9 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
@@ -69,6 +71,9 @@ func nestedChange(parent Change, name string, properties map[string]any) Change 
 	given, _ := properties["Parameters"].(map[string]any)
 	for key, value := range given {
 		c.Parameters[key] = parameterText(value)
+	}
+	if minutes, err := strconv.Atoi(fmt.Sprint(properties["TimeoutInMinutes"])); err == nil {
+		c.Timeout = time.Duration(minutes) * time.Minute
 	}
 	tags, _ := properties["Tags"].([]any)
 	for _, item := range tags {
@@ -297,6 +302,7 @@ func (n nested) forward(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	child.idle = n.o.idle
 	err = child.run(ctx)
 	return nestedResult(child.stack), nestedOutcome(child.stack, err)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/registry"
@@ -211,7 +212,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 	case s.Step != nil && (s.Status == CreateFailed || s.Status == UpdateFailed):
 		return fault.New(fault.Failed, "resource %s (%s): %s", id, s.typ(), s.Reason)
 	case s.Step != nil:
-		return o.perform(ctx, s, false)
+		return o.performAside(ctx, s, false)
 	}
 	properties, diags := o.after.properties(id, o, true)
 	next := Physical{Properties: properties}
@@ -233,7 +234,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 		s.Current, begun.Next = begun.Next, nil // policies and dependencies alone: nothing to call
 		return o.keep(ctx, s)
 	}
-	return o.perform(ctx, s, true)
+	return o.performAside(ctx, s, true)
 }
 
 // begin decides what to do to a resource: nil if it is as it shall be.
@@ -290,6 +291,15 @@ func orEmpty(m map[string]any) map[string]any {
 	return m
 }
 
+// performAside is perform, beside the others for a nested stack: what that
+// makes is counted by itself, and may wait for what the others make.
+func (o *operation) performAside(ctx context.Context, s resourceState, check bool) error {
+	if s.Step.Next.Type != nestedType {
+		return o.perform(ctx, s, check)
+	}
+	return dag.Aside(func(ctx context.Context) error { return o.perform(ctx, s, check) })
+}
+
 // perform stores the intent of a step, calls the handler and stores the result.
 // A step that goes on after a crash is not checked again, since what it had
 // begun would be in its own way.
@@ -321,7 +331,7 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
-	return o.settle(ctx, s, result)
+	return o.made(ctx, s, result)
 }
 
 // complete stores that a step has led to what it intended.

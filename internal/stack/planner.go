@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
@@ -117,7 +118,7 @@ func (p *planner) plan() ([]ResourceChange, []OutputChange) {
 		return nil, nil
 	}
 	changes := []ResourceChange{}
-	for _, id := range inOrder(p.after.graph) {
+	for _, id := range dag.InOrder(p.after.graph) {
 		p.resource(id)
 		if c := p.changes[id]; c != nil {
 			changes = append(changes, *c)
@@ -248,7 +249,7 @@ func (p *planner) removals() []ResourceChange {
 	for id, physical := range p.exists {
 		graph[id] = physical.DependsOn
 	}
-	order := inOrder(graph)
+	order := dag.InOrder(graph)
 	slices.Reverse(order)
 	for _, id := range order {
 		if p.after != nil {

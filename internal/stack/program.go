@@ -274,27 +274,3 @@ func (p *program) describe(id string, ph *Physical) {
 	ph.Type, ph.DependsOn = r.Type, p.graph[id]
 	ph.DeletionPolicy, ph.UpdateReplacePolicy = r.DeletionPolicy, r.UpdateReplacePolicy
 }
-
-// inOrder sorts the nodes of a graph without circles so that each stands after
-// those it depends on; equal ones by name.
-func inOrder(graph map[string][]string) []string {
-	var order []string
-	done := map[string]bool{}
-	var visit func(id string)
-	visit = func(id string) {
-		if done[id] {
-			return
-		}
-		done[id] = true
-		for _, on := range graph[id] {
-			if _, known := graph[on]; known {
-				visit(on)
-			}
-		}
-		order = append(order, id)
-	}
-	for _, id := range slices.Sorted(maps.Keys(graph)) {
-		visit(id)
-	}
-	return order
-}

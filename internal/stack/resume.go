@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 )
 
@@ -30,23 +31,30 @@ func (e *Engine) Continue(ctx context.Context, listen func(Event)) (wait func() 
 		return func() error { return err }
 	}
 	var busy sync.WaitGroup
+	busy.Add(1 + len(stacks))
+	over := sync.OnceFunc(busy.Done) // nothing is left to do, or not before something that waits
 	all := map[string]*resumption{}
 	for name := range stacks {
-		busy.Add(1)
-		all[name] = &resumption{idle: sync.OnceFunc(busy.Done), ended: make(chan struct{})}
+		idle := sync.OnceFunc(busy.Done)
+		all[name] = &resumption{idle: idle, waits: func() { over(); idle() }, ended: make(chan struct{})}
 	}
 	e.mu.Lock()
 	maps.Copy(e.resuming, all)
 	e.mu.Unlock()
 	answer := make(chan error, 1)
-	go func() { answer <- e.resumeAll(ctx, stacks, all, listen) }()
+	go func() {
+		err := e.resumeAll(ctx, stacks, all, listen)
+		over()
+		answer <- err
+	}()
 	busy.Wait()
 	return sync.OnceValue(func() error { return <-answer })
 }
 
 // resumption is a change that is gone on with.
 type resumption struct {
-	idle  func() // says that it waits for something outside
+	waits func() // says that it waits for something outside
+	idle  func() // says that it waits or has ended
 	ended chan struct{}
 }
 
@@ -76,8 +84,8 @@ func (e *Engine) underWayNow(ctx context.Context) (map[string][]string, error) {
 func (e *Engine) resumeAll(ctx context.Context, stacks map[string][]string, all map[string]*resumption, listen func(Event)) error {
 	var errs []error
 	results := make(chan error, len(stacks))
-	err := walk(ctx, stacks, len(stacks), func(ctx context.Context, name string) error {
-		results <- e.resume(ctx, name, listen, all[name].idle)
+	err := dag.Walk(ctx, stacks, len(stacks), func(ctx context.Context, name string) error {
+		results <- e.resume(ctx, name, listen, all[name].waits)
 		e.resumed(name, all[name])
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 )
@@ -16,7 +17,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 	on, done := stubborn(ctx)
 	defer done()
 	if o.stack.Status == UpdateRollbackInProgress {
-		if err := walk(on, o.before.graph, o.e.o.Parallel, o.restore); err != nil {
+		if err := dag.Walk(on, o.before.graph, o.e.o.Parallel, o.restore); err != nil {
 			return o.rollBackFailed(on, UpdateRollbackFailed, err)
 		}
 		if err := o.enter(on, UpdateRollbackCompleteCleanupInProgress, o.stack.Reason); err != nil {
@@ -142,7 +143,7 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
-	return o.settleBack(ctx, s, old, result)
+	return o.madeBack(ctx, s, old, result)
 }
 
 // restored stores that a resource is again what it was.

@@ -2,11 +2,11 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
 
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 )
@@ -69,15 +69,6 @@ func signalledAt(p Physical) string {
 	return p.Token
 }
 
-// aside is what remains of a step that waits for something outside of the
-// stack. A walk goes on with others meanwhile; see walk.
-type aside func(context.Context) error
-
-func (aside) Error() string { return "it waits" }
-
-// errAside is why what waits is given up when something else has failed.
-var errAside = errors.New("another resource failed")
-
 // gaveUp is o.failed for a wait, which may have been ended from outside.
 func (o *operation) gaveUp(ctx context.Context, s resourceState, err error) error {
 	if halted(err) {
@@ -113,7 +104,7 @@ func (o *operation) await(ctx context.Context, s resourceState, result Result, p
 			return err
 		}
 	}
-	return aside(func(ctx context.Context) error {
+	return dag.Aside(func(ctx context.Context) error {
 		heard := &pace.Heard{Address: signalledAt(next)}
 		_, err := o.e.box(o.idle).Hear(ctx, heard, kept.Wait.Until, o.teller(s), func() bool { return p.Decided(&heard.Tally) })
 		if err == nil {

@@ -1,19 +1,30 @@
-package stack
+// Package dag is what must come before what: graphs without circles, given as
+// the nodes that each node depends on. It knows their order and walks them in
+// parallel; it must not know what the nodes are.
+package dag
 
 import (
 	"context"
 	"errors"
 )
 
-// walk calls do for every node of graph, each after all that it depends on has
+// Aside is what remains of a node that waits for something outside of the walk.
+type Aside func(context.Context) error
+
+func (Aside) Error() string { return "it waits" }
+
+// ErrAside is why what waits is given up when something else has failed.
+var ErrAside = errors.New("something else has failed")
+
+// Walk calls do for every node of graph, each after all that it depends on has
 // been done, at most parallel at once. After an error, or when ctx ends,
-// nothing new is begun; walk waits for what runs and gives all errors joined.
-// What do answers with an aside waits beside the others: it is not counted, so
+// nothing new is begun; Walk waits for what runs and gives all errors joined.
+// What do answers with an Aside waits beside the others: it is not counted, so
 // that what it waits for can happen, and is given up after an error.
-func walk(ctx context.Context, graph map[string][]string, parallel int, do func(context.Context, string) error) error {
+func Walk(ctx context.Context, graph map[string][]string, parallel int, do func(context.Context, string) error) error {
 	waits, dependents := map[string]int{}, map[string][]string{}
 	var ready []string
-	for _, id := range inOrder(graph) {
+	for _, id := range InOrder(graph) {
 		for _, on := range graph[id] {
 			if _, known := graph[on]; known {
 				waits[id]++
@@ -50,14 +61,14 @@ func walk(ctx context.Context, graph map[string][]string, parallel int, do func(
 		} else {
 			running--
 		}
-		if rest, ok := a.err.(aside); ok {
+		if rest, ok := a.err.(Aside); ok {
 			waiting++
 			go func() { answers <- answer{a.id, rest(beside), true} }()
 			continue
 		}
 		if a.err != nil {
 			failed = errors.Join(failed, a.err)
-			giveUp(errAside)
+			giveUp(ErrAside)
 			continue
 		}
 		for _, id := range dependents[a.id] {
