@@ -31,7 +31,7 @@ func TestRolling(t *testing.T) {
 		{"all stay in service", pace.Rolling{Batch: 1, InService: 3}, 3, 4, 3, 0, "+1 ?1 -1>1 +1 ?1 -1>1 +1 ?1 -1>0"},
 		{"as many as the group may have", pace.Rolling{Batch: 5, InService: 3}, 3, 5, 3, 0, "+2 ?2 -2>1 +1 ?1 -1>0"},
 		{"a group that grows", pace.Rolling{Batch: 2}, 4, 4, 2, 0, "+2 ?2 -2>2 +2 ?2"},
-		{"a group that shrinks", pace.Rolling{Batch: 2}, 1, 4, 3, 0, "-2>1 -1>1 +1 ?1"},
+		{"a group that shrinks", pace.Rolling{Batch: 2}, 1, 4, 3, 0, "-2>1 +1 ?1 -1>0"},
 		{"half done", pace.Rolling{Batch: 1}, 3, 3, 1, 2, "-1>1 +1 ?1"},
 		{"nothing to do", pace.Rolling{Batch: 1}, 3, 3, 0, 3, ""},
 		{"more in service than there are", pace.Rolling{Batch: 1, InService: 3}, 1, 4, 1, 0, "+1 ?1 -1>0"},
