@@ -81,7 +81,7 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "apply [STACK…]",
 		Short:   "Make stacks so, after showing what changes",
-		Example: "  makeitso apply network data\n  makeitso apply --yes",
+		Example: "  makeitso apply network data\n  makeitso apply --yes\n  makeitso apply data --on-failure delete",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.stacks = args
 			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error { return a.apply(cmd.Context(), client, o) })

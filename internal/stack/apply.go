@@ -281,7 +281,7 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 			return e
 		}
 		return o.discard(ctx, err)
-	case o.set.Change.DisableRollback || o.set.Action == Create && o.set.Change.OnFailure == OnFailureNothing:
+	case o.set.leaves():
 		status := UpdateFailed
 		if o.set.Action == Create {
 			status = CreateFailed

@@ -43,6 +43,11 @@ func (e *Engine) checkLimits(c Change) error {
 	return c.Rollback.Check(able)
 }
 
+// leaves says whether a change that fails is left as it is.
+func (cs *ChangeSet) leaves() bool {
+	return cs.Change.DisableRollback || cs.Action == Create && cs.Change.OnFailure == OnFailureNothing
+}
+
 // errTimeout is why a creation that takes too long is given up.
 var errTimeout = fault.New(fault.Failed, "Stack creation time exceeded the specified timeout.")
 

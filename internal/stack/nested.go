@@ -65,9 +65,10 @@ func (e *Engine) nestedName(cs *ChangeSet, id string) string {
 
 // nestedChange gives the change of a nested stack from the properties of its
 // resource, as far as they are known.
-func nestedChange(parent Change, name string, properties map[string]any) Change {
-	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(parent.Tags), DisableRollback: parent.DisableRollback, Files: parent.Files,
-		Joint: Joint{Stacks: parent.Joint.Stacks, Exports: parent.Joint.Exports}}
+func nestedChange(parent *ChangeSet, name string, properties map[string]any) Change {
+	of := parent.Change
+	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(of.Tags), DisableRollback: parent.leaves(), Files: of.Files,
+		Joint: Joint{Stacks: of.Joint.Stacks, Exports: of.Joint.Exports}}
 	given, _ := properties["Parameters"].(map[string]any)
 	for key, value := range given {
 		c.Parameters[key] = parameterText(value)
@@ -115,7 +116,7 @@ func (e *Engine) nesting(ctx context.Context, cs *ChangeSet, out lookups, v view
 		if token == "" {
 			token = e.nestedName(cs, id)
 		}
-		c := nestedChange(cs.Change, token, properties)
+		c := nestedChange(cs, token, properties)
 		var err error
 		if c.File, c.Template, err = nestedTemplate(cs.Change, properties["TemplateURL"], out); err != nil {
 			return nil, err
@@ -325,7 +326,7 @@ func nestedOutcome(s Stack, err error) error {
 // begin makes the first record of a nested stack's part in the operation.
 func (n nested) begin(ctx context.Context, s Stack, r Request) (*operation, error) {
 	approved := n.o.set.Nested[r.LogicalID]
-	c := nestedChange(n.o.set.Change, r.Token, r.Properties)
+	c := nestedChange(&n.o.set, r.Token, r.Properties)
 	c.File, c.Template = approved.Change.File, approved.Change.Template
 	cs := *approved
 	cs.Change = c

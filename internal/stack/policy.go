@@ -72,6 +72,10 @@ func (p *planner) policyChanges(c *ResourceChange) {
 	if p.before == nil || len(c.Details) == 0 {
 		return
 	}
+	if c.Type == pace.ConditionType && slices.Contains(c.Scope, "Properties") {
+		p.diags.Errorf(p.after.t.Resources[c.LogicalID].Pos, "Update to resource type %s is not supported", c.Type).
+			Hint = "give it another logical id, and a handle of its own"
+	}
 	was, is := p.before.t.Resources[p.beforeID(c.LogicalID)], p.after.t.Resources[c.LogicalID]
 	if was == nil {
 		return

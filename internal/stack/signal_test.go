@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -164,6 +165,10 @@ func TestWaitCondition(t *testing.T) {
 			if want := `{"a":"of a","b":"of b"}`; err != nil || outputs["Data"] != want {
 				t.Errorf("Data is %s (%v), want %s", outputs["Data"], err, want)
 			}
+			longer := strings.Replace(condition, "TIMEOUT", "601", 1)
+			if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(longer)}); err == nil || !strings.Contains(err.Error(), "Update to resource type AWS::CloudFormation::WaitCondition is not supported") {
+				t.Errorf("a change of a condition answered %v", err)
+			}
 			// A signal of a condition goes to its handle.
 			if err := b.engine.Signal(t.Context(), "app", "Condition", good("c")); err != nil {
 				t.Error(err)
@@ -191,6 +196,42 @@ Resources:
 	b.wantTransitions("Ahead", "CREATE_IN_PROGRESS CREATE_IN_PROGRESS CREATE_IN_PROGRESS CREATE_COMPLETE")
 }
 
+// TestNestedStackWaits lets a nested stack wait for its parent, with one slot,
+// over a restart.
+func TestNestedStackWaits(t *testing.T) {
+	b := newBench(t)
+	options := stack.Options{Holder: "test", Parallel: 1}
+	b.engine = stack.New("local", b.platform, b.store, options)
+	cs := b.planChange(stack.Change{Stack: "app", File: "app.yaml", OnFailure: stack.OnFailureDelete, Timeout: time.Hour,
+		Template: []byte(`Resources: {Inner: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: inner.yaml, TimeoutInMinutes: 5}}, Zig: {Type: Test::Thing}}`),
+		Files:    map[string][]byte{"inner.yaml": []byte(strings.Replace(instance, "TIMEOUT", "PT1H", 1))}})
+	if nested := cs.Nested["Inner"].Change; nested.Timeout != 5*time.Minute || nested.DisableRollback {
+		t.Errorf("the nested stack has %+v", nested)
+	}
+	ctx, stop := context.WithCancelCause(t.Context())
+	b.platform.On("create", "Zig", func(ctx context.Context, _ stack.Request) error {
+		stop(stack.ErrSuspend) // that the nested stack waits does not keep this from being made
+		return context.Cause(ctx)
+	})
+	if err := b.engine.Apply(ctx, cs, nil); err == nil {
+		t.Fatal("a suspended apply answered nil")
+	}
+	b.platform.On("create", "Zig", nil)
+	b.engine = stack.New("local", b.platform, b.store, options)
+	wait := b.engine.Continue(t.Context(), b.listen)
+	inner := b.nested().Name
+	for _, id := range []string{"a", "b"} {
+		if err := b.engine.Signal(t.Context(), inner, "Server", good(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.CreateComplete)
+	b.wantStatus(inner, stack.CreateComplete)
+}
+
 // TestWaitIsGivenUp fails another resource while one waits.
 func TestWaitIsGivenUp(t *testing.T) {
 	b := newBench(t)
@@ -215,7 +256,7 @@ func TestWaitGoesOnAfterRestart(t *testing.T) {
 	cs := b.plan("app", strings.Replace(instance, "TIMEOUT", "PT1H", 1), nil)
 	err := b.engine.Apply(ctx, cs, func(e stack.Event) {
 		if e.Reason == "Resource creation Initiated" {
-			stop(stack.ErrSuspend)
+			stop(fmt.Errorf("makeitso is stopping: %w", stack.ErrSuspend))
 		}
 	})
 	if err == nil {
