@@ -155,3 +155,35 @@ func TestRollingUpdateIsSuspended(t *testing.T) {
 		}
 	}
 }
+
+// TestRollBackIsSuspended stops a process while a roll back waits for a new
+// instance: the next one waits for it too.
+func TestRollBackIsSuspended(t *testing.T) {
+	b := newBench(t)
+	without := func(launch string) string {
+		return strings.Replace(group(launch, 2), "MinInstancesInService: 2", "MinInstancesInService: 0", 1)
+	}
+	b.mustApply("app", without("one"))
+	ctx, stop := context.WithCancelCause(t.Context())
+	launched := 0
+	b.platform.On("launch", "Group", func(ctx context.Context, r stack.Request) error {
+		if launched++; launched == 1 {
+			return b.engine.Signal(ctx, "app", "Group", bad(r.PhysicalID))
+		}
+		stop(stack.ErrSuspend)
+		return nil
+	})
+	if err := b.engine.Apply(ctx, b.plan("app", without("two"), nil), nil); err == nil {
+		t.Fatal("a suspended apply answered nil")
+	}
+	b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "second"})
+	wait := b.engine.Continue(t.Context(), b.listen)
+	b.wantStatus("app", stack.UpdateRollbackInProgress)
+	if err := b.engine.Signal(t.Context(), "app", "Group", good("well")); err != nil {
+		t.Fatal(err)
+	}
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+}
