@@ -54,9 +54,9 @@ func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (
 // alreadyApplied gives the outcome of a change set that was applied before.
 func alreadyApplied(s Stack) (bool, error) {
 	switch s.Status {
-	case CreateComplete, UpdateComplete:
+	case CreateComplete, UpdateComplete, ImportComplete:
 		return true, nil
-	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed:
+	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed, ImportRollbackComplete, ImportRollbackFailed:
 		return true, rolledBack(s, errors.New(s.Reason))
 	case CreateFailed, UpdateFailed:
 		return true, fault.New(fault.Failed, "stack %s could not be changed and was left as it is (%s): %s", s.Name, s.Status, s.Reason)
@@ -110,15 +110,11 @@ func (e *Engine) begin(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 	if err != nil {
 		return nil, err
 	}
-	status := UpdateInProgress
-	if cs.Action == Create {
-		status = CreateInProgress
-	}
 	ops, err := o.move(false)
 	if err != nil {
 		return nil, err
 	}
-	return o, o.enter(ctx, status, "User Initiated", append(ops, change)...)
+	return o, o.enter(ctx, cs.Action.statuses().begun, "User Initiated", append(ops, change)...)
 }
 
 // takeImports notes that the stack uses the exports of the set, and gives those
@@ -176,9 +172,9 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 	if cs.Action == Create {
 		return o, nil
 	}
-	src, err := e.sources.Get(ctx, e.key(s.Name))
-	if err != nil {
-		return nil, fmt.Errorf("read the template of stack %s: %w", s.Name, err)
+	src, err := e.present(ctx, s.Name)
+	if err != nil || len(src.Change.Template) == 0 { // one of which nothing was imported has none
+		return o, err
 	}
 	o.before, diags = newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 	if diags.HasErrors() {
@@ -191,7 +187,7 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 // it serves a beginning and a continuation alike.
 func (o *operation) run(ctx context.Context) error {
 	switch o.stack.Status {
-	case CreateInProgress, UpdateInProgress:
+	case CreateInProgress, UpdateInProgress, ImportInProgress:
 		err := walk(ctx, o.after.graph, o.e.o.Parallel, o.forward)
 		if err == nil {
 			err = o.commit(ctx)
@@ -205,7 +201,7 @@ func (o *operation) run(ctx context.Context) error {
 		return o.cleanUp(ctx)
 	case UpdateCompleteCleanupInProgress:
 		return o.cleanUp(ctx)
-	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress:
+	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress, ImportRollbackInProgress:
 		return o.rollBack(ctx, errors.New(o.stack.Reason))
 	case DeleteInProgress:
 		return o.remove(ctx)
@@ -227,15 +223,15 @@ func (o *operation) commit(ctx context.Context) error {
 	s.Status, s.Reason, s.Updated = UpdateCompleteCleanupInProgress, "", now()
 	s.Outputs, s.Description = outputs, o.after.t.Description
 	var ops []record.Op
-	if o.set.Action == Create || s.Parent == "" { // else the update stays open until the parent's is over
+	if o.set.Action != Update || s.Parent == "" { // else the update stays open until the parent's is over
 		src, err := o.sourceOp()
 		if err != nil {
 			return err
 		}
 		ops = append(ops, src)
 	}
-	if o.set.Action == Create {
-		s.Status = CreateComplete
+	if o.set.Action != Update {
+		s.Status = o.set.Action.statuses().done
 		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
 	}
 	for range exportAttempts {
@@ -253,7 +249,7 @@ func (o *operation) commit(ctx context.Context) error {
 // sourceOp stores what the stack is made from now.
 func (o *operation) sourceOp() (record.Op, error) {
 	c := o.set.Change
-	c.Files, c.Joint = nil, Joint{}
+	c.Files, c.Joint, c.ResourcesToImport = nil, Joint{}, nil
 	return o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: c, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
 }
 
@@ -272,11 +268,7 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 		return err
 	}
 	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
-	if o.set.Change.DisableRollback {
-		status := UpdateFailed
-		if o.set.Action == Create {
-			status = CreateFailed
-		}
+	if status := o.set.Action.statuses().failed; o.set.Change.DisableRollback && o.set.Action != Import {
 		if err := o.enter(ctx, status, reason); err != nil {
 			return err
 		}
@@ -288,15 +280,11 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 
 // takeBack rolls back from where the operation stands.
 func (o *operation) takeBack(ctx context.Context, reason string, cause error) error {
-	status := UpdateRollbackInProgress
-	if o.set.Action == Create {
-		status = RollbackInProgress
-	}
 	ops, err := o.move(true)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	if err := o.enter(ctx, status, reason, ops...); err != nil {
+	if err := o.enter(ctx, o.set.Action.statuses().back, reason, ops...); err != nil {
 		return err
 	}
 	return o.rollBack(ctx, cause)

@@ -18,6 +18,7 @@ type doom struct {
 	things   []Physical
 	retained []Physical    // left alone because of their policy
 	held     []Physical    // deleted later: other stacks still use them
+	released []Physical    // left alone because they were imported in vain
 	keep     resourceState // the record afterwards; nothing is kept if it names nothing
 }
 
@@ -100,6 +101,11 @@ func acyclic(graph map[string][]string) map[string][]string {
 func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, err error) {
 	for _, p := range d.retained {
 		if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped}); err != nil {
+			return false, err
+		}
+	}
+	for _, p := range d.released {
+		if err := o.release(ctx, id, p); err != nil {
 			return false, err
 		}
 	}
@@ -241,6 +247,9 @@ func (o *operation) remove(ctx context.Context) error {
 			policy := p.DeletionPolicy
 			if slices.ContainsFunc(s.Doomed, func(x Physical) bool { return x.Token == p.Token }) {
 				policy = "" // its policy was judged when it was doomed
+			}
+			if s.Step != nil && s.Step.Kind == stepImport && s.Step.Next != nil && s.Step.Next.Token == p.Token {
+				policy = "Retain" // it never became the stack's
 			}
 			d.add(p, policy, "Retain", "RetainExceptOnCreate")
 		}

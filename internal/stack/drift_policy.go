@@ -34,7 +34,7 @@ func (e *Engine) Drift(ctx context.Context, name string, policy DriftPolicy, lis
 		return StackDrift{}, err
 	}
 	switch s.Status {
-	case CreateComplete, UpdateComplete, UpdateRollbackComplete:
+	case CreateComplete, UpdateComplete, UpdateRollbackComplete, ImportComplete, ImportRollbackComplete:
 	case UpdateRollbackFailed:
 		if policy != ReportDrift {
 			return StackDrift{}, fault.New(fault.Conflict, "stack %s is in %s state: its drift can be reported alone", name, s.Status).

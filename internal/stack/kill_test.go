@@ -91,6 +91,10 @@ func (h mortalHandler) Update(ctx context.Context, r stack.Request) (result stac
 	return result, err
 }
 
+func (h mortalHandler) Find(ctx context.Context, r stack.Request, identifier map[string]string) (string, stack.Result, error) {
+	return h.Handler.(stack.Importer).Find(ctx, r, identifier)
+}
+
 func (h mortalHandler) Delete(ctx context.Context, r stack.Request) error {
 	return h.life.do(func() error { return h.Handler.Delete(ctx, r) })
 }
@@ -124,6 +128,7 @@ type scene struct {
 	wanted  string            // the template to apply, "" to delete
 	drift   stack.DriftPolicy // what becomes of what prepare did, in place of applying
 	prepare func(*stacktest.Platform)
+	change  func(*stack.Change) // what is wanted besides the template
 	status  string
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
 }
@@ -154,6 +159,14 @@ func scenes() []scene {
 			prepare: fail("create", "More"), status: stack.UpdateRollbackComplete},
 		{name: "move", present: killBefore, wanted: movedQueue, status: stack.UpdateComplete},
 		{name: "move that fails", present: killBefore, wanted: movedQueue, prepare: fail("create", "Extra"), status: stack.UpdateRollbackComplete},
+		{name: "import", present: killBefore, wanted: killBeforeAnd(killAdopted), change: importKept, status: stack.ImportComplete},
+		{name: "import that fails", present: killBefore, wanted: killBeforeAnd(killAdopted), change: importKept, prepare: fail("read", "Second"), status: stack.ImportRollbackComplete},
+		{name: "import that makes a stack", wanted: "Resources:\n" + killAdopted, change: importKept, status: stack.ImportComplete},
+		{name: "import that makes no stack", wanted: "Resources:\n" + killAdopted, change: importKept, prepare: fail("read", "Second"), status: stack.ImportRollbackComplete},
+		{name: "update that adopts", present: killBefore, wanted: killBeforeAnd(killAdopted + "  Last: {Type: Test::Thing, DependsOn: [Plain, Second]}\n"),
+			change: importExisting, status: stack.UpdateComplete},
+		{name: "update that adopts and fails", present: killBefore, wanted: killBeforeAnd(killAdopted + "  Last: {Type: Test::Thing, DependsOn: [Plain, Second]}\n"),
+			change: importExisting, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "create of 30", wanted: large("a"), status: stack.CreateComplete},
 		{name: "update of 30", present: large("a"), wanted: large("b"), status: stack.UpdateComplete},
 		{name: "update of 30 that fails", present: large("a"), wanted: large("b") + last, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
@@ -175,6 +188,31 @@ func scenes() []scene {
 		{name: "adopt", present: killBefore, drift: stack.AdoptDrift, prepare: drift, status: stack.CreateComplete},
 	}
 }
+
+// killLeft is a stack that leaves two buckets behind; killAdopted is both as
+// another stack wants them.
+const (
+	killLeft = `
+Resources:
+  Left: {Type: "AWS::S3::Bucket", DeletionPolicy: Retain, Properties: {BucketName: left, Kind: old}}
+  Right: {Type: "AWS::S3::Bucket", DeletionPolicy: Retain, Properties: {BucketName: right}}
+`
+	killAdopted = `
+  First: {Type: "AWS::S3::Bucket", DeletionPolicy: Retain, Properties: {BucketName: left, Kind: new}}
+  Second: {Type: "AWS::S3::Bucket", DeletionPolicy: RetainExceptOnCreate, DependsOn: First, Properties: {BucketName: right}}
+`
+)
+
+// killBeforeAnd is killBefore with more resources.
+func killBeforeAnd(more string) string {
+	return strings.Replace(killBefore, "Outputs:", strings.TrimLeft(more, "\n")+"Outputs:", 1)
+}
+
+func importKept(c *stack.Change) {
+	c.ResourcesToImport = map[string]map[string]string{"First": {"": "left"}, "Second": {"BucketName": "right"}}
+}
+
+func importExisting(c *stack.Change) { c.ImportExisting = true }
 
 // movedQueue gives the queue another logical id and changes it in place.
 var movedQueue = strings.NewReplacer(
@@ -249,7 +287,14 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 			t.Fatal(err)
 		}
 	} else {
-		cs = b.plan("app", s.wanted, nil)
+		change := stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), Files: b.files}
+		if s.change != nil {
+			b.leave(killLeft)
+			s.change(&change)
+		}
+		if cs, err = b.engine.Plan(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if s.base != "" {
 		sets, err := b.planAll(stack.Change{Stack: "base", File: "base.yaml", Template: []byte(s.base)},

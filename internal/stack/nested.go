@@ -65,7 +65,7 @@ func (e *Engine) nestedName(cs *ChangeSet, id string) string {
 // resource, as far as they are known.
 func nestedChange(parent Change, name string, properties map[string]any) Change {
 	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(parent.Tags), DisableRollback: parent.DisableRollback, Files: parent.Files,
-		Joint: Joint{Stacks: parent.Joint.Stacks, Exports: parent.Joint.Exports}}
+		ImportExisting: parent.ImportExisting, Joint: Joint{Stacks: parent.Joint.Stacks, Exports: parent.Joint.Exports}}
 	given, _ := properties["Parameters"].(map[string]any)
 	for key, value := range given {
 		c.Parameters[key] = parameterText(value)

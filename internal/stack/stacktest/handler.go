@@ -5,6 +5,7 @@ package stacktest
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"testing"
 
@@ -24,6 +25,8 @@ type Case struct {
 	// Invalid is properties that Check must refuse with fault.Invalid; nil for
 	// a type that takes anything.
 	Invalid map[string]any
+	// Identifier names what Request creates, for a Handler that is an Importer.
+	Identifier map[string]string
 	// Count, if set, gives how many real things stand for Request.Token; the
 	// suite wants one after any number of creates and none after the delete.
 	Count func(t *testing.T) int
@@ -41,6 +44,7 @@ func Handler(t *testing.T, h stack.Handler, cases ...Case) {
 			s.interrupted()
 			s.created()
 			s.updated()
+			s.imported()
 			s.deleted()
 		})
 	}
@@ -133,6 +137,36 @@ func (s *suite) updated() {
 	}
 	s.same("read after update", read, result)
 	s.count("after the update", 1)
+}
+
+// imported looks for the resource as for one that another has made.
+func (s *suite) imported() {
+	s.t.Helper()
+	importer, able := s.h.(stack.Importer)
+	if !able || s.c.Identifier == nil {
+		return
+	}
+	ctx := s.t.Context()
+	other := stack.Request{Environment: s.r.Environment, Stack: "other", LogicalID: "Other", Type: s.r.Type}
+	token, found, err := importer.Find(ctx, other, s.c.Identifier)
+	if err != nil {
+		s.t.Fatalf("find by %v: %v", s.c.Identifier, err)
+	}
+	if token != s.r.Token {
+		s.t.Errorf("find gave the token %q, want %q", token, s.r.Token)
+	}
+	read, err := s.h.Read(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("read after find: %v", err)
+	}
+	s.same("find", found, read)
+	for name := range s.c.Identifier {
+		wrong := maps.Clone(s.c.Identifier)
+		wrong[name] = "no-such-thing"
+		if _, _, err := importer.Find(ctx, other, wrong); !fault.Is(err, fault.NotFound) {
+			s.t.Errorf("find by %v: got %v, want fault.NotFound", wrong, err)
+		}
+	}
 }
 
 func (s *suite) deleted() {
