@@ -248,9 +248,6 @@ func (o *operation) remove(ctx context.Context) error {
 			if slices.ContainsFunc(s.Doomed, func(x Physical) bool { return x.Token == p.Token }) {
 				policy = "" // its policy was judged when it was doomed
 			}
-			if s.Step != nil && s.Step.Kind == stepImport && s.Step.Next != nil && s.Step.Next.Token == p.Token {
-				policy = "Retain" // it never became the stack's
-			}
 			d.add(p, policy, "Retain", "RetainExceptOnCreate")
 		}
 		dooms[id] = d

@@ -149,31 +149,32 @@ func TestImportRolledBack(t *testing.T) {
 	b.wantStatus("app", stack.ImportComplete)
 }
 
-// TestImportRace has two stacks take one thing at the same time.
+// TestImportRace has two stacks take one thing at the same time: the second has
+// looked whose it is before the first took it.
 func TestImportRace(t *testing.T) {
 	b := newBench(t)
 	b.leave(killLeft)
-	template := "Resources:\n" + strings.SplitAfter(killAdopted, "\n")[1]
-	wanted := map[string]map[string]string{"First": {"": "left"}}
-	one, err := b.planImport("one", template, wanted)
-	if err != nil {
-		t.Fatal(err)
+	plan := func(name, id string) *stack.ChangeSet {
+		cs, err := b.planImport(name, strings.Replace("Resources:\n"+strings.SplitAfter(killAdopted, "\n")[1], "First", id, 1), map[string]map[string]string{id: {"": "left"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cs
 	}
-	two, err := b.planImport("two", template, wanted)
-	if err != nil {
-		t.Fatal(err)
-	}
-	started, release := b.platform.Block("check", "First")
+	one, two := plan("one", "First"), plan("two", "Other")
+	started, release := b.platform.Block("find", "Other")
 	done := make(chan error, 1)
-	go func() { done <- b.engine.Apply(t.Context(), one, nil) }()
+	go func() { done <- b.engine.Apply(t.Context(), two, nil) }()
 	<-started
-	if err := b.engine.Apply(t.Context(), two, nil); err == nil || !strings.Contains(err.Error(), "already exists in stack") {
-		t.Errorf("the second import answered %v", err)
-	}
-	release()
-	if err := <-done; err != nil {
+	if err := b.engine.Apply(t.Context(), one, nil); err != nil {
 		t.Errorf("the first import answered %v", err)
 	}
+	release()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "already exists in stack") {
+		t.Errorf("the second import answered %v", err)
+	}
+	b.wantStatus("two", stack.ImportRollbackComplete)
+	b.wantThings(`Left{"BucketName":"left","Kind":"old"} Right{"BucketName":"right"}`)
 }
 
 func TestImportExisting(t *testing.T) {
