@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
 
@@ -25,8 +26,6 @@ type Case struct {
 	// Invalid is properties that Check must refuse with fault.Invalid; nil for
 	// a type that takes anything.
 	Invalid map[string]any
-	// Identifier names what Request creates, for a Handler that is an Importer.
-	Identifier map[string]string
 	// Count, if set, gives how many real things stand for Request.Token; the
 	// suite wants one after any number of creates and none after the delete.
 	Count func(t *testing.T) int
@@ -143,30 +142,47 @@ func (s *suite) updated() {
 func (s *suite) imported() {
 	s.t.Helper()
 	importer, able := s.h.(stack.Importer)
-	if !able || s.c.Identifier == nil {
+	if !able {
 		return
 	}
 	ctx := s.t.Context()
-	other := stack.Request{Environment: s.r.Environment, Stack: "other", LogicalID: "Other", Type: s.r.Type}
-	token, found, err := importer.Find(ctx, other, s.c.Identifier)
+	read, err := s.h.Read(ctx, s.r)
 	if err != nil {
-		s.t.Fatalf("find by %v: %v", s.c.Identifier, err)
+		s.t.Fatalf("read before find: %v", err)
+	}
+	identifier := identifierOf(s.r.Type, read)
+	other := stack.Request{Environment: s.r.Environment, Stack: "other", LogicalID: "Other", Type: s.r.Type}
+	token, found, err := importer.Find(ctx, other, identifier)
+	if err != nil {
+		s.t.Fatalf("find by %v: %v", identifier, err)
 	}
 	if token != s.r.Token {
 		s.t.Errorf("find gave the token %q, want %q", token, s.r.Token)
 	}
-	read, err := s.h.Read(ctx, s.r)
-	if err != nil {
-		s.t.Fatalf("read after find: %v", err)
-	}
 	s.same("find", found, read)
-	for name := range s.c.Identifier {
-		wrong := maps.Clone(s.c.Identifier)
+	for name := range identifier {
+		wrong := maps.Clone(identifier)
 		wrong[name] = "no-such-thing"
 		if _, _, err := importer.Find(ctx, other, wrong); !fault.Is(err, fault.NotFound) {
 			s.t.Errorf("find by %v: got %v, want fault.NotFound", wrong, err)
 		}
 	}
+}
+
+// identifierOf gives the values of a type's primary identifier; where that is
+// one property that the resource does not tell, it is the physical id.
+func identifierOf(typ string, r stack.Result) map[string]string {
+	facts, _ := registry.Type(typ)
+	identifier := map[string]string{}
+	for _, name := range facts.PrimaryIdentifier {
+		identifier[name] = r.PhysicalID
+		for _, known := range []map[string]any{r.Properties, r.Attributes} {
+			if text, ok := known[name].(string); ok {
+				identifier[name] = text
+			}
+		}
+	}
+	return identifier
 }
 
 func (s *suite) deleted() {

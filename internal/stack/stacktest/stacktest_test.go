@@ -21,8 +21,8 @@ func TestPlatformPassesTheSuite(t *testing.T) {
 		Request: stack.Request{Environment: "test", Stack: "app", LogicalID: "Queue", Type: "AWS::SQS::Queue", Token: "app-queue-1",
 			Properties: map[string]any{"QueueName": "jobs", "DelaySeconds": "5"}},
 		Update:  map[string]any{"QueueName": "jobs", "DelaySeconds": "6"},
-		Invalid: map[string]any{"Invalid": "x"}, Identifier: map[string]string{"QueueName": "jobs"},
-		Count: func(*testing.T) int { return len(p.Things()) },
+		Invalid: map[string]any{"Invalid": "x"},
+		Count:   func(*testing.T) int { return len(p.Things()) },
 	})
 	if left := p.Things(); len(left) != 0 {
 		t.Errorf("the suite left %v behind", left)
