@@ -27,10 +27,13 @@ type stacksOptions struct {
 	force       bool
 	keepFailed  bool
 	policy      stack.DriftPolicy
+
+	imports        map[string]map[string]string
+	importExisting bool
 }
 
 func (o stacksOptions) request() control.StacksRequest {
-	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed}
+	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed, Import: o.imports, ImportExisting: o.importExisting}
 }
 
 func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
@@ -38,6 +41,11 @@ func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
 	if asJSON {
 		cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	}
+}
+
+// changeFlags are those of commands that plan or make changes.
+func (o *stacksOptions) changeFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.importExisting, "import-existing", false, "take in what exists under the names that templates give and belongs to no stack, in place of creating it")
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -52,6 +60,7 @@ func (a *app) planCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd, true)
+	o.changeFlags(cmd)
 	return cmd
 }
 
@@ -87,6 +96,7 @@ func (a *app) applyCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd, false)
+	o.changeFlags(cmd)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&o.keepFailed, "no-rollback", false, "leave a change that fails as it is, to look at; then: makeitso stack rollback STACK")
 	a.edgeFlag(cmd)
@@ -129,6 +139,9 @@ func (a *app) eventLine(ev stack.Event) string {
 		color = green
 	case strings.Contains(status, "FAILED"), strings.Contains(status, "ROLLBACK"):
 		color = red
+	}
+	if status == stack.DeleteSkipped { // the name by which it can be imported
+		ev.Reason = "left as it is: " + ev.PhysicalID
 	}
 	padded := fmt.Sprintf("%-36s", status)
 	return strings.TrimRight(fmt.Sprintf("%s  %s %-24s %s", ev.Time.Local().Format(time.TimeOnly), a.style(color, padded), ev.LogicalID, ev.Reason), " ")

@@ -29,6 +29,12 @@ type StacksRequest struct {
 	DisableRollback bool `json:"disableRollback,omitempty"`
 	// Policy, for Drift, is what becomes of drift; by default it is reported.
 	Policy stack.DriftPolicy `json:"policy,omitempty"`
+	// Import, for Plan and Apply of one stack, is what is taken into it, by
+	// logical id: the values of the type's primary identifier.
+	Import map[string]map[string]string `json:"import,omitempty"`
+	// ImportExisting, for Plan and Apply, takes in what exists under the names
+	// that templates give and belongs to no stack.
+	ImportExisting bool `json:"importExisting,omitempty"`
 }
 
 // Plan compares the working tree's templates with what exists. It gives the
@@ -99,6 +105,9 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*s
 	if len(names) == 0 {
 		names = applyOrder(p)
 	}
+	if len(r.Import) > 0 && len(names) != 1 {
+		return nil, nil, nil, fault.New(fault.Invalid, "resources are imported into one stack, not into %d", len(names))
+	}
 	for _, name := range names {
 		if p.Stacks[name] == nil {
 			return nil, nil, nil, unknown("stack", name, p.Stacks)
@@ -111,7 +120,7 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*s
 	}
 	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)
-		change.DisableRollback = r.DisableRollback
+		change.DisableRollback, change.ResourcesToImport, change.ImportExisting = r.DisableRollback, r.Import, r.ImportExisting
 		return change, err
 	}
 	sets, err := env.Stacks.PlanAll(ctx, names, wanted)

@@ -196,15 +196,23 @@ func (env *environment) forControl() *control.Environment {
 	}
 }
 
-// resources lists the real resources and what stands for each.
-func (env *environment) resources() ([]control.Resource, error) {
+// resources lists the real resources and what stands for each, those too that
+// a stack has left behind.
+func (env *environment) resources(ctx context.Context) ([]control.Resource, error) {
 	serving, err := env.platform.Serving()
+	if err != nil {
+		return nil, err
+	}
+	names, err := env.stacks.Tokens(ctx)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]control.Resource, len(serving))
 	for i, s := range serving {
-		list[i] = control.Resource{Name: s.Resource, Type: s.Type, By: s.By, Address: s.Address}
+		list[i] = control.Resource{Name: names[s.Token], Type: s.Type, By: s.By, Address: s.Address}
+		if list[i].Name == "" {
+			list[i].Name, list[i].LeftBehind = s.Resource, s.Name
+		}
 	}
 	return list, nil
 }

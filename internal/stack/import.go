@@ -48,7 +48,7 @@ func (e *Engine) findImports(ctx context.Context, cs *ChangeSet, p *planner) (ma
 			}
 			return nil, owned(thing, of[0])
 		}
-		owners[thing.Token] = append(owners[thing.Token], owner{cs.StackID, id})
+		owners[thing.Token] = append(owners[thing.Token], owner{Stack{ID: cs.StackID}, id})
 		found[id] = thing
 	}
 	if cs.Change.ImportExisting {
@@ -166,7 +166,10 @@ func (e *Engine) findThing(ctx context.Context, r Request, identifier map[string
 }
 
 // owner is a resource whose record names a physical thing.
-type owner struct{ stackID, logicalID string }
+type owner struct {
+	stack     Stack
+	logicalID string
+}
 
 // owners gives, by token, the resources of the environment's stacks that
 // things belong to.
@@ -183,15 +186,26 @@ func (e *Engine) owners(ctx context.Context) (map[string][]owner, error) {
 		}
 		for id, r := range resources {
 			for _, thing := range r.all() {
-				owners[thing.Token] = append(owners[thing.Token], owner{s.ID, id})
+				owners[thing.Token] = append(owners[thing.Token], owner{s, id})
 			}
 		}
 	}
 	return owners, nil
 }
 
+// Tokens gives the name, stack/LogicalId, of every physical thing that stacks
+// have, by its token. What is not among them was left behind.
+func (e *Engine) Tokens(ctx context.Context) (map[string]string, error) {
+	owners, err := e.owners(ctx)
+	names := map[string]string{}
+	for token, of := range owners {
+		names[token] = of[0].stack.Name + "/" + of[0].logicalID
+	}
+	return names, err
+}
+
 func owned(thing Physical, by owner) error {
-	return fault.New(fault.Conflict, "%s already exists in stack %s", thing.PhysicalID, by.stackID).
+	return fault.New(fault.Conflict, "%s already exists in stack %s", thing.PhysicalID, by.stack.ID).
 		WithHint("it is %s there: take it out of that stack first, with DeletionPolicy: Retain", by.logicalID)
 }
 
@@ -244,7 +258,7 @@ func (o *operation) takeIn(ctx context.Context, h Handler, r Request) (Result, e
 		return Result{}, err
 	}
 	for _, of := range owners[r.Token] {
-		if of != (owner{o.stack.ID, r.LogicalID}) {
+		if of.stack.ID != r.StackID || of.logicalID != r.LogicalID {
 			return Result{}, owned(Physical{PhysicalID: r.PhysicalID}, of)
 		}
 	}
