@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -188,17 +189,7 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 func (o *operation) run(ctx context.Context) error {
 	switch o.stack.Status {
 	case CreateInProgress, UpdateInProgress, ImportInProgress:
-		err := walk(ctx, o.after.graph, o.e.o.Parallel, o.forward)
-		if err == nil {
-			err = o.commit(ctx)
-		}
-		if err != nil {
-			return o.abandon(ctx, err)
-		}
-		if o.stack.Parent != "" {
-			return nil // it is cleaned up, or taken back, with its parent
-		}
-		return o.cleanUp(ctx)
+		return o.goForward(ctx)
 	case UpdateCompleteCleanupInProgress:
 		return o.cleanUp(ctx)
 	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress, ImportRollbackInProgress:
@@ -207,6 +198,26 @@ func (o *operation) run(ctx context.Context) error {
 		return o.remove(ctx)
 	}
 	return fault.New(fault.Internal, "stack %s is in status %s, from which nothing goes on", o.stack.Name, o.stack.Status)
+}
+
+// goForward makes what the template says, unless that fails or is cancelled.
+func (o *operation) goForward(ctx context.Context) error {
+	going, stop := o.cancellable(ctx)
+	err := walk(going, o.after.graph, o.e.o.Parallel, o.forward)
+	if err == nil {
+		err = o.commit(going)
+	}
+	stop()
+	switch {
+	case err == nil && o.stack.Parent != "":
+		return nil // it is cleaned up, or taken back, with its parent
+	case err == nil:
+		return o.cleanUp(ctx)
+	}
+	if cause := context.Cause(going); halted(cause) || cause == error(errUpdateCancelled) && !halted(err) {
+		err = cause
+	}
+	return o.abandon(ctx, err)
 }
 
 // commit is the moment from which there is no way back: outputs, exports and
@@ -234,6 +245,13 @@ func (o *operation) commit(ctx context.Context) error {
 		s.Status = o.set.Action.statuses().done
 		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
 	}
+	if o.set.Action == Update {
+		end, err := o.e.verdicts.PutOp(o.e.verdictKey(s), verdict{}, record.Absent)
+		if err != nil {
+			return err
+		}
+		ops = append(ops, end)
+	}
 	for range exportAttempts {
 		exports, err := o.e.exportOps(context.WithoutCancel(ctx), s.Name, outputs, o.moves(ctx))
 		if err != nil {
@@ -241,6 +259,9 @@ func (o *operation) commit(ctx context.Context) error {
 		}
 		if err = o.putStack(ctx, s, append(exports, ops...)...); !fault.Is(err, fault.Conflict) {
 			return err
+		}
+		if was, err := o.e.cancelled(context.WithoutCancel(ctx), o.stack); err != nil || was {
+			return cmp.Or(err, error(errUpdateCancelled))
 		}
 	}
 	return fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", s.Name).WithHint("try again")
@@ -266,6 +287,9 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 	}
 	if halted(err) {
 		return err
+	}
+	if errors.Is(err, errUpdateCancelled) {
+		return o.takeBack(ctx, "User Initiated", err)
 	}
 	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
 	if status := o.set.Action.statuses().failed; o.set.Change.DisableRollback && o.set.Action != Import {

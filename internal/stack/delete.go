@@ -225,6 +225,7 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
+	before := e.verdicts.DeleteOp(e.verdictKey(s))
 	s.Revision, s.Digest = s.Revision+1, cs.Digest
 	o, err := e.operation(ctx, s, *cs, listen)
 	if err != nil {
@@ -234,7 +235,7 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	return o, o.enter(ctx, DeleteInProgress, "User Initiated", change)
+	return o, o.enter(ctx, DeleteInProgress, "User Initiated", change, before)
 }
 
 // remove deletes every thing that the stack's records name, then the stack.

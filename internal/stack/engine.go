@@ -59,6 +59,7 @@ type Engine struct {
 	exports   record.Collection[Export]
 	leases    record.Collection[lease]
 	drifts    record.Collection[StackDrift]
+	verdicts  record.Collection[verdict] // by stack and revision, of updates under way
 
 	mu   sync.Mutex
 	held map[string]bool // leases that operations of this engine hold now
@@ -87,6 +88,7 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		exports:   record.Of[Export](store, exportKind),
 		leases:    record.Of[lease](store, "stack-lease"),
 		drifts:    record.Of[StackDrift](store, "stack-drift"),
+		verdicts:  record.Of[verdict](store, "stack-verdict"),
 		held:      map[string]bool{},
 	}
 }

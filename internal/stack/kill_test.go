@@ -128,6 +128,7 @@ type scene struct {
 	wanted  string            // the template to apply, "" to delete
 	drift   stack.DriftPolicy // what becomes of what prepare did, in place of applying
 	prepare func(*stacktest.Platform)
+	cancel  string              // a resource whose making has the update cancelled
 	change  func(*stack.Change) // what is wanted besides the template
 	status  string
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
@@ -153,6 +154,7 @@ func scenes() []scene {
 		{name: "create that fails", wanted: killBefore, prepare: fail("create", "Old"), status: stack.RollbackComplete},
 		{name: "update", present: killBefore, wanted: killAfter, status: stack.UpdateComplete},
 		{name: "update that fails", present: killBefore, wanted: killAfter, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
+		{name: "update that is cancelled", present: killBefore, wanted: killAfter, cancel: "New", status: stack.UpdateRollbackComplete},
 		{name: "delete", present: killBefore, status: "gone"},
 		{name: "update that deletes first", present: attachment("one"), wanted: attachment("two"), status: stack.UpdateComplete},
 		{name: "update that deletes first and fails", present: attachment("one"), wanted: attachment("two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
@@ -310,6 +312,15 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	if s.prepare != nil {
 		s.prepare(b.platform)
 	}
+	if s.cancel != "" {
+		b.platform.On("create", s.cancel, func(ctx context.Context, _ stack.Request) error {
+			if err := b.engine.CancelUpdate(ctx, "app"); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+	}
 	l := &life{end: end}
 	dying := stack.New("local", mortalPlatform{b.platform, l}, mortalStore{b.store, l}, stack.Options{Holder: "first"})
 	first := act(dying)
@@ -320,7 +331,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	// What asked for the change asks again after a crash.
 	again := act(b.engine)
-	if fault.Is(again, fault.Failed) != strings.Contains(s.status, "ROLLBACK") {
+	if (fault.Is(again, fault.Failed) || fault.Is(again, fault.Canceled)) != strings.Contains(s.status, "ROLLBACK") {
 		t.Errorf("killed at %d: applying the set again answered %v", end, again)
 	}
 	if end == 0 && (first == nil) != (again == nil) {
@@ -360,7 +371,7 @@ func (b *bench) everything() string {
 		}
 		lines = append(lines, "exists "+t.LogicalID+" "+string(raw))
 	}
-	for _, kind := range []string{"stack", "stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source"} {
+	for _, kind := range []string{"stack", "stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source", "stack-verdict"} {
 		entries, err := b.store.List(b.t.Context(), kind, "")
 		if err != nil {
 			b.t.Fatal(err)

@@ -387,7 +387,7 @@ func (o *operation) failed(ctx context.Context, s resourceState, cause error) er
 	if context.Cause(ctx) == ErrSuspend {
 		return halt{ErrSuspend}
 	}
-	s.Status, s.Reason = s.Step.Kind.statuses().failed, cause.Error()
+	s.Status, s.Reason = s.Step.Kind.statuses().failed, cancelReason(ctx, s.Step.Kind, cause)
 	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {
 		return err
 	}
