@@ -217,6 +217,12 @@ func (c *Client) Protect(ctx context.Context, r control.GuardRequest) error {
 	return err
 }
 
+// CancelUpdate has an update under way roll back.
+func (c *Client) CancelUpdate(ctx context.Context, r control.GuardRequest) error {
+	_, err := call[control.Nothing](ctx, c, "cancel-update", r)
+	return err
+}
+
 // RollbackStack takes back a change that failed, or goes on with that.
 func (c *Client) RollbackStack(ctx context.Context, r control.GuardRequest, see func(stack.Event) error) error {
 	return receive(ctx, c, "rollback-stack", r, see)
