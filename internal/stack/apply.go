@@ -25,7 +25,7 @@ func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (
 	if cs.Empty() {
 		return nil
 	}
-	release, err := e.acquire(ctx, cs.Stack, false)
+	ctx, release, err := e.leases.Acquire(ctx, cs.Stack, false)
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (o *operation) commit(ctx context.Context) error {
 		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
 	}
 	if o.set.Action == Update {
-		end, err := o.e.verdicts.PutOp(o.e.verdictKey(s), verdict{}, record.Absent)
+		end, err := o.e.verdicts.EndOp(o.e.verdictKey(s))
 		if err != nil {
 			return err
 		}
@@ -260,7 +260,7 @@ func (o *operation) commit(ctx context.Context) error {
 		if err = o.putStack(ctx, s, append(exports, ops...)...); !fault.Is(err, fault.Conflict) {
 			return err
 		}
-		if was, err := o.e.cancelled(context.WithoutCancel(ctx), o.stack); err != nil || was {
+		if was, err := o.e.verdicts.Cancelled(context.WithoutCancel(ctx), o.e.verdictKey(s)); err != nil || was {
 			return cmp.Or(err, error(errUpdateCancelled))
 		}
 	}
@@ -282,7 +282,7 @@ func (o *operation) moves(ctx context.Context) func(stack string) bool {
 // abandon begins the roll back after err, unless the operation cannot go on at
 // all, or shall stay as it is.
 func (o *operation) abandon(ctx context.Context, err error) error {
-	if context.Cause(ctx) == ErrSuspend {
+	if suspended(ctx) {
 		err = halt{ErrSuspend}
 	}
 	if halted(err) {
@@ -319,7 +319,7 @@ func (o *operation) takeBack(ctx context.Context, reason string, cause error) er
 func stubborn(ctx context.Context) (context.Context, func()) {
 	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if context.Cause(ctx) == ErrSuspend {
+		if suspended(ctx) {
 			cancel(ErrSuspend)
 		}
 	})

@@ -2,25 +2,16 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"makeitso/internal/fault"
-	"makeitso/internal/record"
 )
 
 // errUpdateCancelled is why an update's context ends when somebody asked for it.
 var errUpdateCancelled = fault.New(fault.Canceled, "the update was cancelled")
 
-// verdict says whether an update is cancelled or has come to its end: whatever
-// is written first holds.
-type verdict struct {
-	Cancelled bool `json:"cancelled"`
-}
-
+// verdictKey is where the verdict about a stack's present operation is.
 func (e *Engine) verdictKey(s Stack) string { return fmt.Sprintf("%s/%d", e.key(s.Name), s.Revision) }
-
-func (e *Engine) cancelStream(stack string) string { return "stack-cancel/" + e.key(stack) }
 
 // CancelUpdate has an update under way roll back, in whatever process it runs.
 // It returns when that is certain, and does not wait for the roll back.
@@ -37,38 +28,19 @@ func (e *Engine) CancelUpdate(ctx context.Context, name string) error {
 	if s.Status != UpdateInProgress {
 		return late
 	}
-	key := e.verdictKey(s)
-	op, err := e.verdicts.PutOp(key, verdict{Cancelled: true}, record.Absent)
-	if err != nil {
-		return err
-	}
-	_, err = e.store.AppendWith(ctx, e.cancelStream(name), op.Value, op)
-	if err != nil && !fault.Is(err, fault.Conflict) {
+	if certain, err := e.verdicts.Cancel(ctx, e.verdictKey(s)); err != nil {
 		return fmt.Errorf("cancel the update of stack %s: %w", name, err)
-	}
-	if err != nil {
-		if v, err := e.verdicts.Get(ctx, key); err == nil && v.Cancelled || err != nil && !fault.Is(err, fault.NotFound) {
-			return err // asked for before
-		}
+	} else if !certain {
 		return late
 	}
 	again, err := e.find(ctx, name)
 	if err != nil || again.Revision == s.Revision && unfinished(again) {
 		return err
 	}
-	if _, err := e.verdicts.Get(ctx, key); !fault.Is(err, fault.NotFound) { // the update ended before it was written
-		return errors.Join(late, err, e.verdicts.Delete(ctx, key))
+	if missed, err := e.verdicts.Withdraw(ctx, e.verdictKey(s)); err != nil || !missed {
+		return err
 	}
-	return nil
-}
-
-// cancelled says whether the update that a stack is in was cancelled.
-func (e *Engine) cancelled(ctx context.Context, s Stack) (bool, error) {
-	v, err := e.verdicts.Get(ctx, e.verdictKey(s))
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return false, halt{fmt.Errorf("look whether the update of stack %s was cancelled: %w", s.Name, err)}
-	}
-	return v.Cancelled, nil
+	return late // the update had ended before it was written
 }
 
 // cancellable gives a context that ends with errUpdateCancelled when the update
@@ -78,35 +50,20 @@ func (o *operation) cancellable(ctx context.Context) (on context.Context, stop f
 	if o.stack.Status != UpdateInProgress {
 		return on, func() { cancel(nil) }
 	}
-	s, done := o.stack, make(chan struct{})
-	if was, err := o.e.cancelled(ctx, s); err != nil {
-		cancel(err)
+	key, done := o.e.verdictKey(o.stack), make(chan struct{})
+	if was, err := o.e.verdicts.Cancelled(ctx, key); err != nil {
+		cancel(halt{err})
 	} else if was { // asked for in a former life: nothing more may begin
 		cancel(errUpdateCancelled)
 	}
 	go func() {
 		defer close(done)
-		cancel(o.e.untilCancelled(on, s))
+		if err := o.e.verdicts.Await(on, key); err != nil {
+			cancel(halt{err})
+		}
+		cancel(errUpdateCancelled)
 	}()
 	return on, func() { cancel(nil); <-done }
-}
-
-// untilCancelled waits until the update is cancelled or ctx ends, and says which.
-func (e *Engine) untilCancelled(ctx context.Context, s Stack) error {
-	for {
-		last, err := e.store.Last(ctx, e.cancelStream(s.Name))
-		if err != nil {
-			return halt{fmt.Errorf("wait for the cancelling of stack %s: %w", s.Name, err)}
-		}
-		if was, err := e.cancelled(ctx, s); err != nil {
-			return err
-		} else if was {
-			return errUpdateCancelled
-		}
-		if err := e.store.Wait(ctx, e.cancelStream(s.Name), last); err != nil {
-			return halt{fmt.Errorf("wait for the cancelling of stack %s: %w", s.Name, err)}
-		}
-	}
 }
 
 // cancelReason is what the service says of a resource whose change was cut

@@ -63,7 +63,7 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 		failed = append(failed, id)
 	}
 	slices.Sort(failed)
-	if err != nil && context.Cause(ctx) == ErrSuspend {
+	if err != nil && suspended(ctx) {
 		err = halt{ErrSuspend}
 	}
 	return failed, err
@@ -143,7 +143,7 @@ func (o *operation) deleteThing(ctx context.Context, id string, p Physical) erro
 			}
 		}
 	}
-	if context.Cause(ctx) == ErrSuspend && err != nil {
+	if suspended(ctx) && err != nil {
 		return halt{ErrSuspend}
 	}
 	event.Status = DeleteComplete
@@ -178,7 +178,7 @@ func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) e
 
 // delete is Delete, if the stack is still as the digest says; "" is any.
 func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, stack, false)
+	ctx, release, err := e.leases.Acquire(ctx, stack, false)
 	if err != nil {
 		return err
 	}
@@ -225,7 +225,7 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	before := e.verdicts.DeleteOp(e.verdictKey(s))
+	before := e.verdicts.ForgetOp(e.verdictKey(s))
 	s.Revision, s.Digest = s.Revision+1, cs.Digest
 	o, err := e.operation(ctx, s, *cs, listen)
 	if err != nil {

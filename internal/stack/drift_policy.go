@@ -143,7 +143,7 @@ func (e *Engine) unmoved(ctx context.Context, s Stack) error {
 
 // settleDrift repairs or adopts, unless the stack is being changed.
 func (e *Engine) settleDrift(ctx context.Context, s Stack, todo map[string]DriftPolicy, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, s.root(), false)
+	ctx, release, err := e.leases.Acquire(ctx, s.root(), false)
 	if err != nil {
 		return err
 	}

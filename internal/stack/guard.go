@@ -30,7 +30,7 @@ func (e *Engine) SetPolicy(ctx context.Context, stack, policy string) error {
 
 // amend changes the record of a stack that nobody else is changing.
 func (e *Engine) amend(ctx context.Context, name string, change func(*Stack)) (err error) {
-	release, err := e.acquire(ctx, name, false)
+	ctx, release, err := e.leases.Acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}

@@ -384,7 +384,7 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 // failed stores that a step did not succeed. What it may have begun stays
 // named in the record, for the roll back.
 func (o *operation) failed(ctx context.Context, s resourceState, cause error) error {
-	if context.Cause(ctx) == ErrSuspend {
+	if suspended(ctx) {
 		return halt{ErrSuspend}
 	}
 	s.Status, s.Reason = s.Step.Kind.statuses().failed, cancelReason(ctx, s.Step.Kind, cause)

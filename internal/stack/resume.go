@@ -17,12 +17,12 @@ import (
 // Apply.
 func (e *Engine) Resume(ctx context.Context, listen func(Event)) error {
 	waiting := map[string][]string{}
-	leases, err := e.leases.List(ctx, e.key(""))
+	held, err := e.leases.Names(ctx)
 	if err != nil {
-		return fmt.Errorf("list leases: %w", err)
+		return err
 	}
-	for _, l := range leases {
-		waiting[l.Stack] = nil
+	for _, name := range held {
+		waiting[name] = nil
 	}
 	stacks, err := e.Stacks(ctx)
 	if err != nil {
@@ -54,7 +54,7 @@ func unfinished(s Stack) bool {
 
 // resume goes on with one stack, unless its holder is alive.
 func (e *Engine) resume(ctx context.Context, name string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, name, true)
+	ctx, release, err := e.leases.Acquire(ctx, name, true)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
@@ -96,7 +96,7 @@ func (e *Engine) underWay(ctx context.Context, s Stack, listen func(Event)) (*op
 // Rollback rolls back a stack whose change failed and was left as it was. It
 // answers nil when the stack is where it was before the change.
 func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, name, false)
+	ctx, release, err := e.leases.Acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) 
 // rolled back as they are. It answers nil when the stack is where it was
 // before the update.
 func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, name, false)
+	ctx, release, err := e.leases.Acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}

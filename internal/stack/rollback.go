@@ -79,7 +79,7 @@ func outcome(cause error) fault.Code {
 }
 
 func (o *operation) rollBackFailed(ctx context.Context, status string, err error) error {
-	if context.Cause(ctx) == ErrSuspend {
+	if suspended(ctx) {
 		return halt{ErrSuspend}
 	}
 	if halted(err) {
@@ -234,7 +234,7 @@ func (o *operation) finish(ctx context.Context, status, reason string, imports m
 	if err := o.e.keepImports(ctx, o.stack.Name, imports); err != nil {
 		return halt{err}
 	}
-	return o.enter(ctx, status, reason, append(ops, o.e.changes.DeleteOp(o.e.key(o.stack.Name)), o.e.verdicts.DeleteOp(o.e.verdictKey(o.stack)))...)
+	return o.enter(ctx, status, reason, append(ops, o.e.changes.DeleteOp(o.e.key(o.stack.Name)), o.e.verdicts.ForgetOp(o.e.verdictKey(o.stack)))...)
 }
 
 // leftBehind gives what a successful update no longer wants.
