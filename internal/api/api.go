@@ -39,6 +39,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "releases", c.Releases)
 	answer(mux, "rollback", c.Rollback)
 	stream(mux, "follow", c.Follow)
+	stream(mux, "await", c.Await)
 	stream(mux, "apply", c.Apply)
 	stream(mux, "destroy", c.Destroy)
 	stream(mux, "rollback-stack", c.RollbackStack)

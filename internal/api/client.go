@@ -206,6 +206,11 @@ func (c *Client) Follow(ctx context.Context, r control.FollowRequest, see func(p
 	return receive(ctx, c, "follow", r, see)
 }
 
+// Await waits until nobody else changes stacks, and gives for whom it waits.
+func (c *Client) Await(ctx context.Context, r control.StacksRequest, see func(string) error) error {
+	return receive(ctx, c, "await", r, see)
+}
+
 // Apply makes stacks so and gives each event as it happens.
 func (c *Client) Apply(ctx context.Context, r control.StacksRequest, see func(stack.Event) error) error {
 	return receive(ctx, c, "apply", r, see)

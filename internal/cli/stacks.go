@@ -30,6 +30,7 @@ type stacksOptions struct {
 
 	imports        map[string]map[string]string
 	importExisting bool
+	wait           bool
 }
 
 func (o stacksOptions) request() control.StacksRequest {
@@ -99,6 +100,7 @@ func (a *app) applyCommand() *cobra.Command {
 	o.changeFlags(cmd)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&o.keepFailed, "no-rollback", false, "leave a change that fails as it is, to look at; then: makeitso stack rollback STACK")
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait while somebody else changes a stack, in place of giving up")
 	a.edgeFlag(cmd)
 	return cmd
 }
@@ -106,6 +108,11 @@ func (a *app) applyCommand() *cobra.Command {
 // apply shows what changes of all stacks, asks, and applies exactly that.
 func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) error {
 	request := o.request()
+	if o.wait {
+		if err := client.Await(ctx, request, a.printWaiting); err != nil {
+			return err
+		}
+	}
 	sets, err := client.Plan(ctx, request)
 	if err != nil {
 		return err
@@ -124,6 +131,11 @@ func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) er
 		request.Digests[cs.Stack] = cs.Digest
 	}
 	return client.Apply(ctx, request, a.printStackEvent)
+}
+
+func (a *app) printWaiting(reason string) error {
+	_, err := fmt.Fprintln(a.Out, "waiting: "+reason)
+	return err
 }
 
 func (a *app) printStackEvent(ev stack.Event) error {

@@ -47,6 +47,32 @@ func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet
 	return sets, err
 }
 
+// Await waits until nobody else changes the stacks, and sends for whom it waits.
+func (c *Control) Await(ctx context.Context, r StacksRequest, send func(string) error) error {
+	p, _, err := c.o.Project()
+	if err != nil {
+		return err
+	}
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return err
+	}
+	names := r.Stacks
+	if len(names) == 0 {
+		names = applyOrder(p)
+	}
+	for _, name := range names {
+		var failed error
+		err := env.Stacks.Await(ctx, name, func(holder string) {
+			failed = send(fmt.Sprintf("stack %s is being changed by %s", name, holder))
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Apply makes the stacks so and sends each event as it happens.
 func (c *Control) Apply(ctx context.Context, r StacksRequest, send func(stack.Event) error) error {
 	ctx, done := c.detached(ctx)

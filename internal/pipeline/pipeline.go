@@ -37,6 +37,9 @@ type Stacks interface {
 	// they must be applied.
 	PlanAll(ctx context.Context, stacks []string, wanted stack.Wanted) ([]*stack.ChangeSet, error)
 	Apply(ctx context.Context, cs *stack.ChangeSet, observe func(stack.Event)) error
+	// Await waits until nobody changes the stack, and tells once who does if it
+	// must wait.
+	Await(ctx context.Context, name string, told func(holder string)) error
 	// Outputs gives fault.NotFound for a stack that does not exist.
 	Outputs(ctx context.Context, name string) (map[string]string, error)
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
@@ -72,7 +73,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 	if err != nil {
 		return err
 	}
-	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder(), Drifted: env.observeDrift})
+	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder(), Beat: s.beat(), Drifted: env.observeDrift})
 	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
 	return nil
 }
@@ -124,6 +125,15 @@ func (env *environment) supervise() error {
 
 // holder names this process in leases.
 func (s *Server) holder() string { return "makeitso of " + s.o.State }
+
+// beat is how often a lease is renewed: on a database of its own, which the
+// lock of the state folder guards, never.
+func (s *Server) beat() time.Duration {
+	if s.o.Database == "" {
+		return 0
+	}
+	return 5 * time.Second
+}
 
 // observe turns what a release tells into events.
 func (env *environment) observe(ev release.Event) {

@@ -3,13 +3,14 @@ package stack
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"makeitso/internal/lease"
 )
 
 // Await waits until nobody changes a stack, and tells once who does if it must
-// wait. The change of a holder that is dead, or dies meanwhile, is gone on with
-// first.
+// wait. What a holder that is dead, or could not go on, has left half done is
+// gone on with first.
 func (e *Engine) Await(ctx context.Context, name string, told func(holder string)) error {
 	for {
 		dead, err := e.leases.Await(ctx, name, func(l lease.Lease) {
@@ -18,7 +19,11 @@ func (e *Engine) Await(ctx context.Context, name string, told func(holder string
 			}
 			told = nil
 		})
-		if err != nil || !dead {
+		if err != nil {
+			return err
+		}
+		s, err := e.find(ctx, name)
+		if err != nil || !dead && !strings.HasSuffix(s.Status, "IN_PROGRESS") {
 			return err
 		}
 		if err := e.resume(ctx, name, nil); err != nil {
