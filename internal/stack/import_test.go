@@ -55,7 +55,7 @@ func TestImport(t *testing.T) {
 		t.Errorf("the import changed what it found: %v, was %v", now, left)
 	}
 
-	drift, err := b.engine.Drift(t.Context(), "app")
+	drift, err := b.engine.Drift(t.Context(), "app", stack.ReportDrift, nil)
 	if err != nil || drift.Status != stack.Drifted || len(drift.Resources[0].Differences) != 1 || drift.Resources[1].Status != stack.InSync {
 		t.Errorf("the drift after the import is %+v (%v)", drift, err)
 	}
