@@ -206,6 +206,11 @@ func (c *Client) Follow(ctx context.Context, r control.FollowRequest, see func(p
 	return receive(ctx, c, "follow", r, see)
 }
 
+// Await waits until nobody else changes stacks, and gives for whom it waits.
+func (c *Client) Await(ctx context.Context, r control.StacksRequest, see func(string) error) error {
+	return receive(ctx, c, "await", r, see)
+}
+
 // Apply makes stacks so and gives each event as it happens.
 func (c *Client) Apply(ctx context.Context, r control.StacksRequest, see func(stack.Event) error) error {
 	return receive(ctx, c, "apply", r, see)
@@ -220,6 +225,12 @@ func (c *Client) Protect(ctx context.Context, r control.GuardRequest) error {
 // Signal takes a signal for a resource that its stack waits for.
 func (c *Client) Signal(ctx context.Context, r control.SignalRequest) error {
 	_, err := call[control.Nothing](ctx, c, "signal", r)
+	return err
+}
+
+// CancelUpdate has an update under way roll back.
+func (c *Client) CancelUpdate(ctx context.Context, r control.GuardRequest) error {
+	_, err := call[control.Nothing](ctx, c, "cancel-update", r)
 	return err
 }
 

@@ -13,7 +13,7 @@ import (
 var floors = map[string]int{
 	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, // what all others stand on
 	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1,
-	"internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0,
+	"internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0,
 	"internal/stack": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/edge": 1,
 	"internal/release": 2, "internal/publish": 2,
 	"internal/platform/local": 3, "internal/platform/custom": 3, "internal/pipeline": 3,
@@ -57,7 +57,7 @@ var owners = map[string][]string{
 // pure lists the packages, and the files of packages, that only compute: no
 // operating system, network, database, clock or goroutine.
 var pure = []string{
-	"internal/template", "internal/rollout", "internal/analysis", "internal/registry",
+	"internal/template", "internal/rollout", "internal/analysis", "internal/registry", "internal/policy",
 	"internal/pace/pace.go", "internal/pace/read.go", "internal/pace/signal.go", "internal/pace/rolling.go", "internal/pace/alarms.go",
 	"internal/stack/planner.go", "internal/stack/details.go", "internal/stack/changeset.go", "internal/stack/listing.go", "internal/stack/program.go", "internal/stack/facts.go", "internal/stack/policy.go",
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -69,6 +70,9 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 		rows = append(rows, []string{"  stack " + st.Name, st.Status, strings.Trim(st.Reason+"; "+lastDrift(env.Drift[i]), "; ")})
 	}
 	for _, r := range env.Resources {
+		if r.LeftBehind != "" {
+			r.By += ", in no stack now (makeitso import STACK " + path.Base(r.Name) + "=" + r.LeftBehind + ")"
+		}
 		rows = append(rows, []string{"  " + r.Name, r.Address, r.By})
 	}
 	for _, svc := range env.Services {

@@ -18,12 +18,13 @@ import (
 func (a *app) stackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "stack",
-		Short:   "Protect a stack, roll one back, or signal what it waits for",
+		Short:   "Protect a stack, cancel its update, roll it back, or signal what it waits for",
 		Example: "  makeitso stack protect data\n  makeitso stack rollback data --skip Cache\n  makeitso stack signal data Server",
 	}
 	cmd.AddCommand(
 		a.protectCommand("protect", "Refuse to delete a stack until it is unprotected", true),
 		a.protectCommand("unprotect", "Let a protected stack be deleted again", false),
+		a.cancelUpdateCommand(),
 		a.rollbackStackCommand(),
 		a.signalCommand(),
 	)
@@ -44,6 +45,30 @@ func (a *app) protectCommand(name, short string, on bool) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
 	return cmd
+}
+
+func (a *app) cancelUpdateCommand() *cobra.Command {
+	var r control.GuardRequest
+	cmd := &cobra.Command{
+		Use:     "cancel STACK",
+		Short:   "Have an update under way roll back, whoever began it",
+		Example: "  makeitso stack cancel data",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Stack = args[0]
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return a.cancelUpdate(cmd.Context(), client, r) })
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	return cmd
+}
+
+func (a *app) cancelUpdate(ctx context.Context, client *api.Client, r control.GuardRequest) error {
+	if err := client.CancelUpdate(ctx, r); err != nil {
+		return err
+	}
+	a.note("the update of stack %s is cancelled and rolls back: makeitso events %s", r.Stack, r.Stack)
+	return nil
 }
 
 func (a *app) rollbackStackCommand() *cobra.Command {

@@ -28,10 +28,15 @@ type stacksOptions struct {
 	keepFailed  bool
 	policy      stack.DriftPolicy
 	onFailure   string
+
+	imports        map[string]map[string]string
+	importExisting bool
+	wait           bool
 }
 
 func (o stacksOptions) request() control.StacksRequest {
-	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed, OnFailure: o.onFailure}
+	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed, Import: o.imports, ImportExisting: o.importExisting,
+		OnFailure: o.onFailure}
 }
 
 func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
@@ -39,6 +44,11 @@ func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
 	if asJSON {
 		cmd.Flags().BoolVar(&o.json, "json", false, "print JSON")
 	}
+}
+
+// changeFlags are those of commands that plan or make changes.
+func (o *stacksOptions) changeFlags(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.importExisting, "import-existing", false, "take in what exists under the names that templates give and belongs to no stack, in place of creating it")
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -53,6 +63,7 @@ func (a *app) planCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd, true)
+	o.changeFlags(cmd)
 	return cmd
 }
 
@@ -88,9 +99,11 @@ func (a *app) applyCommand() *cobra.Command {
 		},
 	}
 	o.flags(cmd, false)
+	o.changeFlags(cmd)
 	cmd.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&o.keepFailed, "no-rollback", false, "leave a change that fails as it is, to look at; then: makeitso stack rollback STACK")
 	cmd.Flags().StringVar(&o.onFailure, "on-failure", "", "what becomes of a stack whose creation fails: rollback, delete or do-nothing")
+	cmd.Flags().BoolVar(&o.wait, "wait", false, "wait while somebody else changes a stack, in place of giving up")
 	a.edgeFlag(cmd)
 	return cmd
 }
@@ -98,6 +111,11 @@ func (a *app) applyCommand() *cobra.Command {
 // apply shows what changes of all stacks, asks, and applies exactly that.
 func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) error {
 	request := o.request()
+	if o.wait {
+		if err := client.Await(ctx, request, a.printWaiting); err != nil {
+			return err
+		}
+	}
 	sets, err := client.Plan(ctx, request)
 	if err != nil {
 		return err
@@ -118,6 +136,11 @@ func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) er
 	return client.Apply(ctx, request, a.printStackEvent)
 }
 
+func (a *app) printWaiting(reason string) error {
+	_, err := fmt.Fprintln(a.Out, "waiting: "+reason)
+	return err
+}
+
 func (a *app) printStackEvent(ev stack.Event) error {
 	_, err := fmt.Fprintln(a.Out, a.eventLine(ev))
 	return err
@@ -131,6 +154,9 @@ func (a *app) eventLine(ev stack.Event) string {
 		color = green
 	case strings.Contains(status, "FAILED"), strings.Contains(status, "ROLLBACK"):
 		color = red
+	}
+	if status == stack.DeleteSkipped { // the name by which it can be imported
+		ev.Reason = "left as it is: " + ev.PhysicalID
 	}
 	padded := fmt.Sprintf("%-36s", status)
 	return strings.TrimRight(fmt.Sprintf("%s  %s %-24s %s", ev.Time.Local().Format(time.TimeOnly), a.style(color, padded), ev.LogicalID, ev.Reason), " ")

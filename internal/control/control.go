@@ -25,7 +25,7 @@ type Environment struct {
 	// Addresses gives where the edge serves, by what is served.
 	Addresses func(ctx context.Context) ([]Address, error)
 	// Resources lists the real resources and what stands for each.
-	Resources func() ([]Resource, error)
+	Resources func(ctx context.Context) ([]Resource, error)
 	// Empty removes what holds back the deletion of stacks, such as the
 	// content of buckets.
 	Empty func(ctx context.Context) error

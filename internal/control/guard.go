@@ -26,6 +26,16 @@ func (c *Control) Protect(ctx context.Context, r GuardRequest) (Nothing, error) 
 	return Nothing{}, env.Stacks.Protect(ctx, r.Stack, r.Protected)
 }
 
+// CancelUpdate has an update of a stack that is under way roll back, whoever
+// began it.
+func (c *Control) CancelUpdate(ctx context.Context, r GuardRequest) (Nothing, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return Nothing{}, err
+	}
+	return Nothing{}, env.Stacks.CancelUpdate(ctx, r.Stack)
+}
+
 // RollbackStack rolls back a stack whose change failed and was left as it was,
 // or goes on with a roll back that failed.
 func (c *Control) RollbackStack(ctx context.Context, r GuardRequest, send func(stack.Event) error) error {

@@ -50,6 +50,9 @@ type Resource struct {
 	Type    string `json:"type"`
 	By      string `json:"by"`
 	Address string `json:"address,omitempty"`
+	// LeftBehind is the physical id of what belongs to no stack any more; Name
+	// is what it was.
+	LeftBehind string `json:"leftBehind,omitempty"`
 }
 
 // Status tells how things stand.
@@ -101,7 +104,7 @@ func (c *Control) environmentStatus(ctx context.Context, p *project.Project, nam
 	if status.Services, err = env.Services.Services(ctx); err != nil {
 		return status, err
 	}
-	if status.Resources, err = env.Resources(); err != nil {
+	if status.Resources, err = env.Resources(ctx); err != nil {
 		return status, err
 	}
 	status.Addresses, err = env.Addresses(ctx)

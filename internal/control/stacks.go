@@ -31,6 +31,12 @@ type StacksRequest struct {
 	Policy stack.DriftPolicy `json:"policy,omitempty"`
 	// OnFailure, for Plan and Apply, stands in for that of makeitso.yaml.
 	OnFailure string `json:"onFailure,omitempty"`
+	// Import, for Plan and Apply of one stack, is what is taken into it, by
+	// logical id: the values of the type's primary identifier.
+	Import map[string]map[string]string `json:"import,omitempty"`
+	// ImportExisting, for Plan and Apply, takes in what exists under the names
+	// that templates give and belongs to no stack.
+	ImportExisting bool `json:"importExisting,omitempty"`
 }
 
 // Plan compares the working tree's templates with what exists. It gives the
@@ -41,6 +47,32 @@ func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet
 		sets[i] = sets[i].Public()
 	}
 	return sets, err
+}
+
+// Await waits until nobody else changes the stacks, and sends for whom it waits.
+func (c *Control) Await(ctx context.Context, r StacksRequest, send func(string) error) error {
+	p, _, err := c.o.Project()
+	if err != nil {
+		return err
+	}
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return err
+	}
+	names := r.Stacks
+	if len(names) == 0 {
+		names = applyOrder(p)
+	}
+	for _, name := range names {
+		var failed error
+		err := env.Stacks.Await(ctx, name, func(holder string) {
+			failed = send(fmt.Sprintf("stack %s is being changed by %s", name, holder))
+		})
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Apply makes the stacks so and sends each event as it happens.
@@ -101,6 +133,9 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*s
 	if len(names) == 0 {
 		names = applyOrder(p)
 	}
+	if len(r.Import) > 0 && len(names) != 1 {
+		return nil, nil, nil, fault.New(fault.Invalid, "resources are imported into one stack, not into %d", len(names))
+	}
 	for _, name := range names {
 		if p.Stacks[name] == nil {
 			return nil, nil, nil, unknown("stack", name, p.Stacks)
@@ -113,7 +148,7 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*s
 	}
 	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)
-		change.DisableRollback = r.DisableRollback
+		change.DisableRollback, change.ResourcesToImport, change.ImportExisting = r.DisableRollback, r.Import, r.ImportExisting
 		if r.DisableRollback || r.OnFailure != "" { // what is asked for now goes before the file
 			change.OnFailure = pipeline.OnFailure(r.OnFailure)
 		}

@@ -31,7 +31,7 @@ func (w *stageWork) apply(ctx context.Context) (Result, error) {
 			return Result{}, fmt.Errorf("stack %s: %w", name, err)
 		}
 		defer done()
-		if err := env.Stacks.Resumed(ctx, name); err != nil {
+		if err := w.awaitStack(ctx, env, name); err != nil {
 			return Result{}, fmt.Errorf("stack %s: %w", name, err)
 		}
 	}
@@ -77,6 +77,19 @@ func (w *stageWork) applySet(ctx context.Context, env *Environment, cs *stack.Ch
 		return "", err
 	}
 	return cs.Summary(), observed
+}
+
+// awaitStack waits until nobody changes a stack by hand, or from another
+// process, and says so while it waits.
+func (w *stageWork) awaitStack(ctx context.Context, env *Environment, name string) error {
+	var told error
+	err := env.Stacks.Await(ctx, name, func(holder string) {
+		told = w.write(ctx, Waiting, "stack "+name+" is being changed by "+holder)
+	})
+	if err := errors.Join(err, told); err != nil || w.run.Status == Running {
+		return err
+	}
+	return w.write(ctx, Running, "")
 }
 
 // wantedStacks gives what the working files want of stacks, as a part of what was

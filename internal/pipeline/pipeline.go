@@ -32,13 +32,14 @@ import (
 
 // Stacks is what a run needs of an environment's stacks.
 type Stacks interface {
-	// Resumed waits for a change of the stack that goes on after a restart.
-	Resumed(ctx context.Context, name string) error
 	Plan(ctx context.Context, change stack.Change) (*stack.ChangeSet, error)
 	// PlanAll plans several stacks and gives their sets in the order in which
 	// they must be applied.
 	PlanAll(ctx context.Context, stacks []string, wanted stack.Wanted) ([]*stack.ChangeSet, error)
 	Apply(ctx context.Context, cs *stack.ChangeSet, observe func(stack.Event)) error
+	// Await waits until nobody changes the stack, and tells once who does if it
+	// must wait.
+	Await(ctx context.Context, name string, told func(holder string)) error
 	// Outputs gives fault.NotFound for a stack that does not exist.
 	Outputs(ctx context.Context, name string) (map[string]string, error)
 }

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"time"
 
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
@@ -75,7 +76,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 	if err != nil {
 		return err
 	}
-	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder(), Drifted: env.observeDrift})
+	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder(), Beat: s.beat(), Drifted: env.observeDrift})
 	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
 	return nil
 }
@@ -131,6 +132,15 @@ func (env *environment) supervise() error {
 
 // holder names this process in leases.
 func (s *Server) holder() string { return "makeitso of " + s.o.State }
+
+// beat is how often a lease is renewed: on a database of its own, which the
+// lock of the state folder guards, never.
+func (s *Server) beat() time.Duration {
+	if s.o.Database == "" {
+		return 0
+	}
+	return 5 * time.Second
+}
 
 // observe turns what a release tells into events.
 func (env *environment) observe(ev release.Event) {
@@ -203,15 +213,23 @@ func (env *environment) forControl() *control.Environment {
 	}
 }
 
-// resources lists the real resources and what stands for each.
-func (env *environment) resources() ([]control.Resource, error) {
+// resources lists the real resources and what stands for each, those too that
+// a stack has left behind.
+func (env *environment) resources(ctx context.Context) ([]control.Resource, error) {
 	serving, err := env.platform.Serving()
+	if err != nil {
+		return nil, err
+	}
+	names, err := env.stacks.Tokens(ctx)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]control.Resource, len(serving))
 	for i, s := range serving {
-		list[i] = control.Resource{Name: s.Resource, Type: s.Type, By: s.By, Address: s.Address}
+		list[i] = control.Resource{Name: names[s.Token], Type: s.Type, By: s.By, Address: s.Address}
+		if list[i].Name == "" {
+			list[i].Name, list[i].LeftBehind = s.Resource, s.Name
+		}
 	}
 	return list, nil
 }

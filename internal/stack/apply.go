@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (
 	if cs.Empty() {
 		return nil
 	}
-	release, err := e.acquire(ctx, cs.Stack, false)
+	ctx, release, err := e.leases.Acquire(ctx, cs.Stack, false)
 	if err != nil {
 		return err
 	}
@@ -55,9 +56,9 @@ func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (
 // alreadyApplied gives the outcome of a change set that was applied before.
 func alreadyApplied(s Stack) (bool, error) {
 	switch s.Status {
-	case CreateComplete, UpdateComplete:
+	case CreateComplete, UpdateComplete, ImportComplete:
 		return true, nil
-	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed:
+	case RollbackComplete, RollbackFailed, UpdateRollbackComplete, UpdateRollbackFailed, ImportRollbackComplete, ImportRollbackFailed:
 		return true, rolledBack(s, errors.New(s.Reason))
 	case DeleteComplete:
 		return true, discarded(s, errors.New(s.Reason))
@@ -114,15 +115,11 @@ func (e *Engine) begin(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 	if err != nil {
 		return nil, err
 	}
-	status := UpdateInProgress
-	if cs.Action == Create {
-		status = CreateInProgress
-	}
 	ops, err := o.move(false)
 	if err != nil {
 		return nil, err
 	}
-	return o, o.enter(ctx, status, "User Initiated", append(ops, change)...)
+	return o, o.enter(ctx, cs.Action.statuses().begun, "User Initiated", append(ops, change)...)
 }
 
 // takeImports notes that the stack uses the exports of the set, and gives those
@@ -180,9 +177,9 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 	if cs.Action == Create {
 		return o, nil
 	}
-	src, err := e.sources.Get(ctx, e.key(s.Name))
-	if err != nil {
-		return nil, fmt.Errorf("read the template of stack %s: %w", s.Name, err)
+	src, err := e.present(ctx, s.Name)
+	if err != nil || len(src.Change.Template) == 0 { // one of which nothing was imported has none
+		return o, err
 	}
 	o.before, diags = newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 	if diags.HasErrors() {
@@ -195,17 +192,11 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 // it serves a beginning and a continuation alike.
 func (o *operation) run(ctx context.Context) error {
 	switch o.stack.Status {
-	case CreateInProgress, UpdateInProgress:
-		if err := o.limited(ctx); err != nil {
-			return o.abandon(ctx, err)
-		}
-		if o.stack.Parent != "" {
-			return nil // it is cleaned up, or taken back, with its parent
-		}
-		return o.cleanUp(ctx)
+	case CreateInProgress, UpdateInProgress, ImportInProgress:
+		return o.goForward(ctx)
 	case UpdateCompleteCleanupInProgress:
 		return o.cleanUp(ctx)
-	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress:
+	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress, ImportRollbackInProgress:
 		return o.rollBack(ctx, errors.New(o.stack.Reason))
 	case DeleteInProgress:
 		if o.set.Action == Create {
@@ -214,6 +205,23 @@ func (o *operation) run(ctx context.Context) error {
 		return o.remove(ctx)
 	}
 	return fault.New(fault.Internal, "stack %s is in status %s, from which nothing goes on", o.stack.Name, o.stack.Status)
+}
+
+// goForward makes what the template says, unless that fails or is cancelled.
+func (o *operation) goForward(ctx context.Context) error {
+	going, stop := o.cancellable(ctx)
+	err := o.limited(going)
+	stop()
+	switch {
+	case err == nil && o.stack.Parent != "":
+		return nil // it is cleaned up, or taken back, with its parent
+	case err == nil:
+		return o.cleanUp(ctx)
+	}
+	if cause := context.Cause(going); halted(cause) || cause == error(errUpdateCancelled) && !halted(err) {
+		err = cause
+	}
+	return o.abandon(ctx, err)
 }
 
 // commit is the moment from which there is no way back: outputs, exports and
@@ -230,16 +238,23 @@ func (o *operation) commit(ctx context.Context) error {
 	s.Status, s.Reason, s.Updated = UpdateCompleteCleanupInProgress, "", now()
 	s.Outputs, s.Description = outputs, o.after.t.Description
 	var ops []record.Op
-	if o.set.Action == Create || s.Parent == "" { // else the update stays open until the parent's is over
+	if o.set.Action != Update || s.Parent == "" { // else the update stays open until the parent's is over
 		src, err := o.sourceOp()
 		if err != nil {
 			return err
 		}
 		ops = append(ops, src)
 	}
-	if o.set.Action == Create {
-		s.Status = CreateComplete
+	if o.set.Action != Update {
+		s.Status = o.set.Action.statuses().done
 		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
+	}
+	if o.set.Action == Update {
+		end, err := o.e.verdicts.EndOp(o.e.verdictKey(s))
+		if err != nil {
+			return err
+		}
+		ops = append(ops, end)
 	}
 	for range exportAttempts {
 		exports, err := o.e.exportOps(context.WithoutCancel(ctx), s.Name, outputs, o.moves(ctx))
@@ -249,6 +264,9 @@ func (o *operation) commit(ctx context.Context) error {
 		if err = o.putStack(ctx, s, append(exports, ops...)...); !fault.Is(err, fault.Conflict) {
 			return err
 		}
+		if was, err := o.e.verdicts.Cancelled(context.WithoutCancel(ctx), o.e.verdictKey(s)); err != nil || was {
+			return cmp.Or(err, error(errUpdateCancelled))
+		}
 	}
 	return fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", s.Name).WithHint("try again")
 }
@@ -256,7 +274,7 @@ func (o *operation) commit(ctx context.Context) error {
 // sourceOp stores what the stack is made from now.
 func (o *operation) sourceOp() (record.Op, error) {
 	c := o.set.Change
-	c.Files, c.Joint = nil, Joint{}
+	c.Files, c.Joint, c.ResourcesToImport = nil, Joint{}, nil
 	return o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: c, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
 }
 
@@ -274,18 +292,17 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 	if halted(err) {
 		return err
 	}
+	if errors.Is(err, errUpdateCancelled) {
+		return o.takeBack(ctx, "User Initiated", err)
+	}
 	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
-	switch {
+	switch status := o.set.Action.statuses().failed; {
 	case o.set.Action == Create && o.set.Change.OnFailure == OnFailureDelete:
 		if e := o.enter(ctx, DeleteInProgress, strings.TrimSuffix(reason, ".")+". Delete requested by user."); e != nil {
 			return e
 		}
 		return o.discard(ctx, err)
-	case o.set.leaves():
-		status := UpdateFailed
-		if o.set.Action == Create {
-			status = CreateFailed
-		}
+	case o.set.leaves() && o.set.Action != Import:
 		if err := o.enter(ctx, status, reason); err != nil {
 			return err
 		}
@@ -297,15 +314,11 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 
 // takeBack rolls back from where the operation stands.
 func (o *operation) takeBack(ctx context.Context, reason string, cause error) error {
-	status := UpdateRollbackInProgress
-	if o.set.Action == Create {
-		status = RollbackInProgress
-	}
 	ops, err := o.move(true)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	if err := o.enter(ctx, status, reason, ops...); err != nil {
+	if err := o.enter(ctx, o.set.Action.statuses().back, reason, ops...); err != nil {
 		return err
 	}
 	return o.rollBack(ctx, cause)

@@ -49,6 +49,13 @@ type Change struct {
 	// Joint is what the change goes by when it is part of a plan of several
 	// stacks: see PlanAll.
 	Joint Joint `json:"joint,omitzero"`
+	// ResourcesToImport makes this an import, which may do nothing besides: by
+	// logical id, the values of the type's primary identifier. Where that is one
+	// property, its name may be "".
+	ResourcesToImport map[string]map[string]string `json:"resourcesToImport,omitempty"`
+	// ImportExisting takes into the stack what the template would create under
+	// a name of its own, if it exists and belongs to no stack.
+	ImportExisting bool `json:"importExistingResources,omitempty"`
 }
 
 // Action is what a change set does to a stack.
@@ -59,6 +66,7 @@ const (
 	Create Action = "CREATE"
 	Update Action = "UPDATE"
 	Delete Action = "DELETE"
+	Import Action = "IMPORT"
 )
 
 // ChangeSet is the difference between a template and what exists: what a
@@ -79,6 +87,8 @@ type ChangeSet struct {
 	Outputs []OutputChange   `json:"outputs,omitempty"`
 	// Moves is the resources that only get another logical id, by the new one.
 	Moves map[string]string `json:"moves,omitempty"`
+	// Found is what the resources to import are, by logical id.
+	Found map[string]Physical `json:"found,omitempty"`
 	// Imports is the exports that the template uses, with their values.
 	Imports map[string]string `json:"imports,omitempty"`
 	Outside
@@ -108,7 +118,7 @@ type Outside struct {
 
 // Empty says that applying the set would change nothing at all.
 func (cs *ChangeSet) Empty() bool {
-	return cs.Action == Update && len(cs.Changes)+len(cs.Outputs)+len(cs.Other)+len(cs.Open) == 0
+	return cs.Action != Create && cs.Action != Delete && len(cs.Changes)+len(cs.Outputs)+len(cs.Other)+len(cs.Open) == 0
 }
 
 // Public gives the set without template and parameter values, for showing to
@@ -147,6 +157,7 @@ const (
 	Add    = "Add"
 	Modify = "Modify"
 	Remove = "Remove"
+	Adopt  = "Import"
 
 	ReplaceTrue        = "True"
 	ReplaceFalse       = "False"
@@ -155,7 +166,7 @@ const (
 
 // ResourceChange is what happens to one resource, with the service's names.
 type ResourceChange struct {
-	Action        string         `json:"Action"` // Add, Modify, Remove
+	Action        string         `json:"Action"` // Add, Modify, Remove, Import
 	LogicalID     string         `json:"LogicalResourceId"`
 	PhysicalID    string         `json:"PhysicalResourceId,omitempty"`
 	Type          string         `json:"ResourceType"`
@@ -248,13 +259,15 @@ func (cs *ChangeSet) Summary() string {
 	if len(cs.Open) > 0 {
 		return "depends on parameters that are known after apply: " + strings.Join(cs.Open, ", ")
 	}
-	var add, change, replace, remove int
+	var add, change, replace, remove, adopt int
 	cs.eachChange(func(c ResourceChange) {
 		switch {
 		case c.Action == Add:
 			add++
 		case c.Action == Remove:
 			remove++
+		case c.Action == Adopt:
+			adopt++
 		case c.Replacement == ReplaceFalse:
 			change++
 		default:
@@ -265,7 +278,7 @@ func (cs *ChangeSet) Summary() string {
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{add, "add"}, {change, "change"}, {replace, "replace"}, {remove, "remove"}} {
+	}{{adopt, "import"}, {add, "add"}, {change, "change"}, {replace, "replace"}, {remove, "remove"}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d to %s", p.n, p.what))
 		}
@@ -290,7 +303,7 @@ func (cs *ChangeSet) eachChange(visit func(ResourceChange)) {
 
 func (c ResourceChange) write(b *strings.Builder, width int) {
 	fmt.Fprintf(b, "  %-3s %-*s  %s%s\n", c.mark(), width, c.LogicalID, c.Type, c.note())
-	if c.Action == Add {
+	if c.Action == Add || c.Action == Adopt {
 		properties, _ := c.AfterContext["Properties"].(map[string]any)
 		for _, name := range slices.Sorted(maps.Keys(properties)) {
 			fmt.Fprintf(b, "        %s: %s\n", name, Show(properties[name]))
@@ -318,6 +331,8 @@ func (c ResourceChange) mark() string {
 		return "+"
 	case c.Action == Remove:
 		return "-"
+	case c.Action == Adopt:
+		return "<-"
 	case c.Replacement == ReplaceFalse:
 		return "~"
 	}
@@ -331,6 +346,8 @@ func (c ResourceChange) note() string {
 		lost = ""
 	}
 	switch {
+	case c.Action == Adopt:
+		return "  (imported as it is: " + c.PhysicalID + ")"
 	case c.Action == Remove && strings.HasPrefix(c.PolicyAction, "Retain"):
 		return "  (kept outside the stack: DeletionPolicy Retain)"
 	case c.Action == Remove && c.PolicyAction == "Snapshot":

@@ -74,6 +74,17 @@ type Snapshotter interface {
 // step by step.
 type Group = pace.Group[Request]
 
+// Importer is a Handler that can find what exists and was not made for the
+// resource that asks: what a stack has left behind because of a policy of
+// Retain. From then on it is named by its own token.
+type Importer interface {
+	// Find gives the resource of r.Type whose primary identifier has these
+	// values, by the names of its properties, and its token; fault.NotFound if
+	// there is none. It changes nothing. Whether the resource belongs to a
+	// stack is for the engine to know.
+	Find(ctx context.Context, r Request, identifier map[string]string) (token string, found Result, err error)
+}
+
 // Request is one resource in the hands of a Handler.
 type Request struct {
 	Environment string

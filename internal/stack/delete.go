@@ -18,6 +18,7 @@ type doom struct {
 	things   []Physical
 	retained []Physical    // left alone because of their policy
 	held     []Physical    // deleted later: other stacks still use them
+	released []Physical    // left alone because they were imported in vain
 	keep     resourceState // the record afterwards; nothing is kept if it names nothing
 }
 
@@ -72,6 +73,11 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, err error) {
 	for _, p := range d.retained {
 		if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped}); err != nil {
+			return false, err
+		}
+	}
+	for _, p := range d.released {
+		if err := o.release(ctx, id, p); err != nil {
 			return false, err
 		}
 	}
@@ -144,7 +150,7 @@ func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) e
 
 // delete is Delete, if the stack is still as the digest says; "" is any.
 func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, stack, false)
+	ctx, release, err := e.leases.Acquire(ctx, stack, false)
 	if err != nil {
 		return err
 	}
@@ -191,6 +197,7 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
+	before := e.verdicts.ForgetOp(e.verdictKey(s))
 	s.Revision, s.Digest = s.Revision+1, cs.Digest
 	o, err := e.operation(ctx, s, *cs, listen)
 	if err != nil {
@@ -200,7 +207,7 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	return o, o.enter(ctx, DeleteInProgress, "User Initiated", change)
+	return o, o.enter(ctx, DeleteInProgress, "User Initiated", change, before)
 }
 
 // remove deletes every thing that the stack's records name, then the stack.

@@ -35,7 +35,7 @@ func (e *Engine) Drift(ctx context.Context, name string, policy DriftPolicy, lis
 		return StackDrift{}, err
 	}
 	switch s.Status {
-	case CreateComplete, UpdateComplete, UpdateRollbackComplete:
+	case CreateComplete, UpdateComplete, UpdateRollbackComplete, ImportComplete, ImportRollbackComplete:
 	case UpdateRollbackFailed:
 		if policy != ReportDrift {
 			return StackDrift{}, fault.New(fault.Conflict, "stack %s is in %s state: its drift can be reported alone", name, s.Status).
@@ -144,7 +144,7 @@ func (e *Engine) unmoved(ctx context.Context, s Stack) error {
 
 // settleDrift repairs or adopts, unless the stack is being changed.
 func (e *Engine) settleDrift(ctx context.Context, s Stack, todo map[string]DriftPolicy, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, s.root(), false)
+	ctx, release, err := e.leases.Acquire(ctx, s.root(), false)
 	if err != nil {
 		return err
 	}

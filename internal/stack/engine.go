@@ -14,10 +14,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/lease"
 	"makeitso/internal/record"
 )
 
@@ -25,8 +25,6 @@ import (
 // stop where it stands, to be gone on with by Resume. Cancelling with any
 // other cause rolls back.
 var ErrSuspend = errors.New("suspended")
-
-func suspended(ctx context.Context) bool { return errors.Is(context.Cause(ctx), ErrSuspend) }
 
 // Options are what an Engine may be told.
 type Options struct {
@@ -38,7 +36,10 @@ type Options struct {
 	// Alive says whether another holder still runs. The default takes every
 	// other holder for dead, which is right where only one process at a time
 	// may use the store.
-	Alive    func(holder string) bool
+	Alive func(holder string) bool
+	// Beat is how often leases are renewed, where several processes use the
+	// store: see lease.Options. Alive is not asked then.
+	Beat     time.Duration
 	Parallel int // calls of handlers at one time, default 10
 	// Drifted is told what a look at a stack found, if it is not what the one
 	// before found. Default: nobody.
@@ -59,12 +60,9 @@ type Engine struct {
 	changes   record.Collection[ChangeSet] // under way
 	resources record.Collection[resourceState]
 	exports   record.Collection[Export]
-	leases    record.Collection[lease]
+	leases    *lease.Table
 	drifts    record.Collection[StackDrift]
-
-	mu       sync.Mutex
-	held     map[string]bool        // leases that operations of this engine hold now
-	resuming map[string]*resumption // changes that Continue goes on with, by stack
+	verdicts  lease.Verdicts // by stack and revision, of updates under way
 }
 
 // New makes the engine of an environment.
@@ -74,9 +72,6 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 	}
 	if o.Region == "" {
 		o.Region = "us-east-1"
-	}
-	if o.Alive == nil {
-		o.Alive = func(string) bool { return false }
 	}
 	if o.Parallel == 0 {
 		o.Parallel = 10
@@ -88,10 +83,9 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		changes:   record.Of[ChangeSet](store, "stack-change"),
 		resources: record.Of[resourceState](store, "stack-resource"),
 		exports:   record.Of[Export](store, exportKind),
-		leases:    record.Of[lease](store, "stack-lease"),
+		leases:    lease.New(store, "stack", environment+"/", lease.Options{Holder: o.Holder, Alive: o.Alive, Beat: o.Beat}),
 		drifts:    record.Of[StackDrift](store, "stack-drift"),
-		held:      map[string]bool{},
-		resuming:  map[string]*resumption{},
+		verdicts:  lease.NewVerdicts(store, "stack"),
 	}
 }
 

@@ -255,7 +255,7 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 	if err != nil {
 		return err
 	}
-	release, err := e.acquire(ctx, s.root(), false)
+	ctx, release, err := e.leases.Acquire(ctx, s.root(), false)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}

@@ -110,6 +110,10 @@ func (h mortalHandler) Update(ctx context.Context, r stack.Request) (result stac
 	return result, err
 }
 
+func (h mortalHandler) Find(ctx context.Context, r stack.Request, identifier map[string]string) (string, stack.Result, error) {
+	return h.Handler.(stack.Importer).Find(ctx, r, identifier)
+}
+
 func (h mortalHandler) Delete(ctx context.Context, r stack.Request) error {
 	return h.life.do(func() error { return h.Handler.Delete(ctx, r) })
 }
@@ -145,6 +149,8 @@ type scene struct {
 	prepare func(*stacktest.Platform)
 	signals bool // what is launched or made says that it is well
 	onFail  string
+	cancel  string              // a resource whose making has the update cancelled
+	change  func(*stack.Change) // what is wanted besides the template
 	status  string
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
 }
@@ -169,6 +175,7 @@ func scenes() []scene {
 		{name: "create that fails", wanted: killBefore, prepare: fail("create", "Old"), status: stack.RollbackComplete},
 		{name: "update", present: killBefore, wanted: killAfter, status: stack.UpdateComplete},
 		{name: "update that fails", present: killBefore, wanted: killAfter, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
+		{name: "update that is cancelled", present: killBefore, wanted: killAfter, cancel: "New", status: stack.UpdateRollbackComplete},
 		{name: "delete", present: killBefore, status: "gone"},
 		{name: "update that deletes first", present: attachment("one"), wanted: attachment("two"), status: stack.UpdateComplete},
 		{name: "update that deletes first and fails", present: attachment("one"), wanted: attachment("two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
@@ -182,6 +189,14 @@ func scenes() []scene {
 			prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "move", present: killBefore, wanted: movedQueue, status: stack.UpdateComplete},
 		{name: "move that fails", present: killBefore, wanted: movedQueue, prepare: fail("create", "Extra"), status: stack.UpdateRollbackComplete},
+		{name: "import", present: killBefore, wanted: killBeforeAnd(killAdopted), change: importKept, status: stack.ImportComplete},
+		{name: "import that fails", present: killBefore, wanted: killBeforeAnd(killAdopted), change: importKept, prepare: fail("read", "Second"), status: stack.ImportRollbackComplete},
+		{name: "import that makes a stack", wanted: "Resources:\n" + killAdopted, change: importKept, status: stack.ImportComplete},
+		{name: "import that makes no stack", wanted: "Resources:\n" + killAdopted, change: importKept, prepare: fail("read", "Second"), status: stack.ImportRollbackComplete},
+		{name: "update that adopts", present: killBefore, wanted: killBeforeAnd(killAdopted + "  Last: {Type: Test::Thing, DependsOn: [Plain, Second]}\n"),
+			change: importExisting, status: stack.UpdateComplete},
+		{name: "update that adopts and fails", present: killBefore, wanted: killBeforeAnd(killAdopted + "  Last: {Type: Test::Thing, DependsOn: [Plain, Second]}\n"),
+			change: importExisting, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "create of 30", wanted: large("a"), status: stack.CreateComplete},
 		{name: "update of 30", present: large("a"), wanted: large("b"), status: stack.UpdateComplete},
 		{name: "update of 30 that fails", present: large("a"), wanted: large("b") + last, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
@@ -203,6 +218,31 @@ func scenes() []scene {
 		{name: "adopt", present: killBefore, drift: stack.AdoptDrift, prepare: drift, status: stack.CreateComplete},
 	}
 }
+
+// killLeft is a stack that leaves two buckets behind; killAdopted is both as
+// another stack wants them.
+const (
+	killLeft = `
+Resources:
+  Left: {Type: "AWS::S3::Bucket", DeletionPolicy: Retain, Properties: {BucketName: left, Kind: old}}
+  Right: {Type: "AWS::S3::Bucket", DeletionPolicy: Retain, Properties: {BucketName: right}}
+`
+	killAdopted = `
+  First: {Type: "AWS::S3::Bucket", DeletionPolicy: Retain, Properties: {BucketName: left, Kind: new}}
+  Second: {Type: "AWS::S3::Bucket", DeletionPolicy: RetainExceptOnCreate, DependsOn: First, Properties: {BucketName: right}}
+`
+)
+
+// killBeforeAnd is killBefore with more resources.
+func killBeforeAnd(more string) string {
+	return strings.Replace(killBefore, "Outputs:", strings.TrimLeft(more, "\n")+"Outputs:", 1)
+}
+
+func importKept(c *stack.Change) {
+	c.ResourcesToImport = map[string]map[string]string{"First": {"": "left"}, "Second": {"BucketName": "right"}}
+}
+
+func importExisting(c *stack.Change) { c.ImportExisting = true }
 
 // movedQueue gives the queue another logical id and changes it in place.
 var movedQueue = strings.NewReplacer(
@@ -277,7 +317,14 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 			t.Fatal(err)
 		}
 	} else {
-		cs = b.plan("app", s.wanted, nil)
+		change := stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), Files: b.files}
+		if s.change != nil {
+			b.leave(killLeft)
+			s.change(&change)
+		}
+		if cs, err = b.engine.Plan(t.Context(), change); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if s.base != "" {
 		sets, err := b.planAll(stack.Change{Stack: "base", File: "base.yaml", Template: []byte(s.base)},
@@ -302,6 +349,15 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	if s.signals {
 		b.signalAll()
 	}
+	if s.cancel != "" {
+		b.platform.On("create", s.cancel, func(ctx context.Context, _ stack.Request) error {
+			if err := b.engine.CancelUpdate(ctx, "app"); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		})
+	}
 	l := &life{end: end}
 	dying := stack.New("local", mortalPlatform{b.platform, l}, mortalStore{b.store, l}, stack.Options{Holder: "first"})
 	first := act(dying)
@@ -312,7 +368,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	// What asked for the change asks again after a crash.
 	again := act(b.engine)
-	if fault.Is(again, fault.Failed) != (strings.Contains(s.status, "ROLLBACK") || s.onFail != "") {
+	if (fault.Is(again, fault.Failed) || fault.Is(again, fault.Canceled)) != (strings.Contains(s.status, "ROLLBACK") || s.onFail != "") {
 		t.Errorf("killed at %d: applying the set again answered %v", end, again)
 	}
 	if end == 0 && (first == nil) != (again == nil) {
@@ -386,7 +442,7 @@ func (b *bench) everything() string {
 		}
 		lines = append(lines, "exists "+t.LogicalID+" "+string(raw))
 	}
-	for _, kind := range []string{"stack", "stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source"} {
+	for _, kind := range []string{"stack", "stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source", "stack-verdict"} {
 		entries, err := b.store.List(b.t.Context(), kind, "")
 		if err != nil {
 			b.t.Fatal(err)

@@ -68,7 +68,7 @@ func (e *Engine) nestedName(cs *ChangeSet, id string) string {
 func nestedChange(parent *ChangeSet, name string, properties map[string]any) Change {
 	of := parent.Change
 	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(of.Tags), DisableRollback: parent.leaves(), Files: of.Files,
-		Joint: Joint{Stacks: of.Joint.Stacks, Exports: of.Joint.Exports}}
+		ImportExisting: of.ImportExisting, Joint: Joint{Stacks: of.Joint.Stacks, Exports: of.Joint.Exports}}
 	given, _ := properties["Parameters"].(map[string]any)
 	for key, value := range given {
 		c.Parameters[key] = parameterText(value)

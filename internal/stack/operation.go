@@ -209,7 +209,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 	switch {
 	case s.Step != nil && s.Step.Next == nil:
 		return nil // done before a crash
-	case s.Step != nil && (s.Status == CreateFailed || s.Status == UpdateFailed):
+	case s.Step != nil && (s.Status == CreateFailed || s.Status == UpdateFailed || s.Status == ImportFailed):
 		return fault.New(fault.Failed, "resource %s (%s): %s", id, s.typ(), s.Reason)
 	case s.Step != nil:
 		return o.performAside(ctx, s, false)
@@ -241,6 +241,9 @@ func (o *operation) forward(ctx context.Context, id string) error {
 func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 	b := &step{Revision: o.stack.Revision, Kind: stepCreate, Next: &next}
 	if s.Current == nil {
+		if imported := o.importing(s.LogicalID, next); imported != nil {
+			return imported, nil
+		}
 		next.Token = o.newToken(s.LogicalID)
 		return b, nil
 	}
@@ -304,12 +307,12 @@ func (o *operation) performAside(ctx context.Context, s resourceState, check boo
 // A step that goes on after a crash is not checked again, since what it had
 // begun would be in its own way.
 func (o *operation) perform(ctx context.Context, s resourceState, check bool) error {
-	s.Status, s.Reason = CreateInProgress, ""
-	if s.Step.Kind != stepCreate {
-		s.Status = UpdateInProgress
-	}
-	if s.Step.Kind == stepReplace {
+	s.Status, s.Reason = s.Step.Kind.statuses().begun, ""
+	switch s.Step.Kind {
+	case stepReplace:
 		s.Reason = "Requested update requires the creation of a new physical resource; hence creating one."
+	case stepImport:
+		s.Reason = "Resource import started."
 	}
 	was := s.Step.Next.PhysicalID
 	if s.Step.Kind == stepReplace {
@@ -346,14 +349,15 @@ func (o *operation) complete(ctx context.Context, s resourceState, result Result
 	s.Current = &done
 	s.Step = &step{Revision: s.Step.Revision, Kind: kind, Before: s.Step.Before, DeleteFirst: s.Step.DeleteFirst}
 	under := s.Status
-	s.Reason = ""
-	s.Status = strings.Replace(s.Status, "IN_PROGRESS", "COMPLETE", 1)
-	s.Time = now()
+	s.Status, s.Reason, s.Time = kind.statuses().done, "", now()
+	if kind == stepImport {
+		s.Reason = "Resource import completed."
+	}
 	if err := o.keep(ctx, s); err != nil {
 		return err
 	}
-	complete := Event{LogicalID: s.LogicalID, PhysicalID: done.PhysicalID, Type: done.Type, Status: s.Status}
-	if s.Step.Kind == stepUpdate || told {
+	complete := Event{LogicalID: s.LogicalID, PhysicalID: done.PhysicalID, Type: done.Type, Status: s.Status, Reason: s.Reason}
+	if s.Step.Kind == stepUpdate || s.Step.Kind == stepImport || told {
 		return o.tell(ctx, complete)
 	}
 	initiated := complete
@@ -388,8 +392,11 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 			return Result{}, err
 		}
 	}
-	if s.Step.Kind == stepUpdate {
+	switch s.Step.Kind {
+	case stepUpdate:
 		return o.update(ctx, h, r, o.after)
+	case stepImport:
+		return o.takeIn(ctx, h, r)
 	}
 	return h.Create(ctx, r)
 }
@@ -400,10 +407,7 @@ func (o *operation) failed(ctx context.Context, s resourceState, cause error) er
 	if suspended(ctx) {
 		return halt{ErrSuspend}
 	}
-	s.Status, s.Reason = CreateFailed, cause.Error()
-	if s.Step.Kind != stepCreate {
-		s.Status = UpdateFailed
-	}
+	s.Status, s.Reason = s.Step.Kind.statuses().failed, cancelReason(ctx, s.Step.Kind, cause)
 	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {
 		return err
 	}

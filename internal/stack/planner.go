@@ -19,6 +19,7 @@ type planner struct {
 	before  *program // nil for a stack that does not exist
 	after   *program
 	exists  map[string]Physical // by logical id
+	found   map[string]Physical // what is imported, by logical id
 	outputs []Output            // of the stack as it is
 	imports map[string]string   // that it was made with
 	// nest plans the nested stack of a resource.
@@ -35,17 +36,26 @@ type planner struct {
 
 // Ref gives the physical id of a resource that stays.
 func (p *planner) Ref(id string) any {
-	physical, exists := p.exists[id]
+	physical, exists := p.thing(id)
 	if !exists || p.replaced(id) {
 		return template.Unknown{Because: id}
 	}
 	return physical.PhysicalID
 }
 
+// thing gives what stands for a resource, or is imported to stand for it.
+func (p *planner) thing(id string) (Physical, bool) {
+	if physical, exists := p.exists[id]; exists {
+		return physical, true
+	}
+	physical, found := p.found[id]
+	return physical, found
+}
+
 // replaced says whether the resource may become another physical one.
 func (p *planner) replaced(id string) bool {
 	c := p.changes[id]
-	return c != nil && c.Replacement != ReplaceFalse
+	return c != nil && c.Action == Modify && c.Replacement != ReplaceFalse
 }
 
 // GetAtt gives an attribute of a resource that stays as it is. Of one that is
@@ -55,7 +65,7 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 		return child.attribute(id, attribute)
 	}
 	unknown := template.Unknown{Because: id + "." + attribute}
-	physical, exists := p.exists[id]
+	physical, exists := p.thing(id)
 	if !exists || p.replaced(id) {
 		return unknown, nil
 	}
@@ -144,6 +154,9 @@ func (p *planner) resource(id string) {
 	p.within(id, properties, physical)
 	if !exists {
 		c.Action = Add
+		if found, imported := p.found[id]; imported {
+			c.Action, c.PhysicalID = Adopt, found.PhysicalID
+		}
 		p.changes[id] = c
 		return
 	}

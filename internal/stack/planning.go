@@ -58,7 +58,7 @@ func updatable(s Stack) error {
 		return err
 	}
 	switch s.Status {
-	case "", DeleteComplete, RollbackComplete, CreateComplete, UpdateComplete, UpdateRollbackComplete:
+	case "", DeleteComplete, RollbackComplete, CreateComplete, UpdateComplete, UpdateRollbackComplete, ImportComplete, ImportRollbackComplete:
 		return nil
 	}
 	err := fault.New(fault.Conflict, "Stack:%s is in %s state and can not be updated.", s.ID, s.Status)
@@ -89,6 +89,9 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 	} else {
 		cs.Action, cs.StackID = Create, e.stackID(c.Stack, s.Revision)
 	}
+	if len(c.ResourcesToImport) > 0 {
+		cs.Action = Import
+	}
 	out := e.lookups(ctx, cs, exports, v)
 	var diags diag.List
 	p.after, diags = newProgram(c.planned(), e.pseudo(c.Stack, cs.StackID), out)
@@ -100,6 +103,10 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 		return cs, cs.seal()
 	}
 	p.nest = e.nesting(ctx, cs, out, v)
+	if cs.Found, err = e.findImports(ctx, cs, p); err != nil {
+		return nil, err
+	}
+	p.found = cs.Found
 	cs.Changes, cs.Outputs = p.plan()
 	cs.Likely, cs.Moves = p.likelies(), p.moves
 	cs.Warnings = append(diags, p.diags...)
@@ -112,6 +119,9 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 	}
 	cs.Other = append(e.otherChanges(p, s, cs), moved(p.moves)...)
 	if err := allowed(cmp.Or(c.Policy, s.Policy), cs); err != nil {
+		return nil, err
+	}
+	if err := importOnly(cs, p); err != nil {
 		return nil, err
 	}
 	cs.after, _ = p.after.outputs(p, true) // its mistakes were reported by plan

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,14 +32,11 @@ func (e *Engine) Continue(ctx context.Context, listen func(Event)) (wait func() 
 	var busy sync.WaitGroup
 	busy.Add(1 + len(stacks))
 	over := sync.OnceFunc(busy.Done) // nothing is left to do, or not before something that waits
-	all := map[string]*resumption{}
+	all := map[string]resumption{}
 	for name := range stacks {
 		idle := sync.OnceFunc(busy.Done)
-		all[name] = &resumption{idle: idle, waits: func() { over(); idle() }, ended: make(chan struct{})}
+		all[name] = resumption{idle: idle, waits: func() { over(); idle() }}
 	}
-	e.mu.Lock()
-	maps.Copy(e.resuming, all)
-	e.mu.Unlock()
 	answer := make(chan error, 1)
 	go func() {
 		err := e.resumeAll(ctx, stacks, all, listen)
@@ -55,18 +51,17 @@ func (e *Engine) Continue(ctx context.Context, listen func(Event)) (wait func() 
 type resumption struct {
 	waits func() // says that it waits for something outside
 	idle  func() // says that it waits or has ended
-	ended chan struct{}
 }
 
 // underWayNow gives the stacks that a process which is gone was changing.
 func (e *Engine) underWayNow(ctx context.Context) (map[string][]string, error) {
 	found := map[string][]string{}
-	leases, err := e.leases.List(ctx, e.key(""))
+	held, err := e.leases.Names(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list leases: %w", err)
+		return nil, err
 	}
-	for _, l := range leases {
-		found[l.Stack] = nil
+	for _, name := range held {
+		found[name] = nil
 	}
 	stacks, err := e.Stacks(ctx)
 	if err != nil {
@@ -81,50 +76,22 @@ func (e *Engine) underWayNow(ctx context.Context) (map[string][]string, error) {
 }
 
 // resumeAll goes on with all at once, as they were under way at once before.
-func (e *Engine) resumeAll(ctx context.Context, stacks map[string][]string, all map[string]*resumption, listen func(Event)) error {
+func (e *Engine) resumeAll(ctx context.Context, stacks map[string][]string, all map[string]resumption, listen func(Event)) error {
 	var errs []error
 	results := make(chan error, len(stacks))
 	err := dag.Walk(ctx, stacks, len(stacks), func(ctx context.Context, name string) error {
 		results <- e.resume(ctx, name, listen, all[name].waits)
-		e.resumed(name, all[name])
+		all[name].idle()
 		return nil
 	})
 	close(results)
 	for err := range results {
 		errs = append(errs, err)
 	}
-	for name, r := range all {
-		e.resumed(name, r) // those too that were not begun
+	for _, r := range all {
+		r.idle() // those too that were not begun
 	}
 	return errors.Join(append(errs, err, e.settle(ctx, listen))...)
-}
-
-// resumed says, once, that a change has ended.
-func (e *Engine) resumed(name string, r *resumption) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r.idle()
-	if e.resuming[name] == r {
-		delete(e.resuming, name)
-		close(r.ended)
-	}
-}
-
-// Resumed waits until a change that Continue goes on with has ended; at once if
-// there is none.
-func (e *Engine) Resumed(ctx context.Context, stack string) error {
-	e.mu.Lock()
-	r := e.resuming[stack]
-	e.mu.Unlock()
-	if r == nil {
-		return nil
-	}
-	select {
-	case <-r.ended:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // unfinished says whether a stack's operation has more to do. A roll back that
@@ -135,7 +102,7 @@ func unfinished(s Stack) bool {
 
 // resume goes on with one stack, unless its holder is alive.
 func (e *Engine) resume(ctx context.Context, name string, listen func(Event), idle func()) (err error) {
-	release, err := e.acquire(ctx, name, true)
+	ctx, release, err := e.leases.Acquire(ctx, name, true)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
@@ -178,7 +145,7 @@ func (e *Engine) underWay(ctx context.Context, s Stack, listen func(Event)) (*op
 // Rollback rolls back a stack whose change failed and was left as it was. It
 // answers nil when the stack is where it was before the change.
 func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, name, false)
+	ctx, release, err := e.leases.Acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}
@@ -206,7 +173,7 @@ func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) 
 // rolled back as they are. It answers nil when the stack is where it was
 // before the update.
 func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []string, listen func(Event)) (err error) {
-	release, err := e.acquire(ctx, name, false)
+	ctx, release, err := e.leases.Acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}

@@ -16,10 +16,12 @@ import (
 func (o *operation) rollBack(ctx context.Context, cause error) error {
 	on, done := stubborn(ctx)
 	defer done()
-	if o.stack.Status == UpdateRollbackInProgress {
+	if o.before != nil && o.stack.Status == o.set.Action.statuses().back {
 		if err := dag.Walk(on, o.before.graph, o.e.o.Parallel, o.restore); err != nil {
-			return o.rollBackFailed(on, UpdateRollbackFailed, err)
+			return o.rollBackFailed(on, o.set.Action.statuses().stuck, err)
 		}
+	}
+	if o.stack.Status == UpdateRollbackInProgress {
 		if err := o.enter(on, UpdateRollbackCompleteCleanupInProgress, o.stack.Reason); err != nil {
 			return err
 		}
@@ -36,7 +38,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 		return halt{err}
 	}
 	var exports []record.Op
-	if o.set.Action == Update {
+	if o.set.Action != Create {
 		o.stack.Tags = src.Change.Tags
 	}
 	if o.set.Action == Update && o.stack.Parent != "" { // its outputs were told to its parent
@@ -49,11 +51,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 		}
 		o.stack.Outputs = outputs
 	}
-	status := UpdateRollbackComplete
-	if o.set.Action == Create {
-		status = RollbackComplete
-	}
-	if err := o.finish(on, status, o.stack.Reason, src.Imports, exports...); err != nil {
+	if err := o.finish(on, o.set.Action.statuses().restored, o.stack.Reason, src.Imports, exports...); err != nil {
 		return err
 	}
 	return rolledBack(o.stack, cause)
@@ -201,7 +199,7 @@ func (o *operation) restoring(s resourceState) resourceState {
 func (o *operation) cleanUp(ctx context.Context) error {
 	on, done := stubborn(ctx)
 	defer done()
-	if o.set.Action == Create {
+	if o.set.Action != Update {
 		return nil
 	}
 	if err := o.settleNested(on); err != nil {
@@ -240,7 +238,7 @@ func (o *operation) finish(ctx context.Context, status, reason string, imports m
 	if err := o.e.keepImports(ctx, o.stack.Name, imports); err != nil {
 		return halt{err}
 	}
-	return o.enter(ctx, status, reason, append(ops, o.e.changes.DeleteOp(o.e.key(o.stack.Name)))...)
+	return o.enter(ctx, status, reason, append(ops, o.e.changes.DeleteOp(o.e.key(o.stack.Name)), o.e.verdicts.ForgetOp(o.e.verdictKey(o.stack)))...)
 }
 
 // leftBehind gives what a successful update no longer wants.
@@ -285,7 +283,11 @@ func (o *operation) unwanted() map[string]doom {
 			}
 			d.keep.Current, d.keep.Step = nil, nil
 		}
-		if len(d.things)+len(d.retained) > 0 {
+		if s.Step != nil && s.Step.Kind == stepImport {
+			d.released = s.all()[:1]
+			d.keep.Current, d.keep.Step = nil, nil
+		}
+		if len(d.things)+len(d.retained)+len(d.released) > 0 {
 			dooms[id] = d
 		}
 	}

@@ -282,7 +282,7 @@ func TestWaitGoesOnAfterRestart(t *testing.T) {
 	if err := b.engine.Signal(t.Context(), "app", "Server", good("b")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.engine.Resumed(t.Context(), "app"); err != nil {
+	if err := b.engine.Await(t.Context(), "app", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := wait(); err != nil {

@@ -27,7 +27,41 @@ const (
 	DeleteComplete                          = "DELETE_COMPLETE"
 	DeleteFailed                            = "DELETE_FAILED"
 	DeleteSkipped                           = "DELETE_SKIPPED"
+	ImportInProgress                        = "IMPORT_IN_PROGRESS"
+	ImportComplete                          = "IMPORT_COMPLETE"
+	ImportFailed                            = "IMPORT_FAILED" // of a resource
+	ImportRollbackInProgress                = "IMPORT_ROLLBACK_IN_PROGRESS"
+	ImportRollbackComplete                  = "IMPORT_ROLLBACK_COMPLETE"
+	ImportRollbackFailed                    = "IMPORT_ROLLBACK_FAILED"
 )
+
+// statuses is how an operation, or what it does to one resource, is told.
+type statuses struct {
+	begun, done, failed   string
+	back, restored, stuck string // of the roll back
+}
+
+// statuses gives those of a stack.
+func (a Action) statuses() statuses {
+	switch a {
+	case Create:
+		return statuses{CreateInProgress, CreateComplete, CreateFailed, RollbackInProgress, RollbackComplete, RollbackFailed}
+	case Import:
+		return statuses{ImportInProgress, ImportComplete, ImportFailed, ImportRollbackInProgress, ImportRollbackComplete, ImportRollbackFailed}
+	}
+	return statuses{UpdateInProgress, UpdateComplete, UpdateFailed, UpdateRollbackInProgress, UpdateRollbackComplete, UpdateRollbackFailed}
+}
+
+// statuses gives those of a resource.
+func (k stepKind) statuses() statuses {
+	switch k {
+	case stepCreate:
+		return Create.statuses()
+	case stepImport:
+		return Import.statuses()
+	}
+	return Update.statuses()
+}
 
 // Stack is a stack as it is remembered.
 type Stack struct {
@@ -151,6 +185,7 @@ const (
 	stepCreate  stepKind = "create"
 	stepUpdate  stepKind = "update"
 	stepReplace stepKind = "replace"
+	stepImport  stepKind = "import" // of what exists and was not made here
 )
 
 // typ is the type to show for the resource.

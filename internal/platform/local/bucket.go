@@ -37,7 +37,7 @@ func (h bucket) unclaimed(r *resource) error {
 	for _, other := range all {
 		if !r.is(other) && other.PhysicalID == r.text("BucketName") {
 			return fault.New(fault.Conflict, "%s: the bucket name %s belongs to %s", r.name(), other.PhysicalID, other.name()).
-				WithHint("choose another BucketName, or leave it out and let one be generated")
+				WithHint("choose another BucketName, or leave it out and let one be generated; what a stack left behind is taken back with: makeitso import")
 		}
 	}
 	return nil

@@ -41,7 +41,7 @@ func (h logGroup) make(_ context.Context, r *resource) error {
 	for _, other := range all {
 		if !r.is(other) && other.PhysicalID == name {
 			return fault.New(fault.Conflict, "%s: the log group %s belongs to %s", r.name(), name, other.name()).
-				WithHint("choose another LogGroupName")
+				WithHint("choose another LogGroupName; what a stack left behind is taken back with: makeitso import")
 		}
 	}
 	if err := os.MkdirAll(h.folder(name), 0o700); err != nil {

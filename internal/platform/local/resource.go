@@ -44,13 +44,26 @@ type resource struct {
 // name is what a user calls the resource.
 func (r *resource) name() string { return r.Stack + "/" + r.LogicalID }
 
-// is says whether other is this very resource. A planned one has no token yet
-// and is known by its place in the template.
+// is says whether other is this very resource. When planning there is no token
+// yet: one that exists is known by its physical id, and a new one is no other,
+// not even what a former one of its name has left behind.
 func (r *resource) is(other *resource) bool {
 	if r.Token == "" {
-		return r.name() == other.name()
+		return r.PhysicalID != "" && r.PhysicalID == other.PhysicalID
 	}
 	return r.Token == other.Token
+}
+
+// identified says whether the resource has all values of an identifier. One
+// that is a single property may be its physical id.
+func (r *resource) identified(identifier map[string]string) bool {
+	for property, value := range identifier {
+		same := r.Properties[property] == value || r.Attributes[property] == value || len(identifier) == 1 && r.PhysicalID == value
+		if !same {
+			return false
+		}
+	}
+	return len(identifier) > 0
 }
 
 // text gives a property that is a string, "" if it is absent or another kind.
@@ -179,6 +192,22 @@ func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, erro
 		}
 	}
 	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes, Properties: properties}, nil
+}
+
+// Find implements stack.Importer: what a stack has left behind is here as it
+// was, with its data.
+func (h *handler) Find(ctx context.Context, _ stack.Request, identifier map[string]string) (string, stack.Result, error) {
+	all, err := h.p.complete(h.typ)
+	if err != nil {
+		return "", stack.Result{}, err
+	}
+	for _, res := range all {
+		if res.identified(identifier) {
+			found, err := h.Read(ctx, stack.Request{Token: res.Token})
+			return res.Token, found, err
+		}
+	}
+	return "", stack.Result{}, fault.New(fault.NotFound, "environment %s has no such %s", h.p.env, h.typ)
 }
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {

@@ -9,7 +9,9 @@ import (
 
 // Serving is a real resource and what stands for it.
 type Serving struct {
-	Resource string `json:"resource"` // stack/LogicalId
+	Resource string `json:"resource"` // stack/LogicalId, as it was made
+	Token    string `json:"token"`
+	Name     string `json:"name"` // its physical id
 	Type     string `json:"type"`
 	By       string `json:"by"`
 	Address  string `json:"address,omitempty"` // where its server listens, "" if it has none of its own
@@ -28,7 +30,7 @@ func (p *Platform) Serving() ([]Serving, error) {
 		if k.support.Level != stack.Real || !r.Complete {
 			continue
 		}
-		s := Serving{Resource: r.name(), Type: r.Type, By: k.support.Note}
+		s := Serving{Resource: r.name(), Token: r.Token, Name: r.PhysicalID, Type: r.Type, By: k.support.Note}
 		switch r.By {
 		case byDocker:
 			s.By = "a container of the Docker Engine"

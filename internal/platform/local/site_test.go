@@ -150,13 +150,13 @@ func TestPlannedAgainDoesNotCollideWithItself(t *testing.T) {
 	bucket := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
 	files := create(t, p, bucket)
 	cdn := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"))
-	create(t, p, cdn)
+	bucket.PhysicalID, cdn.PhysicalID = files.PhysicalID, create(t, p, cdn).PhysicalID
 	for _, r := range []stack.Request{bucket, cdn} {
 		r.Token = ""
 		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); err != nil {
 			t.Errorf("planned again: %v", err)
 		}
-		r.LogicalID = "Other"
+		r.PhysicalID = "" // a new one, whatever its logical id was the name of before
 		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); !fault.Is(err, fault.Conflict) {
 			t.Errorf("planned a second %s of that name: %v", r.Type, err)
 		}

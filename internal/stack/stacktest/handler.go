@@ -5,10 +5,12 @@ package stacktest
 
 import (
 	"context"
+	"maps"
 	"reflect"
 	"testing"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
 
@@ -41,6 +43,7 @@ func Handler(t *testing.T, h stack.Handler, cases ...Case) {
 			s.interrupted()
 			s.created()
 			s.updated()
+			s.imported()
 			s.deleted()
 		})
 	}
@@ -133,6 +136,53 @@ func (s *suite) updated() {
 	}
 	s.same("read after update", read, result)
 	s.count("after the update", 1)
+}
+
+// imported looks for the resource as for one that another has made.
+func (s *suite) imported() {
+	s.t.Helper()
+	importer, able := s.h.(stack.Importer)
+	if !able {
+		return
+	}
+	ctx := s.t.Context()
+	read, err := s.h.Read(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("read before find: %v", err)
+	}
+	identifier := identifierOf(s.r.Type, read)
+	other := stack.Request{Environment: s.r.Environment, Stack: "other", LogicalID: "Other", Type: s.r.Type}
+	token, found, err := importer.Find(ctx, other, identifier)
+	if err != nil {
+		s.t.Fatalf("find by %v: %v", identifier, err)
+	}
+	if token != s.r.Token {
+		s.t.Errorf("find gave the token %q, want %q", token, s.r.Token)
+	}
+	s.same("find", found, read)
+	for name := range identifier {
+		wrong := maps.Clone(identifier)
+		wrong[name] = "no-such-thing"
+		if _, _, err := importer.Find(ctx, other, wrong); !fault.Is(err, fault.NotFound) {
+			s.t.Errorf("find by %v: got %v, want fault.NotFound", wrong, err)
+		}
+	}
+}
+
+// identifierOf gives the values of a type's primary identifier; where that is
+// one property that the resource does not tell, it is the physical id.
+func identifierOf(typ string, r stack.Result) map[string]string {
+	facts, _ := registry.Type(typ)
+	identifier := map[string]string{}
+	for _, name := range facts.PrimaryIdentifier {
+		identifier[name] = r.PhysicalID
+		for _, known := range []map[string]any{r.Properties, r.Attributes} {
+			if text, ok := known[name].(string); ok {
+				identifier[name] = text
+			}
+		}
+	}
+	return identifier
 }
 
 func (s *suite) deleted() {

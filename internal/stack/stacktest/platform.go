@@ -34,6 +34,7 @@ type Thing struct {
 // Platform is a stack.Platform in memory: it realises every type, keeps what
 // exists by token, and records each call. Types whose name begins with
 // "Refused::" are refused; those that begin with "Snapshot::" have snapshots;
+// those that begin with "AWS::IAM::" cannot be imported;
 // one is of groups of instances.
 type Platform struct {
 	mu      sync.Mutex
@@ -57,7 +58,7 @@ func NewPlatform() *Platform {
 		fleets: map[string]*fleet{}, alarms: map[string]chan struct{}{}}
 }
 
-// On has hook run before each call of that action (check, create, read,
+// On has hook run before each call of that action (check, create, read, find,
 // update, snapshot, delete) on that logical id; an error of it is the call's answer. A
 // nil hook takes it away; the logical id "" stands for all that have none.
 func (p *Platform) On(action, logicalID string, hook func(context.Context, stack.Request) error) {
@@ -213,7 +214,30 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 	if p.Support(typ).Groups {
 		return group{handler{p}}, nil
 	}
+	if strings.HasPrefix(typ, "AWS::IAM::") {
+		return struct{ stack.Handler }{handler{p}}, nil
+	}
 	return handler{p}, nil
+}
+
+// Find gives the thing that has all values of an identifier among its
+// properties and attributes.
+func (h handler) Find(ctx context.Context, r stack.Request, identifier map[string]string) (string, stack.Result, error) {
+	leave, err := h.enter(ctx, "find", r)
+	defer leave()
+	if err != nil {
+		return "", stack.Result{}, err
+	}
+	for _, t := range h.p.Things() {
+		found, same := result(t), t.Type == r.Type
+		for name, value := range identifier {
+			same = same && (t.Properties[name] == value || found.Attributes[name] == value)
+		}
+		if same {
+			return t.Token, found, nil
+		}
+	}
+	return "", stack.Result{}, fault.New(fault.NotFound, "there is no such %s", r.Type)
 }
 
 // snapshotter makes resources that have snapshots.
