@@ -61,8 +61,8 @@ func (s mortalStore) Append(ctx context.Context, stream string, values ...[]byte
 	return n, err
 }
 
-func (s mortalStore) AppendWith(ctx context.Context, stream string, value []byte, ops ...record.Op) (n int64, err error) {
-	err = s.life.do(func() error { n, err = s.Store.AppendWith(ctx, stream, value, ops...); return err })
+func (s mortalStore) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (n int64, err error) {
+	err = s.life.do(func() error { n, err = s.Store.AppendWith(ctx, stream, values, ops...); return err })
 	return n, err
 }
 

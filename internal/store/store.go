@@ -30,6 +30,8 @@ type Store struct {
 	dialect dialect
 	url     string // PostgreSQL's URL, "" for SQLite
 
+	group group // of the writes, on SQLite
+
 	mu    sync.Mutex
 	grown chan struct{} // closed and replaced whenever a stream has grown
 
@@ -48,10 +50,12 @@ type dialect struct {
 	lockStream string
 	notify     string // tells other processes that a stream has grown
 	numbered   bool   // placeholders are $1, $2 … instead of ?
+	grouped    bool   // writes that come at a time share a transaction
 }
 
 var sqliteDialect = dialect{
-	name: "SQLite",
+	name:    "SQLite",
+	grouped: true,
 	schema: []string{
 		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID`,
 		`CREATE TABLE IF NOT EXISTS makeitso_streams (stream TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID`,
@@ -245,14 +249,27 @@ func successor(prefix string) string {
 
 // Write implements record.Store.
 func (s *Store) Write(ctx context.Context, ops ...record.Op) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		for _, op := range ops {
-			if err := s.write(ctx, tx, op); err != nil {
-				return err
-			}
+	return s.change(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.writeAll(ctx, tx, ops) })
+}
+
+// change does one caller's writes, all or none. SQLite commits one transaction
+// at a time, so those that would wait for it are done in groups; PostgreSQL
+// itself syncs once for many that commit at a time, and locks that a group held
+// for others could make two replicas wait for one another.
+func (s *Store) change(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	if s.dialect.grouped {
+		return s.group.write(ctx, s, do)
+	}
+	return s.inTx(ctx, func(tx *sql.Tx) error { return do(ctx, tx) })
+}
+
+func (s *Store) writeAll(ctx context.Context, tx *sql.Tx, ops []record.Op) error {
+	for _, op := range ops {
+		if err := s.write(ctx, tx, op); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func (s *Store) write(ctx context.Context, tx *sql.Tx, op record.Op) error {
