@@ -56,11 +56,6 @@ func (s mortalStore) Write(ctx context.Context, ops ...record.Op) error {
 	return s.life.do(func() error { return s.Store.Write(ctx, ops...) })
 }
 
-func (s mortalStore) Append(ctx context.Context, stream string, values ...[]byte) (n int64, err error) {
-	err = s.life.do(func() error { n, err = s.Store.Append(ctx, stream, values...); return err })
-	return n, err
-}
-
 func (s mortalStore) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (n int64, err error) {
 	err = s.life.do(func() error { n, err = s.Store.AppendWith(ctx, stream, values, ops...); return err })
 	return n, err
