@@ -61,7 +61,7 @@ func (s *Server) environment(ctx context.Context, p *project.Project, name strin
 func (env *environment) open(wanted *project.Environment) (err error) {
 	s := env.server
 	env.platform, err = local.New(env.name, local.Options{
-		State: s.o.State, Project: env.project, Region: wanted.Region, Account: wanted.Account,
+		State: s.o.State, Project: env.project, Records: s.store, Region: wanted.Region, Account: wanted.Account,
 		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,

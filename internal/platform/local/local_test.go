@@ -11,6 +11,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
+	"makeitso/internal/record"
 	"makeitso/internal/registry"
 	"makeitso/internal/release"
 	"makeitso/internal/stack"
@@ -44,6 +45,9 @@ func newPlatform(t *testing.T, o Options) *Platform {
 	t.Helper()
 	if o.State == "" {
 		o.State = t.TempDir()
+	}
+	if o.Records == nil {
+		o.Records = record.NewMemory()
 	}
 	o.Project = "shop"
 	p, err := New("local", o)
@@ -145,7 +149,7 @@ func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
 
 func TestNewRefusesWhatCannotBe(t *testing.T) {
 	t.Parallel()
-	if _, err := New("../x", Options{State: t.TempDir(), Project: "shop"}); !fault.Is(err, fault.Invalid) {
+	if _, err := New("../x", Options{State: t.TempDir(), Project: "shop", Records: record.NewMemory()}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("environment ../x: %v", err)
 	}
 	if _, err := New("local", Options{Project: "shop"}); err == nil {

@@ -201,13 +201,22 @@ func (h *handler) Find(ctx context.Context, _ stack.Request, identifier map[stri
 	if err != nil {
 		return "", stack.Result{}, err
 	}
+	res, err := h.among(all, identifier)
+	if err != nil {
+		return "", stack.Result{}, err
+	}
+	found, err := h.Read(ctx, stack.Request{Token: res.Token})
+	return res.Token, found, err
+}
+
+// among gives the one of a type's resources that has an identifier.
+func (h *handler) among(all []*resource, identifier map[string]string) (*resource, error) {
 	for _, res := range all {
 		if res.identified(identifier) {
-			found, err := h.Read(ctx, stack.Request{Token: res.Token})
-			return res.Token, found, err
+			return res, nil
 		}
 	}
-	return "", stack.Result{}, fault.New(fault.NotFound, "environment %s has no such %s", h.p.env, h.typ)
+	return nil, fault.New(fault.NotFound, "environment %s has no such %s", h.p.env, h.typ)
 }
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
