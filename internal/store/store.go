@@ -57,7 +57,9 @@ var sqliteDialect = dialect{
 	name:    "SQLite",
 	grouped: true,
 	schema: []string{
-		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID`,
+		// Values can be long, so the keys are in an index of their own: looking
+		// for one must not read the values on the way.
+		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key))`,
 		`CREATE TABLE IF NOT EXISTS makeitso_streams (stream TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID`,
 	},
 }
