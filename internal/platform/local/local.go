@@ -72,11 +72,16 @@ type Platform struct {
 	// what brings back servers that have ended or removes them all: so nothing
 	// is brought back that somebody is just removing.
 	changing sync.RWMutex
-	changed  notice     // given when a resource was made, changed or removed
-	ports    sync.Mutex // held while a free port is chosen and written down
-	buckets  sync.Mutex // held while the S3 server is started or stopped
-	hosts    sync.Mutex // held while host names are claimed
+	making   chan struct{} // an item for each resource being made
+	changed  notice        // given when a resource was made, changed or removed
+	ports    sync.Mutex    // held while a free port is chosen and written down
+	buckets  sync.Mutex    // held while the S3 server is started or stopped
+	hosts    sync.Mutex    // held while host names are claimed
 }
+
+// atOnce is how many resources that software runs for are made at a time: each
+// may start a server, and the engine asks for many more.
+const atOnce = 10
 
 var validEnvironment = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
@@ -113,7 +118,7 @@ func New(env string, o Options) (*Platform, error) {
 		o:    o,
 	}
 	p.keeper = process.New(filepath.Join(p.dir, "processes"), process.Options{Command: p.command("exec")})
-	p.kinds = p.allKinds()
+	p.kinds, p.making = p.allKinds(), make(chan struct{}, atOnce)
 	p.models = record.Of[resource](o.Records, "local-model")
 	return p, nil
 }

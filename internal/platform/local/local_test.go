@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -182,5 +183,24 @@ func TestRequiredPropertiesAreAsked(t *testing.T) {
 	err := handlerOf(t, p, "AWS::EC2::Subnet").Check(t.Context(), request("AWS::EC2::Subnet", "S", map[string]any{}))
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "VpcId is required") {
 		t.Errorf("a subnet without VPC: %v", err)
+	}
+}
+
+func TestFewRealResourcesAreMadeAtATime(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	r := request("AWS::Logs::LogGroup", "Log", nil)
+	for range atOnce {
+		p.making <- struct{}{}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stack.ErrSuspend)
+	if err := handlerOf(t, p, r.Type).(*handler).make(ctx, requested(r)); !errors.Is(err, stack.ErrSuspend) {
+		t.Errorf("one more than may be made was answered %v", err)
+	}
+	for range 2 { // the first gives its place back
+		<-p.making
+		create(t, p, r)
+		p.making <- struct{}{}
 	}
 }

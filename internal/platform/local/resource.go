@@ -240,7 +240,7 @@ func (h *handler) begin() (done func()) {
 
 // finish makes what res declares and writes down that it is so.
 func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, error) {
-	if err := h.maker.make(ctx, res); err != nil {
+	if err := h.make(ctx, res); err != nil {
 		return stack.Result{}, err
 	}
 	res.Complete = true
@@ -248,6 +248,17 @@ func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, erro
 		return stack.Result{}, err
 	}
 	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announceSites(ctx, res)
+}
+
+// make makes what res declares when fewer than atOnce others are being made.
+func (h *handler) make(ctx context.Context, res *resource) error {
+	select {
+	case h.p.making <- struct{}{}:
+		defer func() { <-h.p.making }()
+		return h.maker.make(ctx, res)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (h *handler) Delete(ctx context.Context, r stack.Request) error {
