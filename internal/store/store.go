@@ -105,6 +105,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
+// postgresConnections is how many connections one replica has at most; by
+// default PostgreSQL gives a hundred to all.
+const postgresConnections = 20
+
 // OpenPostgres opens the database behind a postgres:// URL and makes its
 // tables there if they do not exist.
 func OpenPostgres(ctx context.Context, databaseURL string) (*Store, error) {
@@ -112,6 +116,7 @@ func OpenPostgres(ctx context.Context, databaseURL string) (*Store, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "--database is not a PostgreSQL URL").WithHint("use postgres://user:password@host:5432/database")
 	}
+	db.SetMaxOpenConns(postgresConnections)
 	s := newStore(db, postgresDialect)
 	s.url = databaseURL
 	if err := s.migrate(ctx); err != nil {
