@@ -82,7 +82,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 // interrupted there.
 func (env *environment) adopt(ctx context.Context) error {
 	s := env.server
-	if s.o.Duty < Keep || !s.exists(env.name) {
+	if s.o.Duty < Keep {
 		return env.supervise()
 	}
 	// What cannot be brought back must not keep the rest from being looked
@@ -90,11 +90,14 @@ func (env *environment) adopt(ctx context.Context) error {
 	if err := env.platform.Resume(ctx); err != nil {
 		s.o.Announce(fmt.Sprintf("environment %s: not everything came back: %s", env.name, fault.Text(err)))
 	}
+	// A change can have been interrupted before it had made anything.
 	if err := env.stacks.Resume(ctx, func(stack.Event) {}); err != nil {
 		s.o.Announce(fmt.Sprintf("environment %s: a change that was interrupted could not go on: %s", env.name, fault.Text(err)))
 	}
-	if err := env.sitesChanged(ctx); err != nil {
-		return err
+	if s.exists(env.name) {
+		if err := env.sitesChanged(ctx); err != nil {
+			return err
+		}
 	}
 	return env.supervise()
 }
