@@ -2,8 +2,9 @@
 // to what a user would otherwise run, both sides in one go: it prints a table
 // and ends with 1 if a target is missed. It knows makeitso as a program only.
 //
-//	go run ./bench          # about half a minute
-//	go run ./bench --cold   # and a build from an empty cache, minutes more
+//	go run ./bench                      # about two minutes
+//	go run ./bench --cases start,stages # these alone
+//	go run ./bench --cold               # and a build from an empty cache, minutes more
 package main
 
 import (
@@ -16,6 +17,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 )
@@ -23,10 +26,11 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 11, "how often each side of a comparison runs; the median counts")
 	cold := flag.Bool("cold", false, "also build from an empty build cache")
+	names := flag.String("cases", "", "the cases to measure, with commas between; default all of "+strings.Join(caseNames(), ","))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	met, err := run(ctx, max(1, *rounds), *cold)
+	met, err := run(ctx, max(1, *rounds), *names, *cold)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
@@ -54,22 +58,65 @@ type row struct {
 	met    bool
 }
 
-// run measures every case, prints the table and says whether all targets are
+// measured is one case; it adds rows.
+type measured struct {
+	name    string
+	measure func(*bench, context.Context) error
+}
+
+func cases() []measured {
+	return []measured{
+		{"size", (*bench).size}, {"start", (*bench).start}, {"synced", (*bench).synced}, {"stages", (*bench).stages}, {"memory", (*bench).memory},
+		{"apply", (*bench).applies}, {"growth", (*bench).growth}, {"validate", (*bench).validate},
+	}
+}
+
+func caseNames() []string {
+	var names []string
+	for _, c := range cases() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// choose gives the cases named, all if none is.
+func choose(names string, cold bool) ([]measured, error) {
+	chosen := cases()
+	if names != "" {
+		chosen = nil
+		for name := range strings.SplitSeq(names, ",") {
+			at := slices.Index(caseNames(), name)
+			if at < 0 {
+				return nil, fmt.Errorf("there is no case %q; allowed are %s", name, strings.Join(caseNames(), ", "))
+			}
+			chosen = append(chosen, cases()[at])
+		}
+	}
+	if cold {
+		chosen = append(chosen, measured{"cold", (*bench).coldBuild})
+	}
+	return chosen, nil
+}
+
+// run measures the cases, prints the table and says whether all targets are
 // met.
-func run(ctx context.Context, rounds int, cold bool) (met bool, err error) {
+func run(ctx context.Context, rounds int, names string, cold bool) (met bool, err error) {
 	folder, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return false, fmt.Errorf("make a work folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	b := &bench{rounds: rounds, folder: folder, program: filepath.Join(folder, "makeitso")}
-	cases := []func(context.Context) error{b.size, b.start, b.synced, b.stages, b.memory}
-	if cold {
-		cases = append(cases, b.coldBuild)
+	chosen, err := choose(names, cold)
+	if err != nil {
+		return false, err
 	}
-	for _, measure := range cases {
-		if err := measure(ctx); err != nil {
-			return false, err
+	if err := command(ctx, ".", "go", "build", "-o", b.program, source)(); err != nil {
+		return false, err
+	}
+	for _, c := range chosen {
+		if err := c.measure(b, ctx); err != nil {
+			return false, fmt.Errorf("case %s: %w", c.name, err)
 		}
 	}
 	met = true

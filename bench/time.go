@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,9 @@ const (
 
 // alternate runs the sides in turn, so that a noisy moment meets all of them,
 // and gives the median time of each. A first round, not counted, fills caches.
-func (b *bench) alternate(sides ...func() error) ([]time.Duration, error) {
+func alternate(rounds int, sides ...func() error) ([]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
-	for round := range b.rounds + 1 {
+	for round := range rounds + 1 {
 		for i, side := range sides {
 			begun := time.Now()
 			if err := side(); err != nil {
@@ -35,15 +36,20 @@ func (b *bench) alternate(sides ...func() error) ([]time.Duration, error) {
 	}
 	medians := make([]time.Duration, len(sides))
 	for i := range times {
-		slices.Sort(times[i])
-		medians[i] = times[i][len(times[i])/2]
+		medians[i] = median(times[i])
 	}
 	return medians, nil
 }
 
+// median gives the middle one of values, which it sorts.
+func median[T cmp.Ordered](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
 // start measures how long the program takes to say what it can do.
 func (b *bench) start(ctx context.Context) error {
-	t, err := b.alternate(command(ctx, b.folder, b.program, "--help"), command(ctx, b.folder, "make", "--version"))
+	t, err := alternate(b.rounds, command(ctx, b.folder, b.program, "--help"), command(ctx, b.folder, "make", "--version"))
 	if err != nil {
 		return err
 	}
@@ -69,7 +75,7 @@ func (b *bench) stages(ctx context.Context) error {
 		}
 		sides = append(sides, command(ctx, dir, b.program, "run", "all"), command(ctx, dir, "make", "--silent", "all"))
 	}
-	t, err := b.alternate(sides...)
+	t, err := alternate(b.rounds, sides...)
 	if err != nil {
 		return err
 	}
@@ -97,7 +103,7 @@ func (b *bench) synced(context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	page := make([]byte, 4096)
-	t, err := b.alternate(func() error {
+	t, err := alternate(b.rounds, func() error {
 		if _, err := file.WriteAt(page, 0); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"makeitso/internal/platform/local"
+	"makeitso/internal/record"
 )
 
 func (a *app) typesCommand() *cobra.Command {
@@ -17,7 +18,7 @@ when a change set is made.`,
 		Example: "  makeitso types\n  makeitso types --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			p, err := local.New("local", local.Options{State: a.Dir, Project: "types"}) // nothing is written before the first resource
+			p, err := local.New("local", local.Options{State: a.Dir, Project: "types", Records: record.NewMemory()}) // nothing is written before the first resource
 			if err != nil {
 				return err
 			}

@@ -248,7 +248,7 @@ func (h *hold) giveBack(ctx context.Context) error {
 	}
 	op := h.t.leases.DeleteOp(h.t.prefix + h.name)
 	op.If = h.version
-	if _, err := h.t.store.AppendWith(ctx, h.t.stream(h.name), raw, op); err != nil && !fault.Is(err, fault.Conflict) {
+	if _, err := h.t.store.AppendWith(ctx, h.t.stream(h.name), [][]byte{raw}, op); err != nil && !fault.Is(err, fault.Conflict) {
 		return fmt.Errorf("give back the lease of %s %s: %w", h.t.kind, h.name, err)
 	}
 	return nil

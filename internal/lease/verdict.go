@@ -34,7 +34,7 @@ func (v Verdicts) Cancel(ctx context.Context, key string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err = v.store.AppendWith(ctx, v.stream(key), op.Value, op); fault.Is(err, fault.Conflict) {
+	if _, err = v.store.AppendWith(ctx, v.stream(key), [][]byte{op.Value}, op); fault.Is(err, fault.Conflict) {
 		return v.Cancelled(ctx, key)
 	}
 	return err == nil, err

@@ -211,7 +211,7 @@ func (e *Engine) emit(ctx context.Context, ev Event, with ...record.Op) error {
 		return fmt.Errorf("encode event: %w", err)
 	}
 	// What has happened is told even when the run is being stopped.
-	n, err := e.o.Store.AppendWith(context.WithoutCancel(ctx), Stream, raw, with...)
+	n, err := e.o.Store.AppendWith(context.WithoutCancel(ctx), Stream, [][]byte{raw}, with...)
 	if err != nil {
 		return err
 	}

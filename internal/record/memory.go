@@ -74,30 +74,23 @@ func (m *Memory) write(ops []Op) error {
 	return nil
 }
 
-func (m *Memory) Append(_ context.Context, stream string, values ...[]byte) (int64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.append(stream, values...), nil
+func (m *Memory) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
+	return m.AppendWith(ctx, stream, values)
 }
 
-func (m *Memory) AppendWith(_ context.Context, stream string, value []byte, ops ...Op) (int64, error) {
+func (m *Memory) AppendWith(_ context.Context, stream string, values [][]byte, ops ...Op) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.write(ops); err != nil {
 		return 0, err
 	}
-	return m.append(stream, value), nil
-}
-
-// append adds values to a stream and wakes who waits; m.mu is held.
-func (m *Memory) append(stream string, values ...[]byte) int64 {
 	for _, v := range values {
 		items := m.streams[stream]
 		m.streams[stream] = append(items, Item{Number: int64(len(items)) + 1, Value: slices.Clone(v)})
 	}
 	close(m.grown)
 	m.grown = make(chan struct{})
-	return int64(len(m.streams[stream]))
+	return int64(len(m.streams[stream])), nil
 }
 
 func (m *Memory) Read(_ context.Context, stream string, after int64, limit int) ([]Item, error) {

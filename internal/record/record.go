@@ -24,10 +24,9 @@ type Store interface {
 	// Append adds values to the end of a stream, durably and together, and
 	// gives the number of the last; numbers of a stream rise from 1.
 	Append(ctx context.Context, stream string, values ...[]byte) (int64, error)
-	// AppendWith adds one value to the end of a stream and does ops, all of it
-	// or nothing, and gives the value's number. A condition of ops that does
-	// not hold makes it answer fault.Conflict.
-	AppendWith(ctx context.Context, stream string, value []byte, ops ...Op) (int64, error)
+	// AppendWith is Append and does ops, all of it or nothing. A condition of
+	// ops that does not hold makes it answer fault.Conflict.
+	AppendWith(ctx context.Context, stream string, values [][]byte, ops ...Op) (int64, error)
 	// Read gives up to limit items of a stream with numbers above after, in order.
 	Read(ctx context.Context, stream string, after int64, limit int) ([]Item, error)
 	// Last gives the number of a stream's last item, 0 for an empty stream.

@@ -17,7 +17,7 @@ import (
 
 const network = `
 Resources:
-  Vpc: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}
+  Log: {Type: AWS::Logs::LogGroup, Properties: {RetentionInDays: 365}}
 `
 
 // TestDriftBySchedule has drift found and repaired by a server that is told of
@@ -54,7 +54,7 @@ func TestDriftBySchedule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(files[0], []byte(strings.ReplaceAll(string(text), "10.0.0.0/16", "10.9.0.0/16")), 0o600); err != nil {
+	if err := os.WriteFile(files[0], []byte(strings.ReplaceAll(string(text), "365", "30")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	scheduled("{every: 1s, then: repair}")
@@ -71,7 +71,7 @@ func TestDriftBySchedule(t *testing.T) {
 		}
 		return nil
 	})
-	if want := "[local network drift DRIFTED: Vpc MODIFIED local network drift IN_SYNC]"; !errors.Is(err, enough) || fmt.Sprint(told) != want {
+	if want := "[local network drift DRIFTED: Log MODIFIED local network drift IN_SYNC]"; !errors.Is(err, enough) || fmt.Sprint(told) != want {
 		t.Errorf("told were %v (%v); want %s", told, err, want)
 	}
 	status, err := client.Status(t.Context(), control.StatusRequest{})

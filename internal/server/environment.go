@@ -61,7 +61,7 @@ func (s *Server) environment(ctx context.Context, p *project.Project, name strin
 func (env *environment) open(wanted *project.Environment) (err error) {
 	s := env.server
 	env.platform, err = local.New(env.name, local.Options{
-		State: s.o.State, Project: env.project, Region: wanted.Region, Account: wanted.Account,
+		State: s.o.State, Project: env.project, Records: s.store, Region: wanted.Region, Account: wanted.Account,
 		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,
@@ -85,7 +85,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 // interrupted there.
 func (env *environment) adopt(ctx context.Context) error {
 	s := env.server
-	if s.o.Duty < Keep || !s.exists(env.name) {
+	if s.o.Duty < Keep {
 		return env.supervise()
 	}
 	// What cannot be brought back must not keep the rest from being looked
@@ -93,15 +93,18 @@ func (env *environment) adopt(ctx context.Context) error {
 	if err := env.platform.Resume(ctx); err != nil {
 		s.o.Announce(fmt.Sprintf("environment %s: not everything came back: %s", env.name, fault.Text(err)))
 	}
-	// A change may wait for a signal, which only comes when this has returned.
+	// A change can have been interrupted before it had made anything, and may
+	// wait for a signal, which only comes when this has returned.
 	wait := env.stacks.Continue(s.ctx, func(stack.Event) {})
 	s.working.Go(func() {
 		if err := wait(); err != nil && s.ctx.Err() == nil {
 			s.o.Announce(fmt.Sprintf("environment %s: a change that was interrupted could not go on: %s", env.name, fault.Text(err)))
 		}
 	})
-	if err := env.sitesChanged(ctx); err != nil {
-		return err
+	if s.exists(env.name) {
+		if err := env.sitesChanged(ctx); err != nil {
+			return err
+		}
 	}
 	return env.supervise()
 }

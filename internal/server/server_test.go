@@ -28,8 +28,11 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/gitserver"
 	"makeitso/internal/pipeline"
+	"makeitso/internal/platform/local"
 	"makeitso/internal/project"
 	"makeitso/internal/server"
+	"makeitso/internal/stack"
+	"makeitso/internal/store"
 )
 
 // TestMain lets this binary be makeitso too: as the process that a test kills,
@@ -385,6 +388,58 @@ func (s *site) startsEdge(t *testing.T) {
 	}
 	eventually(t, "an edge that answers", func() bool { _, err := s.get(serviceHost); return err == nil })
 	s.mustAnswer()
+}
+
+// TestGoesOnWithWhatHadMadeNothing interrupts an apply before its first
+// resource: the next makeitso finishes it.
+func TestGoesOnWithWhatHadMadeNothing(t *testing.T) {
+	const text = "Resources: {Gate: {Type: 'AWS::EC2::InternetGateway'}}"
+	folder := t.TempDir()
+	for name, text := range map[string]string{
+		project.File: "project: shop\nenvironments:\n  local: {platform: local}\nstacks:\n  net: {template: net.yaml}\n", "net.yaml": text,
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := filepath.Join(folder, ".makeitso")
+	records, err := store.Open(t.Context(), filepath.Join(state, "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform, err := local.New("local", local.Options{State: state, Project: "shop", Records: records})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := stack.New("local", platform, records, stack.Options{Holder: "first"})
+	cs, err := engine.Plan(t.Context(), stack.Change{Stack: "net", File: "net.yaml", Template: []byte(text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, suspend := context.WithCancelCause(t.Context())
+	if err := engine.Apply(ctx, cs, func(stack.Event) { suspend(stack.ErrSuspend) }); !errors.Is(err, stack.ErrSuspend) {
+		t.Fatalf("apply: %v, want suspended", err)
+	}
+	platform.Close()
+	if err := records.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.Start(t.Context(), server.Options{Folder: folder, State: state, Self: self(t), Duty: server.Keep, Edge: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := s.Client()
+	events, err := client.StackEvents(t.Context(), control.StacksRequest{Stacks: []string{"net"}})
+	if err != nil || len(events) == 0 || events[len(events)-1].Status != stack.CreateComplete {
+		t.Errorf("%v, %v; want the last to be %s", events, err, stack.CreateComplete)
+	}
+	if err := client.Destroy(t.Context(), control.StacksRequest{}, func(stack.Event) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	client.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestCloseLeavesNothing says that a closed server listens nowhere and leaves

@@ -153,7 +153,7 @@ func (e *Engine) working(ctx context.Context, s Stack, listen func(Event)) (*ope
 	if err != nil {
 		return nil, err
 	}
-	return &operation{e: e, stack: s, listen: listen, resources: resources, foreseen: map[string]string{}}, nil
+	return &operation{e: e, stack: s, told: teller{listen: listen}, resources: resources, foreseen: map[string]string{}}, nil
 }
 
 // operation makes the working copy of a change under way.

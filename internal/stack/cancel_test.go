@@ -149,18 +149,16 @@ type lastMoment struct {
 	cancel func()
 }
 
-func (s *lastMoment) Write(ctx context.Context, ops ...record.Op) error {
+func (s *lastMoment) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (int64, error) {
 	commits := false
 	for _, op := range ops {
 		commits = commits || op.Kind == "stack-verdict" && op.Value != nil
 	}
-	if !commits {
-		return s.Store.Write(ctx, ops...)
-	}
-	if s.first == "cancel" {
+	switch {
+	case commits && s.first == "cancel":
 		s.cancel()
-		return s.Store.Write(ctx, ops...)
+	case commits:
+		defer s.cancel()
 	}
-	defer s.cancel()
-	return s.Store.Write(ctx, ops...)
+	return s.Store.AppendWith(ctx, stream, values, ops...)
 }

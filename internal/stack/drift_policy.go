@@ -120,7 +120,7 @@ func (e *Engine) tellDrift(ctx context.Context, s Stack, found StackDrift, op re
 	if err != nil {
 		return err
 	}
-	if event.Number, err = e.store.AppendWith(ctx, e.stream(s.Name), raw, op); err != nil {
+	if event.Number, err = e.store.AppendWith(ctx, e.stream(s.Name), [][]byte{raw}, op); err != nil {
 		return err
 	}
 	if listen != nil {

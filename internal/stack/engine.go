@@ -39,8 +39,11 @@ type Options struct {
 	Alive func(holder string) bool
 	// Beat is how often leases are renewed, where several processes use the
 	// store: see lease.Options. Alive is not asked then.
-	Beat     time.Duration
-	Parallel int // calls of handlers at one time, default 10
+	Beat time.Duration
+	// Parallel is how many handlers are called at one time, default 50: the
+	// more there are, the more transitions one sync of the store keeps. A
+	// platform whose handlers do heavy work bounds that itself.
+	Parallel int
 	// Drifted is told what a look at a stack found, if it is not what the one
 	// before found. Default: nobody.
 	Drifted func(StackDrift)
@@ -74,7 +77,7 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		o.Region = "us-east-1"
 	}
 	if o.Parallel == 0 {
-		o.Parallel = 10
+		o.Parallel = 50
 	}
 	return &Engine{
 		environment: environment, platform: platform, store: store, o: o,

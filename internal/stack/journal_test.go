@@ -18,17 +18,22 @@ type countingStore struct {
 }
 
 func (s *countingStore) Write(ctx context.Context, ops ...record.Op) error {
-	for _, op := range ops {
-		s.bytes.Add(int64(len(op.Key) + len(op.Value)))
-	}
+	s.count(ops)
 	return s.Store.Write(ctx, ops...)
 }
 
-func (s *countingStore) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
+func (s *countingStore) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (int64, error) {
 	for _, value := range values {
 		s.bytes.Add(int64(len(stream) + len(value)))
 	}
-	return s.Store.Append(ctx, stream, values...)
+	s.count(ops)
+	return s.Store.AppendWith(ctx, stream, values, ops...)
+}
+
+func (s *countingStore) count(ops []record.Op) {
+	for _, op := range ops {
+		s.bytes.Add(int64(len(op.Key) + len(op.Value)))
+	}
 }
 
 // TestJournalIsLinear applies, changes and deletes stacks of N and 4N

@@ -63,8 +63,8 @@ func (s mortalStore) Append(ctx context.Context, stream string, values ...[]byte
 	return n, err
 }
 
-func (s mortalStore) AppendWith(ctx context.Context, stream string, value []byte, ops ...record.Op) (n int64, err error) {
-	err = s.life.do(func() error { n, err = s.Store.AppendWith(ctx, stream, value, ops...); return err })
+func (s mortalStore) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (n int64, err error) {
+	err = s.life.do(func() error { n, err = s.Store.AppendWith(ctx, stream, values, ops...); return err })
 	return n, err
 }
 
@@ -498,7 +498,7 @@ func TestKilledAtEveryBoundary(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			boundaries, want := s.play(t, 0)
-			if boundaries < 20 {
+			if boundaries < 10 {
 				t.Fatalf("only %d boundaries were passed", boundaries)
 			}
 			step := 1

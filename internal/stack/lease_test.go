@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,16 +68,13 @@ func (s deadStore) Write(ctx context.Context, ops ...record.Op) error {
 	return s.Store.Write(ctx, ops...)
 }
 
-func (s deadStore) AppendWith(ctx context.Context, stream string, value []byte, ops ...record.Op) (int64, error) {
-	if s.dead && time.Now().After(s.end) {
+func (s deadStore) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (int64, error) {
+	if ofLease := strings.Contains(stream, "lease/"); (s.dead || !ofLease) && time.Now().After(s.end) {
 		return 0, fault.New(fault.Unavailable, "cut off")
 	}
-	return s.Store.AppendWith(ctx, stream, value, ops...)
+	return s.Store.AppendWith(ctx, stream, values, ops...)
 }
 
 func (s deadStore) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
-	if time.Now().After(s.end) {
-		return 0, fault.New(fault.Unavailable, "cut off")
-	}
-	return s.Store.Append(ctx, stream, values...)
+	return s.AppendWith(ctx, stream, values)
 }

@@ -63,14 +63,18 @@ func (p *planner) beforeID(id string) string {
 // offerMoves says of what would be removed that something added has the same
 // type and properties, and so may be the same under another name.
 func (p *planner) offerMoves(changes []ResourceChange) {
+	removals := map[string][]ResourceChange{} // by type
+	for _, c := range changes {
+		if c.Action == Remove {
+			removals[c.Type] = append(removals[c.Type], c)
+		}
+	}
 	for _, added := range changes {
-		if added.Action != Add {
+		if added.Action != Add || len(added.check) == 0 {
 			continue
 		}
-		for _, removed := range changes {
-			same := removed.Action == Remove && removed.Type == added.Type && len(added.check) > 0 &&
-				sameProperties(added.check, p.exists[removed.LogicalID].Properties)
-			if same {
+		for _, removed := range removals[added.Type] {
+			if sameProperties(added.check, p.exists[removed.LogicalID].Properties) {
 				p.diags.Warnf(p.after.t.Resources[added.LogicalID].Pos, "%s has the type and properties of %s, which would be removed", added.LogicalID, removed.LogicalID).
 					Hint = "if it is the same under another name, say so, and it is kept: Metadata: {makeitso: {movedFrom: " + removed.LogicalID + "}}"
 				break

@@ -348,14 +348,10 @@ func (n nested) begin(ctx context.Context, s Stack, r Request) (*operation, erro
 // listen hands the events of a nested stack to who listens to its root, one at
 // a time with the parent's own.
 func (n nested) listen() func(Event) {
-	if n.o.listen == nil {
+	if n.o.told.listen == nil {
 		return nil
 	}
-	return func(ev Event) {
-		n.o.mu.Lock()
-		defer n.o.mu.Unlock()
-		n.o.listen(ev)
-	}
+	return n.o.told.pass
 }
 
 // Delete implements Handler.

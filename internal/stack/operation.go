@@ -23,12 +23,12 @@ type operation struct {
 	set    ChangeSet
 	before *program // nil for a create
 	after  *program // nil for a delete
-	listen func(Event)
+	told   teller
 	// foreseen is the replacement in the change set of each resource modified.
 	foreseen map[string]string
 	idle     func() // called when a resource begins to wait for something outside; nil for nobody
 
-	mu        sync.Mutex // guards what follows, and the order of events
+	mu        sync.Mutex // guards what follows
 	stack     Stack
 	resources map[string]resourceState
 }
@@ -96,19 +96,19 @@ func (o *operation) GetAtt(id, attribute string) (any, error) {
 	return value, nil
 }
 
-// save stores a resource's record and tells its new status. It works after ctx
-// was cancelled, since what was done must be known.
+// save stores a resource's record and tells its new status.
 func (o *operation) save(ctx context.Context, s resourceState, physicalID string) error {
-	s.Time = now()
-	if err := o.keep(ctx, s); err != nil {
-		return err
-	}
-	return o.tell(ctx, Event{LogicalID: s.LogicalID, PhysicalID: physicalID, Type: s.typ(), Status: s.Status, Reason: s.Reason})
+	return o.keep(ctx, s, Event{LogicalID: s.LogicalID, PhysicalID: physicalID, Type: s.typ(), Status: s.Status, Reason: s.Reason})
 }
 
-// keep stores a resource's record without telling anybody.
-func (o *operation) keep(ctx context.Context, s resourceState) error {
-	if err := o.e.resources.Put(context.WithoutCancel(ctx), o.e.resourceKey(o.stack.Name, s.LogicalID), s); err != nil {
+// keep stores a resource's record, and with it the events that tell of it.
+func (o *operation) keep(ctx context.Context, s resourceState, events ...Event) error {
+	s.Time = now()
+	op, err := o.e.resources.PutOp(o.e.resourceKey(o.stack.Name, s.LogicalID), s, record.Any)
+	if err == nil {
+		err = o.journal(ctx, []record.Op{op}, events...)
+	}
+	if err != nil {
 		return halt{fmt.Errorf("store resource %s: %w", s.LogicalID, err)}
 	}
 	o.mu.Lock()
@@ -128,29 +128,10 @@ func (o *operation) forget(ctx context.Context, id string) error {
 	return nil
 }
 
-// tell appends events to the stack's stream and hands them to the listener,
-// one at a time and in the stream's order.
+// tell tells what changes no record.
 func (o *operation) tell(ctx context.Context, events ...Event) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	raw := make([][]byte, len(events))
-	for i := range events {
-		events[i].Stack, events[i].Time = o.stack.Name, now()
-		var err error
-		if raw[i], err = json.Marshal(events[i]); err != nil {
-			return fmt.Errorf("encode event: %w", err)
-		}
-	}
-	last, err := o.e.store.Append(context.WithoutCancel(ctx), o.e.stream(o.stack.Name), raw...)
-	if err != nil {
+	if err := o.journal(ctx, nil, events...); err != nil {
 		return halt{fmt.Errorf("store event: %w", err)}
-	}
-	if o.listen == nil {
-		return nil
-	}
-	for i, event := range events {
-		event.Number = last - int64(len(events)-1-i)
-		o.listen(event)
 	}
 	return nil
 }
@@ -170,13 +151,14 @@ func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) err
 	if err != nil {
 		return err
 	}
-	if err := o.e.store.Write(context.WithoutCancel(ctx), append(ops, op)...); err != nil {
+	event := Event{LogicalID: s.Name, PhysicalID: s.ID, Type: stackType, Status: s.Status, Reason: s.Reason}
+	if err := o.journal(ctx, append(ops, op), event); err != nil {
 		return halt{fmt.Errorf("store stack %s: %w", s.Name, err)}
 	}
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.stack = s
-	o.mu.Unlock()
-	return o.tell(ctx, Event{LogicalID: s.Name, PhysicalID: s.ID, Type: stackType, Status: s.Status, Reason: s.Reason})
+	return nil
 }
 
 // request is what a handler is told of a physical thing.
@@ -349,20 +331,17 @@ func (o *operation) complete(ctx context.Context, s resourceState, result Result
 	s.Current = &done
 	s.Step = &step{Revision: s.Step.Revision, Kind: kind, Before: s.Step.Before, DeleteFirst: s.Step.DeleteFirst}
 	under := s.Status
-	s.Status, s.Reason, s.Time = kind.statuses().done, "", now()
+	s.Status, s.Reason = kind.statuses().done, ""
 	if kind == stepImport {
 		s.Reason = "Resource import completed."
 	}
-	if err := o.keep(ctx, s); err != nil {
-		return err
-	}
 	complete := Event{LogicalID: s.LogicalID, PhysicalID: done.PhysicalID, Type: done.Type, Status: s.Status, Reason: s.Reason}
 	if s.Step.Kind == stepUpdate || s.Step.Kind == stepImport || told {
-		return o.tell(ctx, complete)
+		return o.keep(ctx, s, complete)
 	}
 	initiated := complete
 	initiated.Status, initiated.Reason = under, creationInitiated
-	return o.tell(ctx, initiated, complete)
+	return o.keep(ctx, s, initiated, complete)
 }
 
 // creationInitiated is the reason of the event that says which physical thing

@@ -55,8 +55,9 @@ type lookups struct {
 }
 
 // newProgram reads a change's template. The mistakes found are all that can be
-// found without the platform. The program of a template that cannot be decided
-// yet is open: it has nothing but its template.
+// found without the platform. How many resources there are is no mistake: the
+// service's limit is none of this engine. The program of a template that cannot
+// be decided yet is open: it has nothing but its template.
 func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag.List) {
 	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.parameter, Include: out.fragment, Macro: out.macro})
 	if diags.HasErrors() {

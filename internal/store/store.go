@@ -30,6 +30,8 @@ type Store struct {
 	dialect dialect
 	url     string // PostgreSQL's URL, "" for SQLite
 
+	group group // of the writes, on SQLite
+
 	mu    sync.Mutex
 	grown chan struct{} // closed and replaced whenever a stream has grown
 
@@ -48,12 +50,16 @@ type dialect struct {
 	lockStream string
 	notify     string // tells other processes that a stream has grown
 	numbered   bool   // placeholders are $1, $2 … instead of ?
+	grouped    bool   // writes that come at a time share a transaction
 }
 
 var sqliteDialect = dialect{
-	name: "SQLite",
+	name:    "SQLite",
+	grouped: true,
 	schema: []string{
-		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID`,
+		// Values can be long, so the keys are in an index of their own: looking
+		// for one must not read the values on the way.
+		`CREATE TABLE IF NOT EXISTS makeitso_records (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (kind, key))`,
 		`CREATE TABLE IF NOT EXISTS makeitso_streams (stream TEXT NOT NULL, number INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (stream, number)) WITHOUT ROWID`,
 	},
 }
@@ -99,6 +105,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
+// postgresConnections is how many connections one replica has at most; by
+// default PostgreSQL gives a hundred to all.
+const postgresConnections = 20
+
 // OpenPostgres opens the database behind a postgres:// URL and makes its
 // tables there if they do not exist.
 func OpenPostgres(ctx context.Context, databaseURL string) (*Store, error) {
@@ -106,6 +116,7 @@ func OpenPostgres(ctx context.Context, databaseURL string) (*Store, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "--database is not a PostgreSQL URL").WithHint("use postgres://user:password@host:5432/database")
 	}
+	db.SetMaxOpenConns(postgresConnections)
 	s := newStore(db, postgresDialect)
 	s.url = databaseURL
 	if err := s.migrate(ctx); err != nil {
@@ -245,14 +256,27 @@ func successor(prefix string) string {
 
 // Write implements record.Store.
 func (s *Store) Write(ctx context.Context, ops ...record.Op) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		for _, op := range ops {
-			if err := s.write(ctx, tx, op); err != nil {
-				return err
-			}
+	return s.change(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.writeAll(ctx, tx, ops) })
+}
+
+// change does one caller's writes, all or none. SQLite commits one transaction
+// at a time, so those that would wait for it are done in groups; PostgreSQL
+// itself syncs once for many that commit at a time, and locks that a group held
+// for others could make two replicas wait for one another.
+func (s *Store) change(ctx context.Context, do func(context.Context, *sql.Tx) error) error {
+	if s.dialect.grouped {
+		return s.group.write(ctx, s, do)
+	}
+	return s.inTx(ctx, func(tx *sql.Tx) error { return do(ctx, tx) })
+}
+
+func (s *Store) writeAll(ctx context.Context, tx *sql.Tx, ops []record.Op) error {
+	for _, op := range ops {
+		if err := s.write(ctx, tx, op); err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func (s *Store) write(ctx context.Context, tx *sql.Tx, op record.Op) error {

@@ -15,16 +15,12 @@ const lastNumber = `SELECT COALESCE(MAX(number), 0) FROM makeitso_streams WHERE 
 
 // Append implements record.Store.
 func (s *Store) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
-	return s.append(ctx, stream, values, nil)
+	return s.AppendWith(ctx, stream, values)
 }
 
 // AppendWith implements record.Store.
-func (s *Store) AppendWith(ctx context.Context, stream string, value []byte, ops ...record.Op) (int64, error) {
-	return s.append(ctx, stream, [][]byte{value}, ops)
-}
-
-func (s *Store) append(ctx context.Context, stream string, values [][]byte, ops []record.Op) (last int64, err error) {
-	err = s.inTx(ctx, func(tx *sql.Tx) error {
+func (s *Store) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (last int64, err error) {
+	err = s.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if s.dialect.lockStream != "" {
 			if _, err := tx.ExecContext(ctx, s.sql(s.dialect.lockStream), stream); err != nil {
 				return err
@@ -39,13 +35,8 @@ func (s *Store) append(ctx context.Context, stream string, values [][]byte, ops 
 				return err
 			}
 		}
-		for _, op := range ops {
-			if err := s.write(ctx, tx, op); err != nil {
-				return err
-			}
-		}
-		if s.dialect.notify == "" {
-			return nil
+		if err := s.writeAll(ctx, tx, ops); err != nil || s.dialect.notify == "" {
+			return err
 		}
 		_, err := tx.ExecContext(ctx, s.sql(s.dialect.notify), stream)
 		return err

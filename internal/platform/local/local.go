@@ -20,6 +20,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
+	"makeitso/internal/record"
 	"makeitso/internal/stack"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	// Project is the project's name, the last part of generated host names.
 	// Required.
 	Project string
+	// Records is where modelled resources are kept. Required.
+	Records record.Store
 	// Region and Account are what AWS::Region and AWS::AccountId give; default
 	// us-east-1 and 000000000000.
 	Region, Account string
@@ -66,17 +69,23 @@ type Platform struct {
 	o      Options
 	keeper *process.Keeper
 	kinds  map[string]kind
+	models record.Collection[resource] // what is modelled, by environment and token
 
 	// changing is held, shared, by what changes one resource, and alone by
 	// what brings back servers that have ended or removes them all: so nothing
 	// is brought back that somebody is just removing.
 	changing sync.RWMutex
-	changed  notice     // given when a resource was made, changed or removed
-	ports    sync.Mutex // held while a free port is chosen and written down
-	buckets  sync.Mutex // held while the S3 server is started or stopped
-	hosts    sync.Mutex // held while host names are claimed
+	making   chan struct{} // an item for each resource being made
+	changed  notice        // given when a resource was made, changed or removed
+	ports    sync.Mutex    // held while a free port is chosen and written down
+	buckets  sync.Mutex    // held while the S3 server is started or stopped
+	hosts    sync.Mutex    // held while host names are claimed
 	signals  signalServer
 }
+
+// atOnce is how many resources that software runs for are made at a time: each
+// may start a server, and the engine asks for many more.
+const atOnce = 10
 
 var validEnvironment = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
@@ -86,8 +95,8 @@ func New(env string, o Options) (*Platform, error) {
 	if !validEnvironment.MatchString(env) {
 		return nil, fault.New(fault.Invalid, "the environment name %q is not small letters, digits and '-'", env)
 	}
-	if o.State == "" || o.Project == "" {
-		return nil, fault.New(fault.Internal, "a local platform needs a state folder and a project")
+	if o.State == "" || o.Project == "" || o.Records == nil {
+		return nil, fault.New(fault.Internal, "a local platform needs a state folder, a project and a store of records")
 	}
 	state, err := filepath.Abs(o.State)
 	if err != nil {
@@ -113,7 +122,8 @@ func New(env string, o Options) (*Platform, error) {
 		o:    o,
 	}
 	p.keeper = process.New(filepath.Join(p.dir, "processes"), process.Options{Command: p.command("exec")})
-	p.kinds = p.allKinds()
+	p.kinds, p.making = p.allKinds(), make(chan struct{}, atOnce)
+	p.models = record.Of[resource](o.Records, "local-model")
 	return p, nil
 }
 
@@ -147,7 +157,11 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 		return nil, fault.New(fault.Unsupported, "the local platform has no %s: %s", typ, p.Support(typ).Note).
 			WithHint("see what it has: makeitso types")
 	}
-	return &handler{p: p, typ: typ, maker: k.maker}, nil
+	h := handler{p: p, typ: typ, maker: k.maker}
+	if k.support.Level == stack.Modelled {
+		return &modelHandler{h}, nil
+	}
+	return &h, nil
 }
 
 // Type is one line of the table of types.
@@ -215,7 +229,7 @@ func (p *Platform) Destroy(ctx context.Context) error {
 		stopping.Go(func() { failures[i] = running.Stop(ctx, stopTime) })
 	}
 	stopping.Wait()
-	if err := errors.Join(failures...); err != nil {
+	if err := errors.Join(append(failures, p.forgetModels(ctx))...); err != nil {
 		return fmt.Errorf("destroy environment %s: %w", p.env, err)
 	}
 	for _, dir := range []string{p.dir, p.logs} {

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
+	"makeitso/internal/record"
 	"makeitso/internal/registry"
 	"makeitso/internal/release"
 	"makeitso/internal/stack"
@@ -44,6 +46,9 @@ func newPlatform(t *testing.T, o Options) *Platform {
 	t.Helper()
 	if o.State == "" {
 		o.State = t.TempDir()
+	}
+	if o.Records == nil {
+		o.Records = record.NewMemory()
 	}
 	o.Project = "shop"
 	p, err := New("local", o)
@@ -145,7 +150,7 @@ func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
 
 func TestNewRefusesWhatCannotBe(t *testing.T) {
 	t.Parallel()
-	if _, err := New("../x", Options{State: t.TempDir(), Project: "shop"}); !fault.Is(err, fault.Invalid) {
+	if _, err := New("../x", Options{State: t.TempDir(), Project: "shop", Records: record.NewMemory()}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("environment ../x: %v", err)
 	}
 	if _, err := New("local", Options{Project: "shop"}); err == nil {
@@ -178,5 +183,24 @@ func TestRequiredPropertiesAreAsked(t *testing.T) {
 	err := handlerOf(t, p, "AWS::EC2::Subnet").Check(t.Context(), request("AWS::EC2::Subnet", "S", map[string]any{}))
 	if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "VpcId is required") {
 		t.Errorf("a subnet without VPC: %v", err)
+	}
+}
+
+func TestFewRealResourcesAreMadeAtATime(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	r := request("AWS::Logs::LogGroup", "Log", nil)
+	for range atOnce {
+		p.making <- struct{}{}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stack.ErrSuspend)
+	if err := handlerOf(t, p, r.Type).(*handler).make(ctx, requested(r)); !errors.Is(err, stack.ErrSuspend) {
+		t.Errorf("one more than may be made was answered %v", err)
+	}
+	for range 2 { // the first gives its place back
+		<-p.making
+		create(t, p, r)
+		p.making <- struct{}{}
 	}
 }

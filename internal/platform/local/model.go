@@ -2,10 +2,14 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/record"
+	"makeitso/internal/stack"
 )
 
 // model is a type that is checked and kept, and for which nothing runs. Its
@@ -140,6 +144,114 @@ func (m model) make(_ context.Context, r *resource) error {
 
 func (m model) read(context.Context, *resource) error   { return nil }
 func (m model) remove(context.Context, *resource) error { return nil }
+
+// modelHandler is the stack.Handler of a modelled type. Nothing stands for such
+// a resource but what is known of it, which is a record beside those of its
+// stack: one sync of the store keeps many.
+type modelHandler struct{ handler }
+
+// modelKey is the key of a modelled resource's record.
+func (p *Platform) modelKey(token string) string { return p.env + "/" + token }
+
+// load gives the modelled resource of a token, fault.NotFound if there is none.
+func (h *modelHandler) load(ctx context.Context, token string) (*resource, error) {
+	res, err := h.p.models.Get(ctx, h.p.modelKey(token))
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.New(fault.NotFound, "no resource %s exists in environment %s", token, h.p.env)
+	}
+	return &res, err
+}
+
+func (h *modelHandler) Create(ctx context.Context, r stack.Request) (stack.Result, error) {
+	// The folder says that there is something of the environment.
+	if err := os.MkdirAll(h.p.dir, 0o700); err != nil {
+		return stack.Result{}, fmt.Errorf("make the folder of environment %s: %w", h.p.env, err)
+	}
+	res, err := h.load(ctx, r.Token)
+	if fault.Is(err, fault.NotFound) {
+		res, err = requested(r), nil
+	}
+	if err != nil {
+		return stack.Result{}, err
+	}
+	return h.put(ctx, res, r.Properties)
+}
+
+func (h *modelHandler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
+	res, err := h.load(ctx, r.Token)
+	if err != nil {
+		return stack.Result{}, err
+	}
+	return res.result(), nil
+}
+
+// Find implements stack.Importer.
+func (h *modelHandler) Find(ctx context.Context, _ stack.Request, identifier map[string]string) (string, stack.Result, error) {
+	every, err := h.p.models.List(ctx, h.p.modelKey(""))
+	if err != nil {
+		return "", stack.Result{}, fmt.Errorf("list modelled resources: %w", err)
+	}
+	var all []*resource
+	for i := range every {
+		if every[i].Type == h.typ {
+			all = append(all, &every[i])
+		}
+	}
+	res, err := h.among(all, identifier)
+	if err != nil {
+		return "", stack.Result{}, err
+	}
+	return res.Token, res.result(), nil
+}
+
+// result is what the engine is told of a modelled resource.
+func (r *resource) result() stack.Result {
+	return stack.Result{PhysicalID: r.PhysicalID, Attributes: r.Attributes, Properties: r.Properties}
+}
+
+func (h *modelHandler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
+	res, err := h.load(ctx, r.Token)
+	if err != nil {
+		return stack.Result{}, err
+	}
+	return h.put(ctx, res, r.Properties)
+}
+
+// put keeps a resource with the properties it shall have.
+func (h *modelHandler) put(ctx context.Context, res *resource, properties map[string]any) (stack.Result, error) {
+	h.p.changing.RLock()
+	defer h.p.changing.RUnlock()
+	res.Properties, res.Complete = properties, true
+	if err := h.maker.make(ctx, res); err != nil {
+		return stack.Result{}, err
+	}
+	if err := h.p.models.Put(ctx, h.p.modelKey(res.Token), *res); err != nil {
+		return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
+	}
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
+}
+
+func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
+	h.p.changing.RLock()
+	defer h.p.changing.RUnlock()
+	if err := h.p.models.Delete(ctx, h.p.modelKey(r.Token)); err != nil {
+		return fmt.Errorf("remove %s: %w", requested(r).name(), err)
+	}
+	return nil
+}
+
+// forgetModels removes the records of all modelled resources.
+func (p *Platform) forgetModels(ctx context.Context) error {
+	all, err := p.models.List(ctx, p.modelKey(""))
+	if err != nil {
+		return fmt.Errorf("list modelled resources: %w", err)
+	}
+	ops := make([]record.Op, len(all))
+	for i, res := range all {
+		ops[i] = p.models.DeleteOp(p.modelKey(res.Token))
+	}
+	return p.o.Records.Write(ctx, ops...)
+}
 
 // expand replaces each {word …} of a pattern by what value says.
 func (m model) expand(pattern string, r *resource) (string, error) {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/fault"
+	"makeitso/internal/record"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack/stacktest"
 )
@@ -64,5 +66,39 @@ func TestModelsAreWellFormed(t *testing.T) {
 	bad := request("AWS::EC2::VPC", "Vpc", map[string]any{"CidrBlock": "10.0.0.0"})
 	if err := handlerOf(t, p, bad.Type).Check(t.Context(), bad); err == nil {
 		t.Error("10.0.0.0 passed for a network")
+	}
+}
+
+// TestModelsOutliveTheProcess opens an environment again, and then destroys it
+// without one of another name losing anything.
+func TestModelsOutliveTheProcess(t *testing.T) {
+	t.Parallel()
+	records := record.NewMemory()
+	p := newPlatform(t, Options{Records: records})
+	other, err := New("local-2", p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := request("AWS::EC2::InternetGateway", "Gate", map[string]any{})
+	made := create(t, p, r)
+	create(t, other, r)
+	again, err := New("local", p.o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, err := handlerOf(t, again, r.Type).Read(t.Context(), r); err != nil || read.PhysicalID != made.PhysicalID {
+		t.Errorf("read %+v, %v; want %s", read, err, made.PhysicalID)
+	}
+	if err := again.Destroy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := handlerOf(t, again, r.Type).Read(t.Context(), r); !fault.Is(err, fault.NotFound) {
+		t.Errorf("read after the environment was destroyed: %v, want not_found", err)
+	}
+	if _, err := handlerOf(t, other, r.Type).Read(t.Context(), r); err != nil {
+		t.Errorf("read in the other environment: %v", err)
+	}
+	if err := other.Destroy(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -201,13 +201,22 @@ func (h *handler) Find(ctx context.Context, _ stack.Request, identifier map[stri
 	if err != nil {
 		return "", stack.Result{}, err
 	}
+	res, err := h.among(all, identifier)
+	if err != nil {
+		return "", stack.Result{}, err
+	}
+	found, err := h.Read(ctx, stack.Request{Token: res.Token})
+	return res.Token, found, err
+}
+
+// among gives the one of a type's resources that has an identifier.
+func (h *handler) among(all []*resource, identifier map[string]string) (*resource, error) {
 	for _, res := range all {
 		if res.identified(identifier) {
-			found, err := h.Read(ctx, stack.Request{Token: res.Token})
-			return res.Token, found, err
+			return res, nil
 		}
 	}
-	return "", stack.Result{}, fault.New(fault.NotFound, "environment %s has no such %s", h.p.env, h.typ)
+	return nil, fault.New(fault.NotFound, "environment %s has no such %s", h.p.env, h.typ)
 }
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
@@ -231,7 +240,7 @@ func (h *handler) begin() (done func()) {
 
 // finish makes what res declares and writes down that it is so.
 func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, error) {
-	if err := h.maker.make(ctx, res); err != nil {
+	if err := h.make(ctx, res); err != nil {
 		return stack.Result{}, err
 	}
 	res.Complete = true
@@ -239,6 +248,17 @@ func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, erro
 		return stack.Result{}, err
 	}
 	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announceSites(ctx, res)
+}
+
+// make makes what res declares when fewer than atOnce others are being made.
+func (h *handler) make(ctx context.Context, res *resource) error {
+	select {
+	case h.p.making <- struct{}{}:
+		defer func() { <-h.p.making }()
+		return h.maker.make(ctx, res)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (h *handler) Delete(ctx context.Context, r stack.Request) error {

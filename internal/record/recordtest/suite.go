@@ -23,6 +23,7 @@ func Run(t *testing.T, store record.Store) {
 	t.Run("conditions", func(t *testing.T) { conditions(ctx, t, store) })
 	t.Run("all or none", func(t *testing.T) { allOrNone(ctx, t, store) })
 	t.Run("concurrent counter", func(t *testing.T) { counter(ctx, t, store) })
+	t.Run("many writers", func(t *testing.T) { manyWriters(ctx, t, store) })
 	t.Run("streams", func(t *testing.T) { streams(ctx, t, store) })
 	t.Run("wait", func(t *testing.T) { wait(ctx, t, store) })
 }
@@ -99,7 +100,7 @@ func allOrNone(ctx context.Context, t *testing.T, store record.Store) {
 	if err := store.Write(ctx, good, bad); !fault.Is(err, fault.Conflict) {
 		t.Fatalf("write with a failing condition: %v, want conflict", err)
 	}
-	if _, err := store.AppendWith(ctx, "beside", []byte("1"), good, bad); !fault.Is(err, fault.Conflict) {
+	if _, err := store.AppendWith(ctx, "beside", [][]byte{[]byte("1")}, good, bad); !fault.Is(err, fault.Conflict) {
 		t.Fatalf("append with a failing condition: %v, want conflict", err)
 	}
 	if _, err := things.Get(ctx, "new"); !fault.Is(err, fault.NotFound) {
@@ -108,8 +109,8 @@ func allOrNone(ctx context.Context, t *testing.T, store record.Store) {
 	if n, err := store.Last(ctx, "beside"); err != nil || n != 0 {
 		t.Errorf("the value of a refused append is there: %d %v", n, err)
 	}
-	if n, err := store.AppendWith(ctx, "beside", []byte("2"), good); err != nil || n != 1 {
-		t.Errorf("append with an op: %d, %v; want 1", n, err)
+	if n, err := store.AppendWith(ctx, "beside", [][]byte{[]byte("2"), []byte("3")}, good); err != nil || n != 2 {
+		t.Errorf("append two with an op: %d, %v; want 2", n, err)
 	}
 	if v, err := things.Get(ctx, "new"); err != nil || v.Name != "new" {
 		t.Errorf("the op of an append: %v %v", v, err)
@@ -143,6 +144,62 @@ func counter(ctx context.Context, t *testing.T, store record.Store) {
 	wg.Wait()
 	if n, err := counts.Get(ctx, "n"); err != nil || n != workers*each {
 		t.Errorf("counted to %d, %v; want %d", n, err, workers*each)
+	}
+}
+
+// manyWriters lets many write at a time, every second of them against a
+// condition that does not hold: each has its own answer, and all or nothing of
+// what it wrote is there.
+func manyWriters(ctx context.Context, t *testing.T, store record.Store) {
+	things := record.Of[thing](store, "many")
+	if err := things.Put(ctx, "taken", thing{"first"}); err != nil {
+		t.Fatal(err)
+	}
+	const writers = 40
+	numbers := make([]int64, writers)
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			key := fmt.Sprintf("new/%02d", i)
+			own, err := things.PutOp(key, thing{key}, record.Absent)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			ops := []record.Op{own}
+			if i%2 == 1 {
+				taken, err := things.PutOp("taken", thing{key}, record.Absent)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				ops = append(ops, taken)
+			}
+			numbers[i], err = store.AppendWith(ctx, "many", [][]byte{[]byte(key), []byte(key)}, ops...)
+			if fault.Is(err, fault.Conflict) != (i%2 == 1) || err != nil && i%2 == 0 {
+				t.Errorf("writer %d was answered %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	for i, number := range numbers {
+		key := fmt.Sprintf("new/%02d", i)
+		_, err := things.Get(ctx, key)
+		if i%2 == 1 {
+			if !fault.Is(err, fault.NotFound) {
+				t.Errorf("what refused writer %d wrote: %v, want not_found", i, err)
+			}
+			continue
+		}
+		if items, readErr := store.Read(ctx, "many", number-2, 2); err != nil || readErr != nil || len(items) != 2 || string(items[0].Value) != key || string(items[1].Value) != key {
+			t.Errorf("writer %d was told number %d, where there is %v; %v %v", i, number, items, err, readErr)
+		}
+	}
+	if n, err := store.Last(ctx, "many"); err != nil || n != writers {
+		t.Errorf("the stream ends at %d, %v; want %d", n, err, writers)
+	}
+	if v, err := things.Get(ctx, "taken"); err != nil || v.Name != "first" {
+		t.Errorf("the refused have written %v, %v", v, err)
 	}
 }
 
