@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
@@ -167,8 +168,8 @@ func (c *Client) LastEvent(ctx context.Context) (int64, error) {
 }
 
 // Plan compares the working tree's templates with what exists.
-func (c *Client) Plan(ctx context.Context, r control.StacksRequest) ([]*stack.ChangeSet, error) {
-	return call[[]*stack.ChangeSet](ctx, c, "plan", r)
+func (c *Client) Plan(ctx context.Context, r control.StacksRequest) ([]*changeset.Set, error) {
+	return call[[]*changeset.Set](ctx, c, "plan", r)
 }
 
 // Outputs gives the outputs of stacks, by stack and key.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"makeitso/internal/api"
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/server"
 	"makeitso/internal/stack"
@@ -96,6 +97,6 @@ func (a *app) printDrift(r stack.ResourceDrift) {
 	}
 	fmt.Fprintln(a.Out)
 	for _, d := range r.Differences {
-		fmt.Fprintf(a.Out, "        %s: %s → %s\n", d.Path, stack.Show(d.Expected), stack.Show(d.Actual))
+		fmt.Fprintf(a.Out, "        %s: %s → %s\n", d.Path, changeset.Show(d.Expected), changeset.Show(d.Actual))
 	}
 }

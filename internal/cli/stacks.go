@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"makeitso/internal/api"
+	"makeitso/internal/changeset"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
 	"makeitso/internal/server"
@@ -78,7 +79,7 @@ func (a *app) plan(ctx context.Context, client *api.Client, o stacksOptions) err
 	return a.printChangeSets(sets)
 }
 
-func (a *app) printChangeSets(sets []*stack.ChangeSet) error {
+func (a *app) printChangeSets(sets []*changeset.Set) error {
 	for _, cs := range sets {
 		if err := cs.WriteText(a.Out); err != nil {
 			return err
@@ -123,7 +124,7 @@ func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) er
 	if err := a.printChangeSets(sets); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(sets, func(cs *stack.ChangeSet) bool { return !cs.Empty() }) {
+	if !slices.ContainsFunc(sets, func(cs *changeset.Set) bool { return !cs.Empty() }) {
 		return nil
 	}
 	if err := a.confirm(o.yes, "apply this?"); err != nil {

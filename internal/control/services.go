@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
 	"makeitso/internal/release"
@@ -128,7 +129,7 @@ func (c *Control) Releases(ctx context.Context, r ServiceRequest) ([]release.Rel
 	for i := range releases { // what was resolved into the configuration may be secret
 		config := make(map[string]string, len(releases[i].Config))
 		for key := range releases[i].Config {
-			config[key] = stack.Masked
+			config[key] = changeset.Masked
 		}
 		releases[i].Config = config
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
@@ -41,7 +42,7 @@ type StacksRequest struct {
 
 // Plan compares the working tree's templates with what exists. It gives the
 // change sets in the order in which they are applied.
-func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*stack.ChangeSet, error) {
+func (c *Control) Plan(ctx context.Context, r StacksRequest) ([]*changeset.Set, error) {
 	_, sets, _, err := c.plan(ctx, r)
 	for i := range sets {
 		sets[i] = sets[i].Public()
@@ -120,7 +121,7 @@ func observe(send func(stack.Event) error, do func(see func(stack.Event)) error)
 
 // plan plans the stacks of a request together. It also gives what is wanted of
 // them.
-func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*stack.ChangeSet, stack.Wanted, error) {
+func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*changeset.Set, stack.Wanted, error) {
 	p, _, err := c.o.Project()
 	if err != nil {
 		return nil, nil, nil, err
@@ -146,7 +147,7 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*s
 		Project: p, Environment: env.Name, Commit: hash, Tags: map[string]string{"makeitso:environment": env.Name},
 		Stacks: func(context.Context) (pipeline.Stacks, error) { return env.Stacks, nil },
 	}
-	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
+	wanted := func(name string, will stack.OutputOf) (changeset.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)
 		change.DisableRollback, change.ResourcesToImport, change.ImportExisting = r.DisableRollback, r.Import, r.ImportExisting
 		if r.DisableRollback || r.OnFailure != "" { // what is asked for now goes before the file
@@ -273,10 +274,10 @@ func (c *Control) knownStack(name string) error {
 
 // DestroyResponse says what Destroy removes.
 type DestroyResponse struct {
-	Environment string             `json:"environment"`
-	Runs        []string           `json:"runs"` // those under way there, which are cancelled
-	Services    []string           `json:"services"`
-	Stacks      []*stack.ChangeSet `json:"stacks"`
+	Environment string           `json:"environment"`
+	Runs        []string         `json:"runs"` // those under way there, which are cancelled
+	Services    []string         `json:"services"`
+	Stacks      []*changeset.Set `json:"stacks"`
 }
 
 // PlanDestroy says what Destroy would remove.

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 	"makeitso/internal/project"
 	"makeitso/internal/stack"
 	"makeitso/internal/template"
@@ -58,7 +60,7 @@ func (w *stageWork) apply(ctx context.Context) (Result, error) {
 	return Result{Summary: strings.Join(summaries, "; ")}, nil
 }
 
-func (w *stageWork) applySet(ctx context.Context, env *Environment, cs *stack.ChangeSet) (string, error) {
+func (w *stageWork) applySet(ctx context.Context, env *Environment, cs *changeset.Set) (string, error) {
 	if cs.Empty() {
 		return "no changes", nil
 	}
@@ -97,7 +99,7 @@ func (w *stageWork) awaitStack(ctx context.Context, env *Environment, name strin
 func (w *stageWork) wantedStacks(ctx context.Context, env *Environment) stack.Wanted {
 	v := w.values()
 	v.Tags = map[string]string{"makeitso:environment": env.Name}
-	return func(name string, will stack.OutputOf) (stack.Change, error) {
+	return func(name string, will stack.OutputOf) (changeset.Change, error) {
 		change, err := v.Change(ctx, w.folder, name, will)
 		change.Joint = w.approvedResult().Joint[name]
 		return change, err
@@ -106,7 +108,7 @@ func (w *stageWork) wantedStacks(ctx context.Context, env *Environment) stack.Wa
 
 // Replan plans a set of a joint plan again when those before it were applied,
 // with what these have put out. What it does must be what the set says.
-func Replan(ctx context.Context, stacks Stacks, cs *stack.ChangeSet, wanted stack.Wanted) (*stack.ChangeSet, error) {
+func Replan(ctx context.Context, stacks Stacks, cs *changeset.Set, wanted stack.Wanted) (*changeset.Set, error) {
 	change, err := wanted(cs.Stack, func(string, string) (string, bool, error) { return "", false, nil })
 	if err != nil {
 		return nil, err
@@ -122,21 +124,21 @@ func Replan(ctx context.Context, stacks Stacks, cs *stack.ChangeSet, wanted stac
 // Change reads the template of a project's stack from folder and gives what it
 // wants. References in parameters are to what stacks of the same plan will put
 // out, or to what stands.
-func (v Values) Change(ctx context.Context, folder, name string, will stack.OutputOf) (stack.Change, error) {
+func (v Values) Change(ctx context.Context, folder, name string, will stack.OutputOf) (changeset.Change, error) {
 	s := v.Project.Stacks[name]
 	v.will = will
 	text, err := os.ReadFile(filepath.Join(folder, s.Template))
 	if err != nil {
-		return stack.Change{}, fault.Wrap(fault.NotFound, err, "read the template of stack %s", name).WithHint("stacks.%s.template in %s names %s", name, project.File, s.Template)
+		return changeset.Change{}, fault.Wrap(fault.NotFound, err, "read the template of stack %s", name).WithHint("stacks.%s.template in %s names %s", name, project.File, s.Template)
 	}
-	change := stack.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: v.Tags,
+	change := changeset.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: v.Tags,
 		Timeout: s.Timeout, OnFailure: OnFailure(s.OnFailure)}
 	if s.Rollback != nil {
-		change.Rollback = stack.RollbackConfiguration{ARNs: s.Rollback.Alarms, Monitor: s.Rollback.Monitor}
+		change.Rollback = pace.Alarms{ARNs: s.Rollback.Alarms, Monitor: s.Rollback.Monitor}
 	}
 	for key, value := range s.Parameters {
 		if change.Parameters[key], err = v.Expand(ctx, value); err != nil {
-			return stack.Change{}, err
+			return changeset.Change{}, err
 		}
 	}
 	change.Files = map[string][]byte{}
@@ -185,7 +187,7 @@ func OnFailure(word string) string {
 }
 
 // showChangeSet writes the change set to the stage's log.
-func (w *stageWork) showChangeSet(ctx context.Context, cs *stack.ChangeSet) error {
+func (w *stageWork) showChangeSet(ctx context.Context, cs *changeset.Set) error {
 	if err := cs.WriteText(w.log); err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
-	"makeitso/internal/stack"
 )
 
 // Subjects name what an approval covers.
@@ -162,7 +162,7 @@ func (e *Engine) waitingFor(ctx context.Context, answer Answer) (StageRun, error
 
 // subjects gives the digest of each thing that this environment's stages of
 // the run will change, and what its stacks were planned with.
-func (w *stageWork) subjects(ctx context.Context) (map[string]string, map[string]stack.Joint, error) {
+func (w *stageWork) subjects(ctx context.Context) (map[string]string, map[string]changeset.Joint, error) {
 	subjects := map[string]string{}
 	var stacks []string
 	for _, step := range w.flow.run.Steps {
@@ -196,7 +196,7 @@ func (w *stageWork) subjects(ctx context.Context) (map[string]string, map[string
 
 // stackSubjects adds the digests of the stacks' change sets, planned together,
 // and writes the sets to the log, so that who approves can read them.
-func (w *stageWork) stackSubjects(ctx context.Context, stacks []string, subjects map[string]string) (map[string]stack.Joint, error) {
+func (w *stageWork) stackSubjects(ctx context.Context, stacks []string, subjects map[string]string) (map[string]changeset.Joint, error) {
 	if len(stacks) == 0 {
 		return nil, nil
 	}
@@ -208,7 +208,7 @@ func (w *stageWork) stackSubjects(ctx context.Context, stacks []string, subjects
 	if err != nil {
 		return nil, err
 	}
-	joint := map[string]stack.Joint{}
+	joint := map[string]changeset.Joint{}
 	for _, cs := range sets {
 		subjects[stackSubject(cs.Stack)], joint[cs.Stack] = cs.Digest, cs.Change.Joint
 		if err := cs.WriteText(w.log); err != nil {
@@ -220,7 +220,7 @@ func (w *stageWork) stackSubjects(ctx context.Context, stacks []string, subjects
 
 // checkApprovedStack refuses a change set that is not what was approved. One
 // that changes nothing needs no yes: it was applied before a restart.
-func (w *stageWork) checkApprovedStack(cs *stack.ChangeSet) error {
+func (w *stageWork) checkApprovedStack(cs *changeset.Set) error {
 	if cs.Empty() {
 		return nil
 	}

@@ -22,6 +22,7 @@ import (
 	_ "github.com/dbos-inc/dbos-transact-golang/dbos/driver/sqlite" // the engine's tables lie in our SQLite file
 
 	"makeitso/internal/artifact/image"
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/publish"
@@ -32,11 +33,11 @@ import (
 
 // Stacks is what a run needs of an environment's stacks.
 type Stacks interface {
-	Plan(ctx context.Context, change stack.Change) (*stack.ChangeSet, error)
+	Plan(ctx context.Context, change changeset.Change) (*changeset.Set, error)
 	// PlanAll plans several stacks and gives their sets in the order in which
 	// they must be applied.
-	PlanAll(ctx context.Context, stacks []string, wanted stack.Wanted) ([]*stack.ChangeSet, error)
-	Apply(ctx context.Context, cs *stack.ChangeSet, observe func(stack.Event)) error
+	PlanAll(ctx context.Context, stacks []string, wanted stack.Wanted) ([]*changeset.Set, error)
+	Apply(ctx context.Context, cs *changeset.Set, observe func(stack.Event)) error
 	// Await waits until nobody changes the stack, and tells once who does if it
 	// must wait.
 	Await(ctx context.Context, name string, told func(holder string)) error

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/record"
-	"makeitso/internal/stack"
 )
 
 // Status is where a run or one of its stages stands.
@@ -87,7 +87,7 @@ type Result struct {
 	// (by stack or service name); the stage that changes it checks it.
 	Approved map[string]string `json:"approved,omitempty"`
 	// Joint is, for approve, what each stack's change set was planned with.
-	Joint map[string]stack.Joint `json:"joint,omitempty"`
+	Joint map[string]changeset.Joint `json:"joint,omitempty"`
 }
 
 // Approval is one person's answer to an approve stage.

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"makeitso/internal/api"
+	"makeitso/internal/changeset"
 	"makeitso/internal/cli"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
@@ -412,7 +413,7 @@ func TestGoesOnWithWhatHadMadeNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	engine := stack.New("local", platform, records, stack.Options{Holder: "first"})
-	cs, err := engine.Plan(t.Context(), stack.Change{Stack: "net", File: "net.yaml", Template: []byte(text)})
+	cs, err := engine.Plan(t.Context(), changeset.Change{Stack: "net", File: "net.yaml", Template: []byte(text)})
 	if err != nil {
 		t.Fatal(err)
 	}

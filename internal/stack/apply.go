@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 )
@@ -19,8 +20,8 @@ import (
 // resource fails, or ctx is cancelled, everything that was changed is put back
 // and the error says why. Applying a set again that was applied last gives the
 // same answer again and does nothing.
-func (e *Engine) Apply(ctx context.Context, cs *ChangeSet, listen func(Event)) (err error) {
-	if cs.Action == Delete {
+func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event)) (err error) {
+	if cs.Action == changeset.Delete {
 		return e.delete(ctx, cs.Stack, cs.Digest, listen)
 	}
 	if cs.Empty() {
@@ -70,7 +71,7 @@ func alreadyApplied(s Stack) (bool, error) {
 
 // start checks that the change set still holds and makes the stack's first
 // record of the operation.
-func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(Event)) (*operation, error) {
+func (e *Engine) start(ctx context.Context, s Stack, cs *changeset.Set, listen func(Event)) (*operation, error) {
 	if err := updatable(s); err != nil {
 		return nil, err
 	}
@@ -96,7 +97,7 @@ func (e *Engine) start(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 }
 
 // begin makes the stack's first record of an operation.
-func (e *Engine) begin(ctx context.Context, s Stack, cs *ChangeSet, listen func(Event)) (*operation, error) {
+func (e *Engine) begin(ctx context.Context, s Stack, cs *changeset.Set, listen func(Event)) (*operation, error) {
 	if err := e.takeImports(ctx, cs); err != nil {
 		return nil, err
 	}
@@ -119,12 +120,12 @@ func (e *Engine) begin(ctx context.Context, s Stack, cs *ChangeSet, listen func(
 	if err != nil {
 		return nil, err
 	}
-	return o, o.enter(ctx, cs.Action.statuses().begun, "User Initiated", append(ops, change)...)
+	return o, o.enter(ctx, statusesOf(cs.Action).begun, "User Initiated", append(ops, change)...)
 }
 
 // takeImports notes that the stack uses the exports of the set, and gives those
 // that were not known in the plan their values.
-func (e *Engine) takeImports(ctx context.Context, cs *ChangeSet) error {
+func (e *Engine) takeImports(ctx context.Context, cs *changeset.Set) error {
 	cs.Imports = maps.Clone(cs.Imports)
 	for _, name := range slices.Sorted(maps.Keys(cs.Imports)) {
 		err := e.setImporter(ctx, name, cs.Stack, true)
@@ -137,7 +138,7 @@ func (e *Engine) takeImports(ctx context.Context, cs *ChangeSet) error {
 			return noExport(name)
 		case err != nil:
 			return err
-		case cs.Imports[name] == KnownAfterApply:
+		case cs.Imports[name] == changeset.KnownAfterApply:
 			cs.Imports[name] = x.Value
 		case cs.Imports[name] != x.Value:
 			return fault.New(fault.Conflict, "export %s has changed since the change set was made", name).
@@ -157,7 +158,7 @@ func (e *Engine) working(ctx context.Context, s Stack, listen func(Event)) (*ope
 }
 
 // operation makes the working copy of a change under way.
-func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen func(Event)) (*operation, error) {
+func (e *Engine) operation(ctx context.Context, s Stack, cs changeset.Set, listen func(Event)) (*operation, error) {
 	o, err := e.working(ctx, s, listen)
 	if err != nil {
 		return nil, err
@@ -166,22 +167,22 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs ChangeSet, listen fu
 	for _, c := range cs.Changes {
 		o.foreseen[c.LogicalID] = c.Replacement
 	}
-	if cs.Action == Delete {
+	if cs.Action == changeset.Delete {
 		return o, nil
 	}
-	after, diags := newProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports, cs.Outside))
+	after, diags := changeset.NewProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports, cs.Outside))
 	if diags.HasErrors() {
 		return nil, diags
 	}
 	o.after = after
-	if cs.Action == Create {
+	if cs.Action == changeset.Create {
 		return o, nil
 	}
 	src, err := e.present(ctx, s.Name)
 	if err != nil || len(src.Change.Template) == 0 { // one of which nothing was imported has none
 		return o, err
 	}
-	o.before, diags = newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
+	o.before, diags = changeset.NewProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -199,7 +200,7 @@ func (o *operation) run(ctx context.Context) error {
 	case RollbackInProgress, UpdateRollbackInProgress, UpdateRollbackCompleteCleanupInProgress, ImportRollbackInProgress:
 		return o.rollBack(ctx, errors.New(o.stack.Reason))
 	case DeleteInProgress:
-		if o.set.Action == Create {
+		if o.set.Action == changeset.Create {
 			return o.discard(ctx, errors.New(o.stack.Reason))
 		}
 		return o.remove(ctx)
@@ -230,26 +231,26 @@ func (o *operation) commit(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	outputs, diags := o.after.outputs(o, true)
+	outputs, diags := o.after.Outputs(o, true)
 	if err := diags.Err(); err != nil {
 		return err
 	}
 	s := o.stack
 	s.Status, s.Reason, s.Updated = UpdateCompleteCleanupInProgress, "", now()
-	s.Outputs, s.Description = outputs, o.after.t.Description
+	s.Outputs, s.Description = outputs, o.after.Template.Description
 	var ops []record.Op
-	if o.set.Action != Update || s.Parent == "" { // else the update stays open until the parent's is over
+	if o.set.Action != changeset.Update || s.Parent == "" { // else the update stays open until the parent's is over
 		src, err := o.sourceOp()
 		if err != nil {
 			return err
 		}
 		ops = append(ops, src)
 	}
-	if o.set.Action != Update {
-		s.Status = o.set.Action.statuses().done
+	if o.set.Action != changeset.Update {
+		s.Status = statusesOf(o.set.Action).done
 		ops = append(ops, o.e.changes.DeleteOp(o.e.key(s.Name)))
 	}
-	if o.set.Action == Update {
+	if o.set.Action == changeset.Update {
 		end, err := o.e.verdicts.EndOp(o.e.verdictKey(s))
 		if err != nil {
 			return err
@@ -274,7 +275,7 @@ func (o *operation) commit(ctx context.Context) error {
 // sourceOp stores what the stack is made from now.
 func (o *operation) sourceOp() (record.Op, error) {
 	c := o.set.Change
-	c.Files, c.Joint, c.ResourcesToImport = nil, Joint{}, nil
+	c.Files, c.Joint, c.ResourcesToImport = nil, changeset.Joint{}, nil
 	return o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: c, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
 }
 
@@ -296,13 +297,13 @@ func (o *operation) abandon(ctx context.Context, err error) error {
 		return o.takeBack(ctx, "User Initiated", err)
 	}
 	reason := strings.ReplaceAll(err.Error(), "\n", "; ")
-	switch status := o.set.Action.statuses().failed; {
-	case o.set.Action == Create && o.set.Change.OnFailure == OnFailureDelete:
+	switch status := statusesOf(o.set.Action).failed; {
+	case o.set.Action == changeset.Create && o.set.Change.OnFailure == changeset.OnFailureDelete:
 		if e := o.enter(ctx, DeleteInProgress, strings.TrimSuffix(reason, ".")+". Delete requested by user."); e != nil {
 			return e
 		}
 		return o.discard(ctx, err)
-	case o.set.leaves() && o.set.Action != Import:
+	case o.set.Leaves() && o.set.Action != changeset.Import:
 		if err := o.enter(ctx, status, reason); err != nil {
 			return err
 		}
@@ -318,7 +319,7 @@ func (o *operation) takeBack(ctx context.Context, reason string, cause error) er
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	if err := o.enter(ctx, o.set.Action.statuses().back, reason, ops...); err != nil {
+	if err := o.enter(ctx, statusesOf(o.set.Action).back, reason, ops...); err != nil {
 		return err
 	}
 	return o.rollBack(ctx, cause)

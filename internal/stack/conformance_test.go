@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/stack"
 )
 
@@ -179,7 +180,7 @@ type player struct {
 // apply plans and applies one template of the recording.
 func (p *player) apply(step string, template json.RawMessage, parameters map[string]string) error {
 	p.setParameters(step)
-	change := stack.Change{Stack: "app", File: "template.json", Template: template, Parameters: parameters}
+	change := changeset.Change{Stack: "app", File: "template.json", Template: template, Parameters: parameters}
 	cs, err := p.engine.Plan(p.t.Context(), change)
 	if err != nil {
 		return fmt.Errorf("plan %s: %w", step, err)
@@ -218,7 +219,7 @@ func (p *player) setParameters(step string) {
 }
 
 // listed gives changes as the service's JSON.
-func listed(t *testing.T, changes []stack.ResourceChange) any {
+func listed(t *testing.T, changes []changeset.ResourceChange) any {
 	raw, err := json.Marshal(changes)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/pace"
 )
 
@@ -11,31 +12,11 @@ import (
 // stack/stacktest.
 type Platform interface {
 	// Support says what the platform does with a type.
-	Support(typ string) Support
+	Support(typ string) changeset.Support
 	// Handler gives what makes resources of a type, fault.Unsupported for a
 	// type whose Support is Refused.
 	Handler(typ string) (Handler, error)
 }
-
-// Support is what a platform does with a resource type.
-type Support struct {
-	Level Level `json:"level"`
-	// Note says what stands for it (Real), or why it is refused and what to do.
-	Note string `json:"note,omitzero"`
-	// Snapshots says that the type's Handler is a Snapshotter.
-	Snapshots bool `json:"snapshots,omitzero"`
-	// Groups says that the type's Handler is a Group.
-	Groups bool `json:"groups,omitzero"`
-}
-
-// Level is how honest a type is on a platform.
-type Level string
-
-const (
-	Real     Level = "real"     // software runs
-	Modelled Level = "modelled" // checked, stored, referable; nothing runs
-	Refused  Level = "refused"  // refused at plan time
-)
 
 // Handler makes resources of one type. All methods may be called again after a
 // crash with the same request, and stop early when ctx is cancelled.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -15,16 +16,16 @@ import (
 
 // doom is what is deleted for one logical id, and what then stays of its record.
 type doom struct {
-	things   []Physical
-	retained []Physical    // left alone because of their policy
-	held     []Physical    // deleted later: other stacks still use them
-	released []Physical    // left alone because they were imported in vain
-	keep     resourceState // the record afterwards; nothing is kept if it names nothing
+	things   []changeset.Physical
+	retained []changeset.Physical // left alone because of their policy
+	held     []changeset.Physical // deleted later: other stacks still use them
+	released []changeset.Physical // left alone because they were imported in vain
+	keep     resourceState        // the record afterwards; nothing is kept if it names nothing
 }
 
 // add puts a thing among those to delete, or to leave alone if its policy is
 // one of retain.
-func (d *doom) add(p Physical, policy string, retain ...string) {
+func (d *doom) add(p changeset.Physical, policy string, retain ...string) {
 	p.Snapshot = p.Snapshot || policy == "Snapshot"
 	if slices.Contains(retain, policy) {
 		d.retained = append(slices.Clone(d.retained), p)
@@ -81,7 +82,7 @@ func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, 
 			return false, err
 		}
 	}
-	var left []Physical
+	var left []changeset.Physical
 	var reason error
 	for _, p := range d.things {
 		if err := o.deleteThing(ctx, id, p); halted(err) {
@@ -102,7 +103,7 @@ func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, 
 }
 
 // deleteThing deletes one physical thing, trying more than once.
-func (o *operation) deleteThing(ctx context.Context, id string, p Physical) error {
+func (o *operation) deleteThing(ctx context.Context, id string, p changeset.Physical) error {
 	event := Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteInProgress}
 	if err := o.tell(ctx, event); err != nil {
 		return err
@@ -218,7 +219,7 @@ func (o *operation) remove(ctx context.Context) error {
 		d := doom{keep: resourceState{LogicalID: id}}
 		for _, p := range s.all() {
 			policy := p.DeletionPolicy
-			if slices.ContainsFunc(s.Doomed, func(x Physical) bool { return x.Token == p.Token }) {
+			if slices.ContainsFunc(s.Doomed, func(x changeset.Physical) bool { return x.Token == p.Token }) {
 				policy = "" // its policy was judged when it was doomed
 			}
 			d.add(p, policy, "Retain", "RetainExceptOnCreate")

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
-	"makeitso/internal/template"
 )
 
 // What a look at reality finds, in the service's words.
@@ -73,12 +73,12 @@ func (d StackDrift) String() string {
 // look reads what exists of a stack and compares it, property by property,
 // with what the stack was made to be. It changes nothing. Secrets are masked.
 func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
-	p := &planner{exists: map[string]Physical{}}
+	p := &changeset.Planner{Exists: map[string]changeset.Physical{}}
 	if err := e.fill(ctx, s, p); err != nil {
 		return StackDrift{}, err
 	}
 	all := map[string][]string{}
-	for id := range p.exists {
+	for id := range p.Exists {
 		all[id] = nil
 	}
 	found := make(chan ResourceDrift, len(all))
@@ -91,10 +91,10 @@ func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
 		return StackDrift{}, err
 	}
 	drift := StackDrift{Stack: s.Name, Status: InSync, Revision: s.Revision, Time: now(), Resources: []ResourceDrift{}}
-	secrets := p.before.secrets()
+	secrets := p.Before.Secrets()
 	for r := range found {
 		for i, d := range r.Differences {
-			r.Differences[i].Expected, r.Differences[i].Actual = scrub(d.Expected, secrets), scrub(d.Actual, secrets)
+			r.Differences[i].Expected, r.Differences[i].Actual = changeset.Scrub(d.Expected, secrets), changeset.Scrub(d.Actual, secrets)
 		}
 		drift.add(r)
 	}
@@ -114,10 +114,10 @@ func (d *StackDrift) add(r ResourceDrift) {
 }
 
 // resourceDrift looks at one resource of those that p says exist.
-func (e *Engine) resourceDrift(ctx context.Context, s Stack, id string, p *planner) ResourceDrift {
-	is := p.exists[id]
+func (e *Engine) resourceDrift(ctx context.Context, s Stack, id string, p *changeset.Planner) ResourceDrift {
+	is := p.Exists[id]
 	r := ResourceDrift{LogicalID: id, PhysicalID: is.PhysicalID, Type: is.Type, Status: InSync}
-	if is.Type == nestedType {
+	if is.Type == changeset.NestedType {
 		r.Status, r.Reason = NotChecked, "a nested stack is looked at by itself"
 		return r
 	}
@@ -135,21 +135,11 @@ func (e *Engine) resourceDrift(ctx context.Context, s Stack, id string, p *plann
 		r.Status, r.Reason = NotChecked, "what reads this type does not tell its properties"
 	default:
 		facts, _ := registry.Type(is.Type)
-		facts.WriteOnly = append(slices.Clip(facts.WriteOnly), p.before.lookedUp(id, standing(p.exists))...)
+		facts.WriteOnly = append(slices.Clip(facts.WriteOnly), p.Before.LookedUp(id, changeset.Standing(p.Exists))...)
 		r.Differences = facts.Differences(is.Properties, r.actual.Properties)
 		if len(r.Differences) > 0 {
 			r.Status = Modified
 		}
 	}
 	return r
-}
-
-// lookedUp gives the paths of the properties with a dynamic reference in them,
-// which are not compared.
-func (p *program) lookedUp(id string, w world) []string {
-	if p == nil || p.t.Resources[id] == nil || p.t.Resources[id].Properties == nil {
-		return nil
-	}
-	value, _, _ := p.t.Resolve(p.t.Resources[id].Properties, p.scope(w, true))
-	return template.DynamicPaths(value)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -191,13 +192,13 @@ func (e *Engine) goOnWithDrift(ctx context.Context, root string, listen func(Eve
 // settle looks again at each of the resources, now that nobody else changes
 // them, and repairs or adopts it, each after all that it depends on.
 func (o *operation) settle(ctx context.Context, todo map[string]DriftPolicy) error {
-	p := &planner{exists: map[string]Physical{}}
+	p := &changeset.Planner{Exists: map[string]changeset.Physical{}}
 	if err := o.e.fill(ctx, o.stack, p); err != nil {
 		return err
 	}
 	graph := map[string][]string{}
 	for id := range todo {
-		if is, exists := p.exists[id]; exists {
+		if is, exists := p.Exists[id]; exists {
 			graph[id] = is.DependsOn
 		}
 	}
@@ -268,7 +269,7 @@ func (o *operation) saveUnless(ctx context.Context, told bool, s resourceState) 
 }
 
 // remake calls the handler for what a repair intends.
-func (o *operation) remake(ctx context.Context, r ResourceDrift, current Physical) (Result, error) {
+func (o *operation) remake(ctx context.Context, r ResourceDrift, current changeset.Physical) (Result, error) {
 	h, err := o.handler(current.Type)
 	if err != nil {
 		return Result{}, err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack"
@@ -70,7 +71,7 @@ func TestDrift(t *testing.T) {
 	if d[""].Status != stack.Drifted || d["Cluster"].Status != stack.Deleted {
 		t.Errorf("a lost resource gives %+v", d)
 	}
-	if got := d["Plain"].Differences; len(got) != 1 || got[0].Expected != stack.Masked || strings.Contains(got[0].Actual.(string), "hunter22") {
+	if got := d["Plain"].Differences; len(got) != 1 || got[0].Expected != changeset.Masked || strings.Contains(got[0].Actual.(string), "hunter22") {
 		t.Errorf("secrets are shown: %+v", got)
 	}
 
@@ -211,7 +212,7 @@ func TestDriftIsAdopted(t *testing.T) {
 		t.Fatalf("got %+v, %v", d, err)
 	}
 	cs := b.plan("app", settled, nil)
-	if len(cs.Changes) != 2 || cs.Changes[0].Action != stack.Modify || cs.Changes[1].Action != stack.Add {
+	if len(cs.Changes) != 2 || cs.Changes[0].Action != changeset.Modify || cs.Changes[1].Action != changeset.Add {
 		t.Fatalf("the next plan is %+v", cs.Changes)
 	}
 	if target := cs.Changes[0].Details[0].Target; target.Path != "/Properties/DelaySeconds" || target.BeforeValue != "6" || target.AfterValue != "5" {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/lease"
 	"makeitso/internal/record"
@@ -60,7 +61,7 @@ type Engine struct {
 
 	stacks    record.Collection[Stack]
 	sources   record.Collection[source]
-	changes   record.Collection[ChangeSet] // under way
+	changes   record.Collection[changeset.Set] // under way
 	resources record.Collection[resourceState]
 	exports   record.Collection[Export]
 	leases    *lease.Table
@@ -83,7 +84,7 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		environment: environment, platform: platform, store: store, o: o,
 		stacks:    record.Of[Stack](store, "stack"),
 		sources:   record.Of[source](store, "stack-source"),
-		changes:   record.Of[ChangeSet](store, "stack-change"),
+		changes:   record.Of[changeset.Set](store, "stack-change"),
 		resources: record.Of[resourceState](store, "stack-resource"),
 		exports:   record.Of[Export](store, exportKind),
 		leases:    lease.New(store, "stack", environment+"/", lease.Options{Holder: o.Holder, Alive: o.Alive, Beat: o.Beat}),

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -34,9 +35,9 @@ func newBench(t *testing.T) *bench {
 
 func (b *bench) listen(e stack.Event) { b.events = append(b.events, e) }
 
-func (b *bench) plan(name, template string, parameters map[string]string) *stack.ChangeSet {
+func (b *bench) plan(name, template string, parameters map[string]string) *changeset.Set {
 	b.t.Helper()
-	cs, err := b.engine.Plan(b.t.Context(), stack.Change{Stack: name, File: name + ".yaml", Template: []byte(template), Parameters: parameters, Files: b.files})
+	cs, err := b.engine.Plan(b.t.Context(), changeset.Change{Stack: name, File: name + ".yaml", Template: []byte(template), Parameters: parameters, Files: b.files})
 	if err != nil {
 		b.t.Fatalf("plan %s: %v", name, err)
 	}
@@ -301,7 +302,7 @@ func TestReplacement(t *testing.T) {
 	b.mustApply("app", queues)
 	b.events = nil
 	cs := b.plan("app", queues, map[string]string{"Name": "second"})
-	if c := cs.Changes[0]; c.LogicalID != "Queue" || c.Replacement != stack.ReplaceTrue || c.PolicyAction != "ReplaceAndDelete" {
+	if c := cs.Changes[0]; c.LogicalID != "Queue" || c.Replacement != changeset.ReplaceTrue || c.PolicyAction != "ReplaceAndDelete" {
 		t.Errorf("planned %+v", c)
 	}
 	if err := b.engine.Apply(t.Context(), cs, b.listen); err != nil {
@@ -361,7 +362,7 @@ func TestExportsAreGuarded(t *testing.T) {
 		{"removed", `Resources: {A: {Type: "Test::Thing"}}`, "Export last cannot be deleted as it is in use by app"},
 		{"changed", strings.Replace(chain, "Value: one", "Value: two", 1), "Export last cannot be updated as it is in use by app"},
 	} {
-		cs, err := b.engine.Plan(t.Context(), stack.Change{Stack: "base", Template: []byte(c.text)})
+		cs, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "base", Template: []byte(c.text)})
 		if err == nil { // the value is known only when the change is under way
 			err = b.engine.Apply(t.Context(), cs, b.listen)
 		}
@@ -379,7 +380,7 @@ func TestExportsAreGuarded(t *testing.T) {
 	if err := b.engine.Delete(t.Context(), "base", nil); err != nil {
 		t.Errorf("delete after the importer is gone: %v", err)
 	}
-	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", Template: []byte(`Resources: {X: {Type: "Test::Thing", Properties: {Value: !ImportValue last}}}`)})
+	_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", Template: []byte(`Resources: {X: {Type: "Test::Thing", Properties: {Value: !ImportValue last}}}`)})
 	if err == nil || !strings.Contains(err.Error(), "No export named last found") {
 		t.Errorf("import of what is gone: %v", err)
 	}
@@ -428,7 +429,7 @@ func TestChangeSetRoundTripsAsJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var stored stack.ChangeSet
+	var stored changeset.Set
 	if err := json.Unmarshal(raw, &stored); err != nil {
 		t.Fatal(err)
 	}
@@ -514,7 +515,7 @@ func TestMove(t *testing.T) {
 		`Resources: {D: {Type: Test::Thing, Metadata: {makeitso: {movedFrom: C}}}, E: {Type: Test::Thing, Metadata: {makeitso: {movedFrom: C}}}}`,
 	} {
 		var list diag.List
-		if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(wrong)}); !errors.As(err, &list) {
+		if _, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(wrong)}); !errors.As(err, &list) {
 			t.Errorf("%s answered %v", wrong, err)
 		}
 	}
@@ -545,7 +546,7 @@ func TestDeletesFirst(t *testing.T) {
 
 func TestMistakesComeAllAtOnce(t *testing.T) {
 	b := newBench(t)
-	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "t.yaml", Template: []byte(`
+	_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "t.yaml", Template: []byte(`
 Resources:
   Q: {Type: "AWS::SNS::Topic", Properties: {DisplayName: !GetAtt P.Arm}}
   P: {Type: "AWS::SQS::Queue"}
@@ -566,7 +567,7 @@ Resources:
 		}
 	}
 	b.platform.Fail("check", "P", fault.New(fault.Unavailable, "no queue server").WithHint("apt-get install it"))
-	_, err = b.engine.Plan(t.Context(), stack.Change{Stack: "app", Template: []byte(`Resources: {P: {Type: "AWS::SQS::Queue"}}`)})
+	_, err = b.engine.Plan(t.Context(), changeset.Change{Stack: "app", Template: []byte(`Resources: {P: {Type: "AWS::SQS::Queue"}}`)})
 	if !fault.Is(err, fault.Unavailable) || fault.HintOf(err) != "apt-get install it" {
 		t.Errorf("a refused check came back as %v", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -37,8 +38,8 @@ func (e *Engine) exportMap(ctx context.Context) (map[string]Export, error) {
 // exports now. A value that is not known yet is judged when it is. An export
 // that stacks use may change, or go, if all of these move after it: those are
 // given, by name.
-func guardExports(stack string, outputs []Output, exports map[string]Export, moves func(stack string) bool) (movers []string, err error) {
-	wanted := map[string]Output{}
+func guardExports(stack string, outputs []changeset.Output, exports map[string]Export, moves func(stack string) bool) (movers []string, err error) {
+	wanted := map[string]changeset.Output{}
 	for _, o := range outputs {
 		if o.Export == "" {
 			continue
@@ -66,7 +67,7 @@ func guardExports(stack string, outputs []Output, exports map[string]Export, mov
 		case !kept:
 			return nil, fault.New(fault.Conflict, "Export %s cannot be deleted as it is in use by %s", name, by).
 				WithHint("change %s so that it does not import %s, and apply both together: makeitso apply %s %s", by, name, stack, strings.Join(staying, " "))
-		case o.Value != KnownAfterApply:
+		case o.Value != changeset.KnownAfterApply:
 			return nil, fault.New(fault.Conflict, "Export %s cannot be updated as it is in use by %s", name, by).
 				WithHint("apply them together, and what it names is kept until %s has moved: makeitso apply %s %s", by, stack, strings.Join(staying, " "))
 		}
@@ -77,11 +78,11 @@ func guardExports(stack string, outputs []Output, exports map[string]Export, mov
 
 // warnExports says which exports may change under stacks that use them and do
 // not move: if they do, the apply is rolled back.
-func warnExports(t *template.Template, outputs []Output, exports map[string]Export, moves func(stack string) bool) (diags diag.List) {
+func warnExports(t *template.Template, outputs []changeset.Output, exports map[string]Export, moves func(stack string) bool) (diags diag.List) {
 	for _, o := range outputs {
 		x, there := exports[o.Export]
 		staying := slices.DeleteFunc(slices.Clone(x.Importers), moves)
-		if there && o.Value == KnownAfterApply && len(staying) > 0 {
+		if there && o.Value == changeset.KnownAfterApply && len(staying) > 0 {
 			d := diags.Warnf(t.Outputs[o.Name].Pos, "export %s may change, and it is in use by %s: then this apply is rolled back", o.Export, strings.Join(staying, ", "))
 			d.Hint = "apply them together: makeitso apply " + x.Stack + " " + strings.Join(staying, " ")
 		}
@@ -91,7 +92,7 @@ func warnExports(t *template.Template, outputs []Output, exports map[string]Expo
 
 // exportOps gives the writes that make the stack's exports those of outputs,
 // each on the condition that nobody has changed the export meanwhile.
-func (e *Engine) exportOps(ctx context.Context, stack string, outputs []Output, moves func(stack string) bool) ([]record.Op, error) {
+func (e *Engine) exportOps(ctx context.Context, stack string, outputs []changeset.Output, moves func(stack string) bool) ([]record.Op, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
@@ -276,7 +277,7 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 	}
 	dooms := map[string]doom{}
 	for id, r := range o.resources {
-		if slices.ContainsFunc(r.Doomed, func(p Physical) bool { return p.Held }) {
+		if slices.ContainsFunc(r.Doomed, func(p changeset.Physical) bool { return p.Held }) {
 			dooms[id] = doom{things: r.Doomed, keep: r}
 		}
 	}

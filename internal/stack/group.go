@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/pace"
 )
@@ -15,7 +16,7 @@ func (o *operation) made(ctx context.Context, s resourceState, result Result) er
 	if s.Step.Kind == stepUpdate {
 		return o.rollOut(ctx, s, *s.Step.Next, o.after, complete)
 	}
-	p, diags := o.after.awaited(s.LogicalID, s.Step.Next.Properties, o)
+	p, diags := o.after.Awaited(s.LogicalID, s.Step.Next.Properties, o)
 	if err := diags.Err(); err != nil {
 		return o.failed(ctx, s, err)
 	}
@@ -27,7 +28,7 @@ func (o *operation) made(ctx context.Context, s resourceState, result Result) er
 
 // madeBack does the same for a resource that got its old properties again. It
 // goes by the policy that it had with them.
-func (o *operation) madeBack(ctx context.Context, s resourceState, old Physical, result Result) error {
+func (o *operation) madeBack(ctx context.Context, s resourceState, old changeset.Physical, result Result) error {
 	restored := func(ctx context.Context) error { return o.restored(ctx, s, old, result) }
 	if s.Step.Wait == nil || !s.Step.Wait.Back {
 		s = o.restoring(s)
@@ -37,8 +38,8 @@ func (o *operation) madeBack(ctx context.Context, s resourceState, old Physical,
 }
 
 // update brings a resource to other properties, by the policy it has in p.
-func (o *operation) update(ctx context.Context, h Handler, r Request, p *program) (Result, error) {
-	u, diags := p.updatePolicy(r.LogicalID, o)
+func (o *operation) update(ctx context.Context, h Handler, r Request, p *changeset.Program) (Result, error) {
+	u, diags := p.UpdatePolicy(r.LogicalID, o)
 	if err := diags.Err(); err != nil {
 		return Result{}, err
 	}
@@ -54,12 +55,12 @@ func (o *operation) update(ctx context.Context, h Handler, r Request, p *program
 
 // rollOut replaces the instances of a group that are not as wanted says, by the
 // policy of p, and then calls done. Anything else is done at once.
-func (o *operation) rollOut(ctx context.Context, s resourceState, wanted Physical, p *program, done func(context.Context) error) error {
+func (o *operation) rollOut(ctx context.Context, s resourceState, wanted changeset.Physical, p *changeset.Program, done func(context.Context) error) error {
 	h, err := o.handler(wanted.Type)
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
-	u, diags := p.updatePolicy(s.LogicalID, o)
+	u, diags := p.UpdatePolicy(s.LogicalID, o)
 	if err := diags.Err(); err != nil {
 		return o.failed(ctx, s, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/stack"
@@ -86,7 +87,7 @@ func TestReplacingUpdate(t *testing.T) {
 	b.mustApply("app", replacing("one"))
 	was := b.platform.Things()[0].Token
 	cs := b.plan("app", replacing("two"), nil)
-	if cs.Changes[0].Replacement != stack.ReplaceTrue {
+	if cs.Changes[0].Replacement != changeset.ReplaceTrue {
 		t.Errorf("the plan says Replacement %s", cs.Changes[0].Replacement)
 	}
 	if err := b.engine.Apply(t.Context(), cs, nil); err != nil {
@@ -96,7 +97,7 @@ func TestReplacingUpdate(t *testing.T) {
 		t.Error("the group was not replaced")
 	}
 	b.wantInstances("i-1:two")
-	if cs := b.plan("app", strings.Replace(replacing("two"), "MaxSize: 2", "MaxSize: 5", 1), nil); cs.Changes[0].Replacement != stack.ReplaceFalse {
+	if cs := b.plan("app", strings.Replace(replacing("two"), "MaxSize: 2", "MaxSize: 5", 1), nil); cs.Changes[0].Replacement != changeset.ReplaceFalse {
 		t.Error("another size replaces the group")
 	}
 }

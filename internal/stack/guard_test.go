@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -71,7 +72,7 @@ func TestStackPolicy(t *testing.T) {
 			if err := b.engine.SetPolicy(t.Context(), "app", `{"Statement":[`+c.statements+`]}`); err != nil {
 				t.Fatal(err)
 			}
-			change := stack.Change{Stack: "app", File: "app.yaml", Template: []byte(c.change(guarded))}
+			change := changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(c.change(guarded))}
 			_, err := b.engine.Plan(t.Context(), change)
 			if denied := fault.Is(err, fault.Denied); denied != (c.denied != "") || denied && !strings.Contains(err.Error(), c.denied) {
 				t.Errorf("answered %v, want %q denied", err, c.denied)
@@ -176,7 +177,7 @@ func TestContinueRollback(t *testing.T) {
 func TestDisableRollback(t *testing.T) {
 	b := newBench(t)
 	attempt := func(template string) error {
-		cs, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(template), DisableRollback: true})
+		cs, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(template), DisableRollback: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +197,7 @@ func TestDisableRollback(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.wantStatus("app", stack.CreateFailed) // nothing goes on by itself
-	if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(chain)}); !fault.Is(err, fault.Conflict) {
+	if _, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(chain)}); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a plan of it answered %v", err)
 	}
 	if err := b.engine.Rollback(t.Context(), "app", nil); err != nil {

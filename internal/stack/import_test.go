@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -19,8 +20,8 @@ func (b *bench) leave(template string) {
 	}
 }
 
-func (b *bench) planImport(name, template string, resources map[string]map[string]string) (*stack.ChangeSet, error) {
-	return b.engine.Plan(b.t.Context(), stack.Change{Stack: name, File: name + ".yaml", Template: []byte(template), ResourcesToImport: resources})
+func (b *bench) planImport(name, template string, resources map[string]map[string]string) (*changeset.Set, error) {
+	return b.engine.Plan(b.t.Context(), changeset.Change{Stack: name, File: name + ".yaml", Template: []byte(template), ResourcesToImport: resources})
 }
 
 func TestImport(t *testing.T) {
@@ -39,7 +40,7 @@ func TestImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cs.Action != stack.Import || cs.Summary() != "2 to import" || cs.Changes[0].Action != "Import" || cs.Changes[0].PhysicalID != left[0].Token {
+	if cs.Action != changeset.Import || cs.Summary() != "2 to import" || cs.Changes[0].Action != "Import" || cs.Changes[0].PhysicalID != left[0].Token {
 		t.Errorf("the change set is %s: %s, %+v", cs.Action, cs.Summary(), cs.Changes)
 	}
 	var text strings.Builder
@@ -154,7 +155,7 @@ func TestImportRolledBack(t *testing.T) {
 func TestImportRace(t *testing.T) {
 	b := newBench(t)
 	b.leave(killLeft)
-	plan := func(name, id string) *stack.ChangeSet {
+	plan := func(name, id string) *changeset.Set {
 		cs, err := b.planImport(name, strings.Replace("Resources:\n"+strings.SplitAfter(killAdopted, "\n")[1], "First", id, 1), map[string]map[string]string{id: {"": "left"}})
 		if err != nil {
 			t.Fatal(err)
@@ -182,12 +183,12 @@ func TestImportExisting(t *testing.T) {
 	b.leave(killLeft)
 	template := "Resources:\n  Fresh: {Type: \"AWS::S3::Bucket\", Properties: {BucketName: fresh}}\n" + strings.ReplaceAll(killAdopted, "BucketName: right", "BucketName: !Sub \"${AWS::StackName}-x\"") +
 		"Outputs:\n  Name: {Value: !GetAtt First.BucketName}\n"
-	change := stack.Change{Stack: "app", File: "app.yaml", Template: []byte(template), ImportExisting: true}
+	change := changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(template), ImportExisting: true}
 	cs, err := b.engine.Plan(t.Context(), change)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cs.Action != stack.Create || cs.Summary() != "1 to import, 2 to add" || cs.Outputs[0].After != "left" {
+	if cs.Action != changeset.Create || cs.Summary() != "1 to import, 2 to add" || cs.Outputs[0].After != "left" {
 		t.Errorf("the change set is %s: %s, outputs %v", cs.Action, cs.Summary(), cs.Outputs)
 	}
 	if err := b.engine.Apply(t.Context(), cs, b.listen); err != nil {

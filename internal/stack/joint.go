@@ -5,43 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 )
 
-// Joint is what a change goes by as a part of a plan of several stacks. A
-// change that keeps it can be planned again after the others were applied, and
-// its change set has the same digest.
-type Joint struct {
-	// Stacks are changed after this one and use exports of it that change or
-	// go: they may, since what the exports name is kept until the last of these
-	// stacks has moved.
-	Stacks []string `json:"stacks,omitempty"`
-	// Exports are taken as known after apply, whatever they are now.
-	Exports []string `json:"exports,omitempty"`
-	// Parameters are taken as known after apply, whatever is given for them.
-	Parameters []string `json:"parameters,omitempty"`
-}
-
-// planned is the change as it is compared: with KnownAfterApply for the
-// parameters that were not known in the plan.
-func (c Change) planned() Change {
-	if len(c.Joint.Parameters) == 0 {
-		return c
-	}
-	c.Parameters = maps.Clone(c.Parameters)
-	for _, name := range c.Joint.Parameters {
-		c.Parameters[name] = KnownAfterApply
-	}
-	return c
-}
-
 // Wanted gives the change that is wanted of a stack, when it is planned. It may
 // ask for what stacks of the same plan will put out.
-type Wanted func(stack string, will OutputOf) (Change, error)
+type Wanted func(stack string, will OutputOf) (changeset.Change, error)
 
 // OutputOf gives an output that a stack of a plan will have, KnownAfterApply if
 // that is not known; planned is false for a stack that the plan has not.
@@ -53,10 +26,10 @@ type OutputOf func(stack, output string) (value string, planned bool, err error)
 // in a later one, or known after apply. An export may change, or go, while
 // stacks use it that are in the plan too: the sets say so in Change.Joint. It
 // only reads.
-func (e *Engine) PlanAll(ctx context.Context, stacks []string, wanted Wanted) ([]*ChangeSet, error) {
-	j := &joint{e: e, ctx: ctx, wanted: wanted, changes: map[string]Change{}, macros: map[string]map[string]json.RawMessage{}, owners: map[string]string{}, sets: map[string]*ChangeSet{}}
+func (e *Engine) PlanAll(ctx context.Context, stacks []string, wanted Wanted) ([]*changeset.Set, error) {
+	j := &joint{e: e, ctx: ctx, wanted: wanted, changes: map[string]changeset.Change{}, macros: map[string]map[string]json.RawMessage{}, owners: map[string]string{}, sets: map[string]*changeset.Set{}}
 	for _, name := range stacks {
-		j.changes[name] = Change{}
+		j.changes[name] = changeset.Change{}
 	}
 	for _, name := range stacks {
 		if err := j.own(name); err != nil {
@@ -77,20 +50,20 @@ type joint struct {
 	e       *Engine
 	ctx     context.Context // of the one call that the plan is made in
 	wanted  Wanted
-	changes map[string]Change
+	changes map[string]changeset.Change
 	macros  map[string]map[string]json.RawMessage // what they have answered, by stack
 	owners  map[string]string                     // the stacks of the plan, by the exports that their templates name
-	sets    map[string]*ChangeSet
+	sets    map[string]*changeset.Set
 	path    []string // the stacks being planned, each for the one before
-	order   []*ChangeSet
-	nested  Joint // what those nested in the stack being planned must keep
-	failed  error // why a stack could not be planned that others take something from
+	order   []*changeset.Set
+	nested  changeset.Joint // what those nested in the stack being planned must keep
+	failed  error           // why a stack could not be planned that others take something from
 }
 
 // own notes which exports a stack's template names. One with mistakes names
 // none; planning it reports them.
 func (j *joint) own(name string) error {
-	c, err := j.wanted(name, func(stack, _ string) (string, bool, error) { return KnownAfterApply, j.has(stack), nil })
+	c, err := j.wanted(name, func(stack, _ string) (string, bool, error) { return changeset.KnownAfterApply, j.has(stack), nil })
 	if err != nil {
 		return err
 	}
@@ -106,13 +79,13 @@ func (j *joint) own(name string) error {
 	if err != nil {
 		return err
 	}
-	cs := &ChangeSet{Change: c, Imports: map[string]string{}}
-	p, diags := newProgram(c.planned(), j.e.pseudo(name, id), j.e.lookups(j.ctx, cs, exports, view{}))
-	if diags.HasErrors() || len(p.open) > 0 {
+	cs := &changeset.Set{Change: c, Imports: map[string]string{}}
+	p, diags := changeset.NewProgram(c.Planned(), j.e.pseudo(name, id), j.e.lookups(j.ctx, cs, exports, view{}))
+	if diags.HasErrors() || len(p.Open) > 0 {
 		return nil
 	}
 	j.macros[name] = cs.Macros
-	for _, export := range p.exportNames() {
+	for _, export := range p.ExportNames() {
 		j.owners[export] = name
 	}
 	return nil
@@ -137,10 +110,10 @@ func (j *joint) plan(name string) error {
 			WithHint("move what both use to a stack of its own")
 	}
 	outer := j.nested
-	j.path, j.nested = append(j.path, name), Joint{}
+	j.path, j.nested = append(j.path, name), changeset.Joint{}
 	defer func() { j.path, j.nested = j.path[:len(j.path)-1], outer }()
 	c, err := j.wanted(name, j.output)
-	var cs *ChangeSet
+	var cs *changeset.Set
 	if err == nil {
 		j.changes[name] = c
 		cs, err = j.e.plan(j.ctx, c, view{joint: j})
@@ -172,10 +145,10 @@ func (j *joint) output(name, output string) (value string, planned bool, err err
 	}
 	cs := j.sets[name]
 	if len(cs.Open) > 0 {
-		return KnownAfterApply, true, nil
+		return changeset.KnownAfterApply, true, nil
 	}
-	names := make([]string, len(cs.after))
-	for i, o := range cs.after {
+	names := make([]string, len(cs.After))
+	for i, o := range cs.After {
 		if o.Name == output {
 			return o.Value, true, nil
 		}
@@ -200,7 +173,7 @@ func (j *joint) export(name string) (value string, planned bool, err error) {
 		}
 	}
 	for _, cs := range j.order { // a nested stack's export has no owner
-		if value, ok := cs.exports()[name]; ok {
+		if value, ok := cs.Exports()[name]; ok {
 			return value, true, nil
 		}
 	}
@@ -210,7 +183,7 @@ func (j *joint) export(name string) (value string, planned bool, err error) {
 // note sets what a change set must keep of the plan that it was made in, beside
 // what its change had kept before. What nested stacks must keep their root
 // keeps for them, which is planned after them.
-func (j *joint) note(cs *ChangeSet, movers []string, v view) {
+func (j *joint) note(cs *changeset.Set, movers []string, v view) {
 	if j == nil {
 		return
 	}
@@ -220,7 +193,7 @@ func (j *joint) note(cs *ChangeSet, movers []string, v view) {
 	}
 	kept.Stacks = union(kept.Stacks, movers)
 	for name, value := range cs.Imports {
-		if value == KnownAfterApply {
+		if value == changeset.KnownAfterApply {
 			kept.Exports = union(kept.Exports, []string{name})
 		}
 	}
@@ -229,7 +202,7 @@ func (j *joint) note(cs *ChangeSet, movers []string, v view) {
 	}
 	kept.Stacks, kept.Exports = union(kept.Stacks, j.nested.Stacks), union(kept.Exports, j.nested.Exports)
 	for name, value := range cs.Change.Parameters {
-		if strings.Contains(value, KnownAfterApply) {
+		if strings.Contains(value, changeset.KnownAfterApply) {
 			kept.Parameters = union(kept.Parameters, []string{name})
 		}
 	}
@@ -240,23 +213,9 @@ func union(a, b []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
-// exports gives what the stack, and those nested in it, will export.
-func (cs *ChangeSet) exports() map[string]string {
-	all := map[string]string{}
-	for _, o := range cs.after {
-		if o.Export != "" {
-			all[o.Export] = o.Value
-		}
-	}
-	for _, nested := range cs.Nested {
-		maps.Copy(all, nested.exports())
-	}
-	return all
-}
-
 // movers says which other stacks a change may take former exports from: those
 // that the same plan changes after it, and those of its own tree.
-func (e *Engine) movers(ctx context.Context, c Change, v view) func(stack string) bool {
+func (e *Engine) movers(ctx context.Context, c changeset.Change, v view) func(stack string) bool {
 	return func(stack string) bool {
 		if v.joint.has(stack) || slices.Contains(c.Joint.Stacks, stack) {
 			return true

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -34,22 +35,22 @@ Resources:
 `
 
 // planAll plans changes of several stacks.
-func (b *bench) planAll(changes ...stack.Change) ([]*stack.ChangeSet, error) {
-	wanted := map[string]stack.Change{}
+func (b *bench) planAll(changes ...changeset.Change) ([]*changeset.Set, error) {
+	wanted := map[string]changeset.Change{}
 	var names []string
 	for _, c := range changes {
 		wanted[c.Stack], names = c, append(names, c.Stack)
 	}
-	return b.engine.PlanAll(b.t.Context(), names, func(name string, _ stack.OutputOf) (stack.Change, error) { return wanted[name], nil })
+	return b.engine.PlanAll(b.t.Context(), names, func(name string, _ stack.OutputOf) (changeset.Change, error) { return wanted[name], nil })
 }
 
 // together plans and applies several stacks, given as name and template in
 // turn, and gives the order in which the plan wants them.
 func (b *bench) together(pairs ...string) (order string, err error) {
 	b.t.Helper()
-	var changes []stack.Change
+	var changes []changeset.Change
 	for i := 0; i < len(pairs); i += 2 {
-		changes = append(changes, stack.Change{Stack: pairs[i], File: pairs[i] + ".yaml", Template: []byte(pairs[i+1])})
+		changes = append(changes, changeset.Change{Stack: pairs[i], File: pairs[i] + ".yaml", Template: []byte(pairs[i+1])})
 	}
 	sets, err := b.planAll(changes...)
 	if err != nil {
@@ -79,7 +80,7 @@ func (b *bench) mustTogether(pairs ...string) string {
 // which none exists yet.
 func TestPlanAllOfNothing(t *testing.T) {
 	b := newBench(t)
-	changes := []stack.Change{
+	changes := []changeset.Change{
 		{Stack: "last", File: "last.yaml", Template: []byte(userOfUser)},
 		{Stack: "user", File: "user.yaml", Template: []byte(user)},
 		{Stack: "base", File: "base.yaml", Template: []byte(base("one"))},
@@ -141,7 +142,7 @@ stack last in local: 1 to add
 // it was planned with, it has the digest that was approved.
 func TestJointDigest(t *testing.T) {
 	b := newBench(t)
-	changes := []stack.Change{
+	changes := []changeset.Change{
 		{Stack: "base", File: "base.yaml", Template: []byte(base("one"))},
 		{Stack: "user", File: "user.yaml", Template: []byte(user)},
 	}
@@ -277,7 +278,7 @@ func TestPlanAllCircle(t *testing.T) {
 // stack of the plan will give, and a condition that goes by it.
 func TestPlanAllParameter(t *testing.T) {
 	b := newBench(t)
-	change := stack.Change{Stack: "app", File: "app.yaml", Parameters: map[string]string{"Address": "at " + stack.KnownAfterApply}, Template: []byte(`
+	change := changeset.Change{Stack: "app", File: "app.yaml", Parameters: map[string]string{"Address": "at " + changeset.KnownAfterApply}, Template: []byte(`
 Parameters: {Address: {Type: String, MinLength: 100}}
 Resources: {A: {Type: "Test::Thing", Properties: {Value: !Ref Address}}}
 `)}
@@ -285,8 +286,8 @@ Resources: {A: {Type: "Test::Thing", Properties: {Value: !Ref Address}}}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := sets[0].Changes[0].AfterContext["Properties"]; stack.Show(v) != `{"Value":(known after apply)}` {
-		t.Errorf("planned %v", stack.Show(v))
+	if v := sets[0].Changes[0].AfterContext["Properties"]; changeset.Show(v) != `{"Value":(known after apply)}` {
+		t.Errorf("planned %v", changeset.Show(v))
 	}
 	change.Joint, change.Parameters = sets[0].Change.Joint, map[string]string{"Address": strings.Repeat("x", 100)}
 	cs, err := b.engine.Plan(t.Context(), change)
@@ -297,7 +298,7 @@ Resources: {A: {Type: "Test::Thing", Properties: {Value: !Ref Address}}}
 		t.Errorf("what exists: %s (%v)", b.things(), err)
 	}
 
-	change = stack.Change{Stack: "open", File: "open.yaml", Parameters: map[string]string{"Mode": stack.KnownAfterApply}, Template: []byte(`
+	change = changeset.Change{Stack: "open", File: "open.yaml", Parameters: map[string]string{"Mode": changeset.KnownAfterApply}, Template: []byte(`
 Parameters: {Mode: {Type: String}}
 Conditions: {Big: !Equals [!Ref Mode, big]}
 Resources: {B: {Type: "Test::Thing", Condition: Big}, C: {Type: "Test::Thing"}}
@@ -325,11 +326,11 @@ Parameters: {Arn: {Type: String}, Name: {Type: String}}
 Resources: {A: {Type: "Test::Thing", Properties: {Arn: !Ref Arn, Name: !Ref Name}}}
 `
 	queue, output := "one", "Name"
-	wanted := func(name string, will stack.OutputOf) (stack.Change, error) {
+	wanted := func(name string, will stack.OutputOf) (changeset.Change, error) {
 		if name == "base" {
-			return stack.Change{Stack: name, File: "base.yaml", Template: []byte(base(queue))}, nil
+			return changeset.Change{Stack: name, File: "base.yaml", Template: []byte(base(queue))}, nil
 		}
-		c := stack.Change{Stack: name, File: "user.yaml", Template: []byte(takes), Parameters: map[string]string{}}
+		c := changeset.Change{Stack: name, File: "user.yaml", Template: []byte(takes), Parameters: map[string]string{}}
 		for parameter, output := range map[string]string{"Arn": "Arn", "Name": output} {
 			value, planned, err := will("base", output)
 			if err != nil || !planned {

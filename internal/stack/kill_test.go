@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/record"
@@ -149,8 +150,8 @@ type scene struct {
 	prepare func(*stacktest.Platform)
 	signals bool // what is launched or made says that it is well
 	onFail  string
-	cancel  string              // a resource whose making has the update cancelled
-	change  func(*stack.Change) // what is wanted besides the template
+	cancel  string                  // a resource whose making has the update cancelled
+	change  func(*changeset.Change) // what is wanted besides the template
 	status  string
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
 }
@@ -183,7 +184,7 @@ func scenes() []scene {
 		{name: "create with signals", wanted: killSignals, signals: true, status: stack.CreateComplete},
 		{name: "create with signals that fails", wanted: killSignals + "  Last: {Type: Test::Thing, DependsOn: Thing}\n", signals: true,
 			prepare: fail("create", "Last"), status: stack.RollbackComplete},
-		{name: "create that is deleted when it fails", wanted: killBefore, prepare: fail("create", "Old"), onFail: stack.OnFailureDelete, status: "gone"},
+		{name: "create that is deleted when it fails", wanted: killBefore, prepare: fail("create", "Old"), onFail: changeset.OnFailureDelete, status: "gone"},
 		{name: "rolling update", present: group("one", 3), wanted: group("two", 3), signals: true, status: stack.UpdateComplete},
 		{name: "rolling update that fails", present: group("one", 3), wanted: group("two", 3) + "  Last: {Type: Test::Thing, DependsOn: Group}\n", signals: true,
 			prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
@@ -238,11 +239,11 @@ func killBeforeAnd(more string) string {
 	return strings.Replace(killBefore, "Outputs:", strings.TrimLeft(more, "\n")+"Outputs:", 1)
 }
 
-func importKept(c *stack.Change) {
+func importKept(c *changeset.Change) {
 	c.ResourcesToImport = map[string]map[string]string{"First": {"": "left"}, "Second": {"BucketName": "right"}}
 }
 
-func importExisting(c *stack.Change) { c.ImportExisting = true }
+func importExisting(c *changeset.Change) { c.ImportExisting = true }
 
 // movedQueue gives the queue another logical id and changes it in place.
 var movedQueue = strings.NewReplacer(
@@ -307,7 +308,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	if s.present != "" {
 		b.mustApply("app", s.present)
 	}
-	var cs *stack.ChangeSet
+	var cs *changeset.Set
 	var err error
 	act := func(e *stack.Engine) error { return e.Apply(t.Context(), cs, nil) }
 	if s.drift != "" {
@@ -317,7 +318,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 			t.Fatal(err)
 		}
 	} else {
-		change := stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), Files: b.files}
+		change := changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), Files: b.files}
 		if s.change != nil {
 			b.leave(killLeft)
 			s.change(&change)
@@ -327,8 +328,8 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 		}
 	}
 	if s.base != "" {
-		sets, err := b.planAll(stack.Change{Stack: "base", File: "base.yaml", Template: []byte(s.base)},
-			stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted)})
+		sets, err := b.planAll(changeset.Change{Stack: "base", File: "base.yaml", Template: []byte(s.base)},
+			changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted)})
 		if err == nil {
 			err = b.engine.Apply(t.Context(), sets[0], nil)
 		}
@@ -339,7 +340,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	if s.onFail != "" {
 		var err error
-		if cs, err = b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), OnFailure: s.onFail}); err != nil {
+		if cs, err = b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(s.wanted), OnFailure: s.onFail}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -478,8 +479,8 @@ func (b *bench) essence(kind string, value []byte) string {
 		return string(value)
 	}
 	var r struct {
-		Current *stack.Physical
-		Doomed  []stack.Physical
+		Current *changeset.Physical
+		Doomed  []changeset.Physical
 		Status  string
 	}
 	if err := json.Unmarshal(value, &r); err != nil {

@@ -9,20 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
-	"makeitso/internal/pace"
 )
-
-// What becomes of a stack whose creation fails, in the service's words.
-const (
-	OnFailureNothing  = "DO_NOTHING"
-	OnFailureRollback = "ROLLBACK"
-	OnFailureDelete   = "DELETE"
-)
-
-// RollbackConfiguration is the alarms that roll a change back.
-type RollbackConfiguration = pace.Alarms
 
 // AlarmStore is a Platform that has alarms.
 type AlarmStore interface {
@@ -32,20 +22,15 @@ type AlarmStore interface {
 }
 
 // checkLimits says what is wrong with how a change is to end.
-func (e *Engine) checkLimits(c Change) error {
+func (e *Engine) checkLimits(c changeset.Change) error {
 	if c.DisableRollback && c.OnFailure != "" {
 		return fault.New(fault.Invalid, "Either DisableRollback or OnFailure can be specified, not both.")
 	}
-	if allowed := []string{"", OnFailureNothing, OnFailureRollback, OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
+	if allowed := []string{"", changeset.OnFailureNothing, changeset.OnFailureRollback, changeset.OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
 		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))
 	}
 	_, able := e.platform.(AlarmStore)
 	return c.Rollback.Check(able)
-}
-
-// leaves says whether a change that fails is left as it is.
-func (cs *ChangeSet) leaves() bool {
-	return cs.Change.DisableRollback || cs.Action == Create && cs.Change.OnFailure == OnFailureNothing
 }
 
 // errTimeout is why a creation that takes too long is given up.
@@ -59,7 +44,7 @@ type errAlarm struct{ error }
 func (o *operation) limited(ctx context.Context) error {
 	c := o.set.Change
 	within, stop := context.WithCancelCause(ctx)
-	if o.set.Action == Create && c.Timeout > 0 {
+	if o.set.Action == changeset.Create && c.Timeout > 0 {
 		var cancel context.CancelFunc
 		within, cancel = context.WithDeadlineCause(within, o.stack.Created.Add(c.Timeout), errTimeout)
 		defer cancel()
@@ -76,7 +61,7 @@ func (o *operation) limited(ctx context.Context) error {
 			stop(errAlarm{err}) // nothing, if within has ended
 		})
 	}
-	err := dag.Walk(within, o.after.graph, o.e.o.Parallel, o.forward)
+	err := dag.Walk(within, o.after.Graph, o.e.o.Parallel, o.forward)
 	if err == nil {
 		err = o.monitor(within)
 	}

@@ -6,13 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/stack"
 )
 
 // with applies a template with the settings of a change.
-func (b *bench) with(c stack.Change) error {
+func (b *bench) with(c changeset.Change) error {
 	b.t.Helper()
 	c.Stack, c.File = "app", "app.yaml"
 	cs, err := b.engine.Plan(b.t.Context(), c)
@@ -26,15 +27,15 @@ const alarm = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"
 
 func TestLimitsAreChecked(t *testing.T) {
 	for _, c := range []struct {
-		change stack.Change
+		change changeset.Change
 		want   string
 	}{
-		{stack.Change{DisableRollback: true, OnFailure: stack.OnFailureDelete}, "Either DisableRollback or OnFailure can be specified, not both."},
-		{stack.Change{OnFailure: "PANIC"}, `OnFailure is "PANIC"; allowed are DO_NOTHING, ROLLBACK, DELETE`},
-		{stack.Change{Rollback: pace.Alarms{ARNs: []string{"arn:aws:sns:us-east-1:1:topic"}}}, "Rollback Trigger Type not supported"},
-		{stack.Change{Rollback: pace.Alarms{ARNs: []string{"arn:aws:cloudwatch:us-east-1:1:errors"}}}, "RelativeId of a Rollback Trigger's ARN is incorrect"},
-		{stack.Change{Rollback: pace.Alarms{Monitor: 4 * time.Hour}}, "watched for 4h0m0s"},
-		{stack.Change{Rollback: pace.Alarms{ARNs: make([]string, 6)}}, "6 alarms"},
+		{changeset.Change{DisableRollback: true, OnFailure: changeset.OnFailureDelete}, "Either DisableRollback or OnFailure can be specified, not both."},
+		{changeset.Change{OnFailure: "PANIC"}, `OnFailure is "PANIC"; allowed are DO_NOTHING, ROLLBACK, DELETE`},
+		{changeset.Change{Rollback: pace.Alarms{ARNs: []string{"arn:aws:sns:us-east-1:1:topic"}}}, "Rollback Trigger Type not supported"},
+		{changeset.Change{Rollback: pace.Alarms{ARNs: []string{"arn:aws:cloudwatch:us-east-1:1:errors"}}}, "RelativeId of a Rollback Trigger's ARN is incorrect"},
+		{changeset.Change{Rollback: pace.Alarms{Monitor: 4 * time.Hour}}, "watched for 4h0m0s"},
+		{changeset.Change{Rollback: pace.Alarms{ARNs: make([]string, 6)}}, "6 alarms"},
 	} {
 		c.change.Template = []byte(chain)
 		if err := newBench(t).with(c.change); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -45,15 +46,15 @@ func TestLimitsAreChecked(t *testing.T) {
 
 func TestOnFailure(t *testing.T) {
 	for onFailure, status := range map[string]string{
-		"": stack.RollbackComplete, stack.OnFailureRollback: stack.RollbackComplete, stack.OnFailureNothing: stack.CreateFailed, stack.OnFailureDelete: "gone",
+		"": stack.RollbackComplete, changeset.OnFailureRollback: stack.RollbackComplete, changeset.OnFailureNothing: stack.CreateFailed, changeset.OnFailureDelete: "gone",
 	} {
 		b := newBench(t)
 		b.platform.Fail("create", "C", fault.New(fault.Failed, "broken"))
-		if err := b.with(stack.Change{Template: []byte(chain), OnFailure: onFailure}); !fault.Is(err, fault.Failed) {
+		if err := b.with(changeset.Change{Template: []byte(chain), OnFailure: onFailure}); !fault.Is(err, fault.Failed) {
 			t.Errorf("%s: apply answered %v", onFailure, err)
 		}
 		b.wantStatus("app", status)
-		if kept := b.things() != ""; kept != (onFailure == stack.OnFailureNothing) {
+		if kept := b.things() != ""; kept != (onFailure == changeset.OnFailureNothing) {
 			t.Errorf("%s: what exists is %q", onFailure, b.things())
 		}
 	}
@@ -61,7 +62,7 @@ func TestOnFailure(t *testing.T) {
 	b := newBench(t)
 	b.mustApply("app", chain)
 	b.platform.Fail("update", "B", fault.New(fault.Failed, "broken"))
-	if err := b.with(stack.Change{Template: []byte(strings.Replace(chain, "one", "two", 1)), OnFailure: stack.OnFailureDelete}); err == nil {
+	if err := b.with(changeset.Change{Template: []byte(strings.Replace(chain, "one", "two", 1)), OnFailure: changeset.OnFailureDelete}); err == nil {
 		t.Error("apply answered nil")
 	}
 	b.wantStatus("app", stack.UpdateRollbackFailed)
@@ -69,7 +70,7 @@ func TestOnFailure(t *testing.T) {
 
 func TestCreationTakesTooLong(t *testing.T) {
 	b := newBench(t)
-	err := b.with(stack.Change{Template: []byte(strings.Replace(instance, "TIMEOUT", "PT1H", 1)), Timeout: 100 * time.Millisecond})
+	err := b.with(changeset.Change{Template: []byte(strings.Replace(instance, "TIMEOUT", "PT1H", 1)), Timeout: 100 * time.Millisecond})
 	if err == nil || !strings.Contains(err.Error(), "Stack creation time exceeded the specified timeout.") {
 		t.Errorf("apply answered %v", err)
 	}
@@ -83,7 +84,7 @@ func TestAlarmRollsBack(t *testing.T) {
 	b.mustApply("app", chain)
 	goOff := b.platform.AddAlarm(alarm)
 	b.platform.On("update", "C", func(context.Context, stack.Request) error { goOff(); return nil })
-	update := stack.Change{Template: []byte(strings.Replace(chain, "one", "two", 1)), Rollback: pace.Alarms{ARNs: []string{alarm}, Monitor: time.Hour}}
+	update := changeset.Change{Template: []byte(strings.Replace(chain, "one", "two", 1)), Rollback: pace.Alarms{ARNs: []string{alarm}, Monitor: time.Hour}}
 	if err := b.with(update); err == nil || !strings.Contains(err.Error(), "alarm "+alarm+" is in state ALARM") {
 		t.Errorf("apply answered %v", err)
 	}
@@ -99,7 +100,7 @@ func TestAlarmRollsBack(t *testing.T) {
 func TestMonitoringGoesOnAfterRestart(t *testing.T) {
 	b := newBench(t)
 	goOff := b.platform.AddAlarm(alarm)
-	cs, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(chain), Rollback: pace.Alarms{ARNs: []string{alarm}, Monitor: time.Hour}})
+	cs, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(chain), Rollback: pace.Alarms{ARNs: []string{alarm}, Monitor: time.Hour}})
 	if err != nil {
 		t.Fatal(err)
 	}

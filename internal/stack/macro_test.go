@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/stack"
 )
 
@@ -74,7 +75,7 @@ func TestMacro(t *testing.T) {
 	if err := b.engine.Delete(t.Context(), "macros", nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
+	_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
 	if err == nil || !strings.Contains(err.Error(), "app.yaml:2:12: error: No transform named 000000000000::Adds found.; make it first") {
 		t.Errorf("without the macro, plan answered %v", err)
 	}
@@ -84,7 +85,7 @@ func TestMacro(t *testing.T) {
 }
 
 // changesOf gives the changes of a set in short.
-func changesOf(cs *stack.ChangeSet) string {
+func changesOf(cs *changeset.Set) string {
 	var all []string
 	for _, c := range cs.Changes {
 		all = append(all, c.Action+" "+c.LogicalID)
@@ -136,8 +137,8 @@ func TestMacroInPlanOfSeveral(t *testing.T) {
 		return macroSays(request, calls)
 	}})
 	sets, err := b.planAll(
-		stack.Change{Stack: "user", File: "user.yaml", Template: []byte("Resources: {U: {Type: Test::Thing, Properties: {Size: !ImportValue size}}}")},
-		stack.Change{Stack: "base", File: "base.yaml", Template: []byte("Resources: {B: {Type: Test::Thing, Properties: {Size: {Fn::Transform: Next}}}}\nOutputs: {Size: {Value: !GetAtt B.Size, Export: {Name: size}}}")},
+		changeset.Change{Stack: "user", File: "user.yaml", Template: []byte("Resources: {U: {Type: Test::Thing, Properties: {Size: !ImportValue size}}}")},
+		changeset.Change{Stack: "base", File: "base.yaml", Template: []byte("Resources: {B: {Type: Test::Thing, Properties: {Size: {Fn::Transform: Next}}}}\nOutputs: {Size: {Value: !GetAtt B.Size, Export: {Name: size}}}")},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -175,13 +176,13 @@ func TestFailedMacro(t *testing.T) {
 			}
 			return answer
 		}})
-		_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
+		_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.HasPrefix(err.Error(), "app.yaml:") {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
 		}
 	}
 	b.mustApply("more", "Resources: {Again: {Type: AWS::CloudFormation::Macro, Properties: {Name: Adds, FunctionName: f}}}")
-	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
+	_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
 	if err == nil || !strings.Contains(err.Error(), "2 stacks of environment local have made a macro Adds") {
 		t.Errorf("with two macros of the name, plan answered %v", err)
 	}
@@ -189,7 +190,7 @@ func TestFailedMacro(t *testing.T) {
 	if err := b.engine.Delete(t.Context(), "more", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)}); err == nil || !strings.Contains(err.Error(), "cannot ask macro Adds") {
+	if _, err = b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)}); err == nil || !strings.Contains(err.Error(), "cannot ask macro Adds") {
 		t.Errorf("a platform without macros answered %v", err)
 	}
 }
@@ -203,7 +204,7 @@ func TestMacroNotMade(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- b.engine.Apply(t.Context(), cs, nil) }()
 	<-started
-	_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
+	_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
 	if err == nil || !strings.Contains(err.Error(), "No transform named 000000000000::Adds found.") {
 		t.Errorf("before it was made, plan answered %v", err)
 	}

@@ -12,28 +12,24 @@ import (
 	"strings"
 	"time"
 
-	"makeitso/internal/diag"
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/template"
 )
 
-// nestedType is the type of a stack within a stack. The engine makes it itself,
-// on every platform.
-const nestedType = "AWS::CloudFormation::Stack"
-
 // maxDepth is how deep stacks may be nested: one that names itself must end.
 const maxDepth = 10
 
-func (e *Engine) support(typ string) Support {
-	if typ == nestedType {
-		return Support{Level: Real, Note: "a stack of its own, changed and rolled back with its parent"}
+func (e *Engine) support(typ string) changeset.Support {
+	if typ == changeset.NestedType {
+		return changeset.Support{Level: changeset.Real, Note: "a stack of its own, changed and rolled back with its parent"}
 	}
 	return e.platform.Support(typ)
 }
 
 // handler gives what makes resources of a type, outside of an operation.
 func (e *Engine) handler(typ string) (Handler, error) {
-	if typ == nestedType {
+	if typ == changeset.NestedType {
 		return nested{e: e}, nil
 	}
 	return e.platform.Handler(typ)
@@ -41,7 +37,7 @@ func (e *Engine) handler(typ string) (Handler, error) {
 
 // handler gives what makes resources of a type as a part of the operation.
 func (o *operation) handler(typ string) (Handler, error) {
-	if typ == nestedType {
+	if typ == changeset.NestedType {
 		return nested{o.e, o}, nil
 	}
 	return o.e.platform.Handler(typ)
@@ -58,17 +54,17 @@ func whole(s Stack) error {
 
 // nestedName names the stack of a resource that is new in a change set: the
 // same for the same plan.
-func (e *Engine) nestedName(cs *ChangeSet, id string) string {
+func (e *Engine) nestedName(cs *changeset.Set, id string) string {
 	_, uuid, _ := strings.Cut(e.stackID(cs.Stack+"/"+id, cs.Base), id+"/")
 	return tokenOf(cs.Stack, id, strings.ReplaceAll(uuid, "-", "")[:13])
 }
 
 // nestedChange gives the change of a nested stack from the properties of its
 // resource, as far as they are known.
-func nestedChange(parent *ChangeSet, name string, properties map[string]any) Change {
+func nestedChange(parent *changeset.Set, name string, properties map[string]any) changeset.Change {
 	of := parent.Change
-	c := Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(of.Tags), DisableRollback: parent.leaves(), Files: of.Files,
-		ImportExisting: of.ImportExisting, Joint: Joint{Stacks: of.Joint.Stacks, Exports: of.Joint.Exports}}
+	c := changeset.Change{Stack: name, Parameters: map[string]string{}, Tags: maps.Clone(of.Tags), DisableRollback: parent.Leaves(), Files: of.Files,
+		ImportExisting: of.ImportExisting, Joint: changeset.Joint{Stacks: of.Joint.Stacks, Exports: of.Joint.Exports}}
 	given, _ := properties["Parameters"].(map[string]any)
 	for key, value := range given {
 		c.Parameters[key] = parameterText(value)
@@ -91,7 +87,7 @@ func nestedChange(parent *ChangeSet, name string, properties map[string]any) Cha
 func parameterText(value any) string {
 	switch value := value.(type) {
 	case template.Unknown:
-		return KnownAfterApply
+		return changeset.KnownAfterApply
 	case []any:
 		items := make([]string, len(value))
 		for i, item := range value {
@@ -103,13 +99,13 @@ func parameterText(value any) string {
 }
 
 // nesting gives what plans the nested stacks of a change set.
-func (e *Engine) nesting(ctx context.Context, cs *ChangeSet, out lookups, v view) func(string, map[string]any, string) (*ChangeSet, error) {
+func (e *Engine) nesting(ctx context.Context, cs *changeset.Set, out changeset.Lookups, v view) func(string, map[string]any, string) (*changeset.Set, error) {
 	if v.root == "" {
 		v.root, v.tree = cs.Stack, map[string]string{}
 	}
 	v.depth++
 	outer := v.frozen
-	return func(id string, properties map[string]any, token string) (*ChangeSet, error) {
+	return func(id string, properties map[string]any, token string) (*changeset.Set, error) {
 		if v.depth > maxDepth {
 			return nil, fault.New(fault.Invalid, "stacks are nested more than %d deep", maxDepth).WithHint("does a template name itself?")
 		}
@@ -134,14 +130,14 @@ func (e *Engine) nesting(ctx context.Context, cs *ChangeSet, out lookups, v view
 			return nil, err
 		}
 		nested.Change.Files = nil // the root's set has them
-		maps.Copy(v.tree, nested.exports())
+		maps.Copy(v.tree, nested.Exports())
 		return nested, nil
 	}
 }
 
 // nestedTemplate gives the template of a nested stack and its name: a file
 // beside the parent's, or what the platform has at a place of S3.
-func nestedTemplate(parent Change, location any, out lookups) (file string, text []byte, err error) {
+func nestedTemplate(parent changeset.Change, location any, out changeset.Lookups) (file string, text []byte, err error) {
 	where, known := location.(string)
 	if !known {
 		return "", nil, fault.New(fault.Invalid, "TemplateURL of a nested stack must be known before apply").WithHint("make it of texts, parameters and mappings")
@@ -153,10 +149,10 @@ func nestedTemplate(parent Change, location any, out lookups) (file string, text
 		}
 		return "", nil, fault.New(fault.NotFound, "there is no template %s", file).WithHint("TemplateURL is a path from the template that names it, or an s3:// or https:// address of a bucket")
 	}
-	if where, known = bucketAddress(where); !known || out.fragment == nil {
+	if where, known = bucketAddress(where); !known || out.Fragment == nil {
 		return "", nil, fault.New(fault.Invalid, "TemplateURL must be a supported URL.").WithHint("found %v; give a path from the template that names it, or the address of an object of S3", location)
 	}
-	text, err = out.fragment(where)
+	text, err = out.Fragment(where)
 	return where, text, err
 }
 
@@ -178,66 +174,19 @@ func bucketAddress(location string) (string, bool) {
 	return "", false
 }
 
-// within plans the nested stack of a resource that is one.
-func (p *planner) within(id string, properties map[string]any, physical Physical) {
-	r := p.after.t.Resources[id]
-	if r.Type != nestedType {
-		return
-	}
-	token := ""
-	if physical.Type == nestedType {
-		token = physical.Token
-	}
-	nested, err := p.nest(id, properties, token)
-	var mistakes diag.List
-	if errors.As(err, &mistakes) {
-		p.diags = append(p.diags, mistakes...)
-	} else if err != nil {
-		p.diags.Errorf(r.Pos, "nested stack %s: %v", id, err).Hint = fault.HintOf(err)
-	} else {
-		p.nested[id] = nested
-	}
-}
-
-// attribute gives an output that a nested stack will have.
-func (cs *ChangeSet) attribute(id, attribute string) (any, error) {
-	name, isOutput := strings.CutPrefix(attribute, "Outputs.")
-	if isOutput && len(cs.Open) > 0 {
-		return template.Unknown{Because: id + "." + attribute}, nil
-	}
-	for _, o := range cs.after {
-		if isOutput && o.Name == name {
-			if o.Value == KnownAfterApply {
-				return template.Unknown{Because: id + "." + attribute}, nil
-			}
-			return o.Value, nil
-		}
-	}
-	return nil, noAttribute(nestedType, attribute)
-}
-
-// automatic is the detail of a nested stack that changes by its own template.
-func (c *ResourceChange) automatic(nested *ChangeSet) {
-	if nested == nil || nested.Empty() || len(c.Details) > 0 {
-		return
-	}
-	c.Scope = []string{"Properties"}
-	c.Details = []Detail{{Evaluation: dynamic, ChangeSource: automatic, Target: Target{Attribute: "Properties", RequiresRecreation: "Never"}}}
-}
-
 // nestedSets puts the sets of nested stacks that change, or go, into a set.
-func (e *Engine) nestedSets(ctx context.Context, cs *ChangeSet, p *planner) error {
-	cs.Nested = map[string]*ChangeSet{}
-	for id, nested := range p.nested {
+func (e *Engine) nestedSets(ctx context.Context, cs *changeset.Set, p *changeset.Planner) error {
+	cs.Nested = map[string]*changeset.Set{}
+	for id, nested := range p.Nested {
 		if !nested.Empty() {
 			cs.Nested[id] = nested
 		}
 	}
 	for _, c := range cs.Changes {
-		if c.Action != Remove || c.Type != nestedType {
+		if c.Action != changeset.Remove || c.Type != changeset.NestedType {
 			continue
 		}
-		s, err := e.find(ctx, p.exists[c.LogicalID].Token)
+		s, err := e.find(ctx, p.Exists[c.LogicalID].Token)
 		if err != nil {
 			return err
 		}
@@ -387,7 +336,7 @@ func (o *operation) eachNested(ctx context.Context, do func(*operation) error) e
 	states := o.states()
 	for _, id := range slices.Sorted(maps.Keys(states)) {
 		current := states[id].Current
-		if current == nil || current.Type != nestedType {
+		if current == nil || current.Type != changeset.NestedType {
 			continue
 		}
 		n := nested{o.e, o}
@@ -410,7 +359,7 @@ func (o *operation) eachNested(ctx context.Context, do func(*operation) error) e
 }
 
 // restoreNested brings a nested stack back to what it was before the operation.
-func (o *operation) restoreNested(ctx context.Context, s resourceState, old Physical) error {
+func (o *operation) restoreNested(ctx context.Context, s resourceState, old changeset.Physical) error {
 	n := nested{o.e, o}
 	child, err := o.e.find(ctx, old.Token)
 	if err != nil {
@@ -455,7 +404,7 @@ func (o *operation) at(ctx context.Context, name string) (*operation, string, er
 		return o, id, nil
 	}
 	current := o.state(id).Current
-	if current == nil || current.Type != nestedType {
+	if current == nil || current.Type != changeset.NestedType {
 		return nil, "", fault.New(fault.Invalid, "%s is no nested stack of stack %s", id, o.stack.Name)
 	}
 	s, err := o.e.find(ctx, current.Token)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -36,13 +37,13 @@ Outputs:
 `
 
 // family is a stack with a nested one, for a size and the name of a queue.
-func family(size, queue string) stack.Change {
-	return stack.Change{Stack: "app", File: "infra/app.yaml",
+func family(size, queue string) changeset.Change {
+	return changeset.Change{Stack: "app", File: "infra/app.yaml",
 		Template: []byte(strings.ReplaceAll(parent, "SIZE", size)),
 		Files:    map[string][]byte{"infra/parts/inner.yaml": []byte(strings.ReplaceAll(inner, "QUEUE", queue))}}
 }
 
-func (b *bench) planChange(c stack.Change) *stack.ChangeSet {
+func (b *bench) planChange(c changeset.Change) *changeset.Set {
 	b.t.Helper()
 	cs, err := b.engine.Plan(b.t.Context(), c)
 	if err != nil {
@@ -51,7 +52,7 @@ func (b *bench) planChange(c stack.Change) *stack.ChangeSet {
 	return cs
 }
 
-func (b *bench) applyChange(c stack.Change) error {
+func (b *bench) applyChange(c changeset.Change) error {
 	b.t.Helper()
 	return b.engine.Apply(b.t.Context(), b.planChange(c), b.listen)
 }
@@ -159,7 +160,7 @@ func TestNestedLife(t *testing.T) {
 }
 
 func (b *bench) applyTo(name string) error {
-	_, err := b.engine.Plan(b.t.Context(), stack.Change{Stack: name, File: "x.yaml", Template: []byte(chain)})
+	_, err := b.engine.Plan(b.t.Context(), changeset.Change{Stack: name, File: "x.yaml", Template: []byte(chain)})
 	return err
 }
 
@@ -196,8 +197,8 @@ func TestNestedGoesBack(t *testing.T) {
 	}
 	b.platform.On("update", "Last", nil)
 	again := b.planChange(family("large", "two"))
-	if was := again.Nested["Inner"].Changes[0].BeforeContext["Properties"]; stack.Show(was) != `{"QueueName":"one"}` {
-		t.Errorf("the queue is said to have been %s", stack.Show(was))
+	if was := again.Nested["Inner"].Changes[0].BeforeContext["Properties"]; changeset.Show(was) != `{"QueueName":"one"}` {
+		t.Errorf("the queue is said to have been %s", changeset.Show(was))
 	}
 	if err := b.engine.Apply(t.Context(), again, nil); err != nil {
 		t.Error(err)
@@ -277,22 +278,22 @@ Resources:
 // TestNestedMistakes names what is wrong and where.
 func TestNestedMistakes(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*stack.Change)
+		change func(*changeset.Change)
 		want   string
 	}{
-		"no file":        {func(c *stack.Change) { c.Files = nil }, "infra/app.yaml:5:3: error: nested stack Inner: there is no template infra/parts/inner.yaml"},
-		"mistake inside": {func(c *stack.Change) { c.Files["infra/parts/inner.yaml"] = []byte("Resources: {A: {Typ: X}}") }, "infra/parts/inner.yaml:1:"},
-		"parameter": {func(c *stack.Change) {
+		"no file":        {func(c *changeset.Change) { c.Files = nil }, "infra/app.yaml:5:3: error: nested stack Inner: there is no template infra/parts/inner.yaml"},
+		"mistake inside": {func(c *changeset.Change) { c.Files["infra/parts/inner.yaml"] = []byte("Resources: {A: {Typ: X}}") }, "infra/parts/inner.yaml:1:"},
+		"parameter": {func(c *changeset.Change) {
 			c.Template = []byte(strings.ReplaceAll(string(c.Template), "List: [a, b],", ""))
 		}, "Parameters: [List] must have values"},
-		"itself": {func(c *stack.Change) {
+		"itself": {func(c *changeset.Change) {
 			c.Files["infra/parts/inner.yaml"] = []byte("Resources: {A: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: inner.yaml}}}")
 			c.Template = []byte("Resources: {A: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: parts/inner.yaml}}}")
 		}, "stacks are nested more than 10 deep"},
-		"output": {func(c *stack.Change) {
+		"output": {func(c *changeset.Change) {
 			c.Template = []byte(strings.ReplaceAll(string(c.Template), "Outputs.Name", "Outputs.Nam"))
 		}, "does not support attribute {Outputs.Nam}"},
-		"location": {func(c *stack.Change) {
+		"location": {func(c *changeset.Change) {
 			c.Template = []byte(strings.ReplaceAll(string(c.Template), "parts/inner.yaml", "ftp://x/y"))
 		}, "TemplateURL must be a supported URL."},
 	} {

@@ -3,12 +3,12 @@ package stack
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -20,9 +20,9 @@ import (
 // every moment; what it holds is a copy.
 type operation struct {
 	e      *Engine
-	set    ChangeSet
-	before *program // nil for a create
-	after  *program // nil for a delete
+	set    changeset.Set
+	before *changeset.Program // nil for a create
+	after  *changeset.Program // nil for a delete
 	told   teller
 	// foreseen is the replacement in the change set of each resource modified.
 	foreseen map[string]string
@@ -91,7 +91,7 @@ func (o *operation) GetAtt(id, attribute string) (any, error) {
 	}
 	value, ok := c.Attributes[attribute]
 	if !ok {
-		return nil, noAttribute(c.Type, attribute)
+		return nil, changeset.NoAttribute(c.Type, attribute)
 	}
 	return value, nil
 }
@@ -162,7 +162,7 @@ func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) err
 }
 
 // request is what a handler is told of a physical thing.
-func (o *operation) request(id string, p Physical) Request {
+func (o *operation) request(id string, p changeset.Physical) Request {
 	return Request{Environment: o.e.environment, Stack: o.stack.Name, StackID: o.stack.ID, LogicalID: id, Type: p.Type, Token: p.Token,
 		PhysicalID: p.PhysicalID, Properties: orEmpty(p.Properties), Attributes: p.Attributes}
 }
@@ -173,7 +173,7 @@ const tokenLetters = 60
 // newToken names a new physical thing. A nested stack has the name that the
 // change set gave it.
 func (o *operation) newToken(id string) string {
-	if nested := o.set.Nested[id]; nested != nil && nested.Action == Create {
+	if nested := o.set.Nested[id]; nested != nil && nested.Action == changeset.Create {
 		return nested.Stack
 	}
 	return tokenOf(o.stack.Name, id, strings.ToLower(rand.Text()[:13]))
@@ -196,9 +196,9 @@ func (o *operation) forward(ctx context.Context, id string) error {
 	case s.Step != nil:
 		return o.performAside(ctx, s, false)
 	}
-	properties, diags := o.after.properties(id, o, true)
-	next := Physical{Properties: properties}
-	o.after.describe(id, &next)
+	properties, diags := o.after.Properties(id, o, true)
+	next := changeset.Physical{Properties: properties}
+	o.after.Describe(id, &next)
 	if err := diags.Err(); err != nil {
 		s.Step = &step{Revision: o.stack.Revision, Kind: stepUpdate, Before: s.Current, Next: s.Current}
 		if s.Current == nil {
@@ -212,7 +212,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 		return err
 	}
 	s.Step = begun
-	if begun.Before != nil && begun.Kind == stepUpdate && sameProperties(begun.Before.Properties, properties) && o.set.Nested[id] == nil {
+	if begun.Before != nil && begun.Kind == stepUpdate && changeset.SameProperties(begun.Before.Properties, properties) && o.set.Nested[id] == nil {
 		s.Current, begun.Next = begun.Next, nil // policies and dependencies alone: nothing to call
 		return o.keep(ctx, s)
 	}
@@ -220,7 +220,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 }
 
 // begin decides what to do to a resource: nil if it is as it shall be.
-func (o *operation) begin(s resourceState, next Physical) (*step, error) {
+func (o *operation) begin(s resourceState, next changeset.Physical) (*step, error) {
 	b := &step{Revision: o.stack.Revision, Kind: stepCreate, Next: &next}
 	if s.Current == nil {
 		if imported := o.importing(s.LogicalID, next); imported != nil {
@@ -233,10 +233,10 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 	recreate := registry.Never
 	if s.Current.Type != next.Type {
 		recreate = registry.Always
-	} else if !sameProperties(s.Current.Properties, next.Properties) {
+	} else if !changeset.SameProperties(s.Current.Properties, next.Properties) {
 		facts, _ := registry.Type(next.Type)
 		recreate = facts.Change(orEmpty(s.Current.Properties), orEmpty(next.Properties))
-		if o.after.replacesGroup(s.LogicalID, o, s.Current.Properties, next.Properties) {
+		if o.after.ReplacesGroup(s.LogicalID, o, s.Current.Properties, next.Properties) {
 			recreate = registry.Always
 		}
 		if o.planned(s.LogicalID) == "" {
@@ -247,22 +247,15 @@ func (o *operation) begin(s resourceState, next Physical) (*step, error) {
 		return nil, nil
 	}
 	if recreate == registry.Always {
-		if o.planned(s.LogicalID) == ReplaceFalse {
+		if o.planned(s.LogicalID) == changeset.ReplaceFalse {
 			return nil, fault.New(fault.Conflict, "resource %s would have to be replaced, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
 		}
-		b.Kind, next.Token, b.DeleteFirst = stepReplace, o.newToken(s.LogicalID), deletesFirst(*s.Current, next.Type)
+		b.Kind, next.Token, b.DeleteFirst = stepReplace, o.newToken(s.LogicalID), s.Current.DeletesFirst(next.Type)
 		return b, nil
 	}
 	next.Token, next.PhysicalID, next.Attributes = s.Current.Token, s.Current.PhysicalID, s.Current.Attributes
 	return b, nil
-}
-
-// deletesFirst says whether two things of a type cannot stand side by side, so
-// that the old one goes first when it is replaced.
-func deletesFirst(old Physical, typ string) bool {
-	facts, _ := registry.Type(typ)
-	return old.Type == typ && facts.DeleteFirst() && old.UpdateReplacePolicy != "Retain"
 }
 
 // planned gives the replacement that the change set foresaw for a resource that
@@ -279,7 +272,7 @@ func orEmpty(m map[string]any) map[string]any {
 // performAside is perform, beside the others for a nested stack: what that
 // makes is counted by itself, and may wait for what the others make.
 func (o *operation) performAside(ctx context.Context, s resourceState, check bool) error {
-	if s.Step.Next.Type != nestedType {
+	if s.Step.Next.Type != changeset.NestedType {
 		return o.perform(ctx, s, check)
 	}
 	return dag.Aside(func(ctx context.Context) error { return o.perform(ctx, s, check) })
@@ -304,10 +297,10 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 		return err
 	}
 	result, err := o.call(ctx, s, check)
-	if s.Step.Kind == stepUpdate && fault.Is(err, fault.Unsupported) && o.planned(s.LogicalID) == ReplaceConditional {
+	if s.Step.Kind == stepUpdate && fault.Is(err, fault.Unsupported) && o.planned(s.LogicalID) == changeset.ReplaceConditional {
 		replace := *s.Step.Next
 		replace.Token, replace.PhysicalID, replace.Attributes = o.newToken(s.LogicalID), "", nil
-		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace, DeleteFirst: deletesFirst(*s.Step.Before, replace.Type)}
+		s.Step = &step{Revision: s.Step.Revision, Kind: stepReplace, Before: s.Step.Before, Next: &replace, DeleteFirst: s.Step.Before.DeletesFirst(replace.Type)}
 		return o.perform(ctx, s, check)
 	}
 	if halted(err) {
@@ -393,19 +386,8 @@ func (o *operation) failed(ctx context.Context, s resourceState, cause error) er
 	return fault.Wrap(fault.CodeOf(cause), cause, "resource %s (%s)", s.LogicalID, s.Step.Next.Type)
 }
 
-func sameProperties(a, b map[string]any) bool {
-	return len(a)+len(b) == 0 || jsonEqual(a, b)
-}
-
-// jsonEqual compares as records do: what is written the same is the same.
-func jsonEqual(a, b any) bool {
-	x, err := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err == nil && err2 == nil && string(x) == string(y)
-}
-
 // unchanged says whether the stack's own facts of a resource stay as they are.
-func unchanged(a, b Physical) bool {
+func unchanged(a, b changeset.Physical) bool {
 	return a.DeletionPolicy == b.DeletionPolicy && a.UpdateReplacePolicy == b.UpdateReplacePolicy &&
 		strings.Join(a.DependsOn, " ") == strings.Join(b.DependsOn, " ")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/template"
 )
@@ -26,11 +27,11 @@ type FragmentStore interface {
 
 // outside looks up what a template takes from elsewhere, each thing once, and
 // notes it in the change set.
-func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
-	cs.Outside = Outside{Parameters: map[string]string{}, Fragments: map[string][]byte{}, Macros: map[string]json.RawMessage{}}
+func (e *Engine) outside(ctx context.Context, cs *changeset.Set) changeset.Lookups {
+	cs.Outside = changeset.Outside{Parameters: map[string]string{}, Fragments: map[string][]byte{}, Macros: map[string]json.RawMessage{}}
 	known := recorded(nil, cs.Outside)
-	out := lookups{parameter: func(name string) (string, error) {
-		if value, err := known.parameter(name); err == nil {
+	out := changeset.Lookups{Parameter: func(name string) (string, error) {
+		if value, err := known.Parameter(name); err == nil {
 			return value, nil
 		}
 		value, err := e.parameter(ctx, name)
@@ -39,7 +40,7 @@ func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
 		}
 		return value, err
 	}}
-	out.macro = func(r template.MacroRequest) (json.RawMessage, error) {
+	out.Macro = func(r template.MacroRequest) (json.RawMessage, error) {
 		id, err := macroID(r)
 		if err != nil {
 			return nil, err
@@ -54,8 +55,8 @@ func (e *Engine) outside(ctx context.Context, cs *ChangeSet) lookups {
 		return answer, err
 	}
 	if fragments, ok := e.platform.(FragmentStore); ok {
-		out.fragment = func(location string) ([]byte, error) {
-			if text, err := known.fragment(location); err == nil {
+		out.Fragment = func(location string) ([]byte, error) {
+			if text, err := known.Fragment(location); err == nil {
 				return text, nil
 			}
 			text, err := fragments.Fragment(ctx, location)
@@ -101,37 +102,37 @@ func noExport(name string) error { return fault.New(fault.NotFound, "No export n
 
 // importValue gives the value of an export as a template takes it.
 func importValue(name, value string) any {
-	if value == KnownAfterApply {
+	if value == changeset.KnownAfterApply {
 		return template.Unknown{Because: "export " + name}
 	}
 	return value
 }
 
 // recorded looks up among what a change set was made with.
-func recorded(imports map[string]string, o Outside) lookups {
-	return lookups{
-		export: func(name string) (any, error) {
+func recorded(imports map[string]string, o changeset.Outside) changeset.Lookups {
+	return changeset.Lookups{
+		Export: func(name string) (any, error) {
 			value, ok := imports[name]
 			if !ok {
 				return nil, noExport(name)
 			}
 			return importValue(name, value), nil
 		},
-		parameter: func(name string) (string, error) {
+		Parameter: func(name string) (string, error) {
 			value, ok := o.Parameters[name]
 			if !ok {
 				return "", errors.New("there is no parameter " + name)
 			}
 			return value, nil
 		},
-		fragment: func(location string) ([]byte, error) {
+		Fragment: func(location string) ([]byte, error) {
 			text, ok := o.Fragments[location]
 			if !ok {
 				return nil, errors.New("there is no fragment " + location)
 			}
 			return text, nil
 		},
-		macro: func(r template.MacroRequest) (json.RawMessage, error) {
+		Macro: func(r template.MacroRequest) (json.RawMessage, error) {
 			id, err := macroID(r)
 			if answer, ok := o.Macros[id]; ok || err != nil {
 				return answer, err

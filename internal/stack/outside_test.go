@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/diag"
-	"makeitso/internal/stack"
 )
 
 // TestParametersOfSystemsManager looks a value up that another stack has made:
@@ -23,8 +23,8 @@ Resources: {Thing: {Type: Test::Thing, Properties: {Size: !Ref Size}}}
 		t.Run(name, func(t *testing.T) { lookedUp(t, made, wants) })
 	}
 	b := newBench(t)
-	wants := func(reference string) stack.Change {
-		return stack.Change{Stack: "app", File: "app.yaml", Template: []byte(`Resources: {Thing: {Type: Test::Thing, Properties: {Size: "` + reference + `"}}}`)}
+	wants := func(reference string) changeset.Change {
+		return changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(`Resources: {Thing: {Type: Test::Thing, Properties: {Size: "` + reference + `"}}}`)}
 	}
 	var list diag.List
 	if _, err := b.engine.Plan(t.Context(), wants("{{resolve:ssm:/db/size:3}}")); !errors.As(err, &list) || !strings.Contains(err.Error(), "dynamic reference") {
@@ -39,7 +39,7 @@ Resources: {Thing: {Type: Test::Thing, Properties: {Size: !Ref Size}}}
 func lookedUp(t *testing.T, made, wants string) {
 	b := newBench(t)
 	var list diag.List
-	if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(wants)}); !errors.As(err, &list) || !strings.Contains(err.Error(), "/db/size") {
+	if _, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(wants)}); !errors.As(err, &list) || !strings.Contains(err.Error(), "/db/size") {
 		t.Errorf("without the parameter, plan answered %v", err)
 	}
 	b.mustApply("base", strings.Replace(made, "VALUE", "small", 1))

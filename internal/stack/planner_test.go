@@ -13,8 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/diag"
-	"makeitso/internal/stack"
 )
 
 // TestPlannerGolden reads each case of testdata: a stack as it is (before.yaml,
@@ -63,10 +63,10 @@ func planned(t *testing.T, sections map[string]string) (text, raw string) {
 			t.Fatal(err)
 		}
 	}
-	var cs *stack.ChangeSet
+	var cs *changeset.Set
 	var err error
 	if after, ok := sections["after.yaml"]; ok {
-		cs, err = b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "after.yaml", Template: []byte(after), Parameters: parameters(sections["after.parameters"])})
+		cs, err = b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "after.yaml", Template: []byte(after), Parameters: parameters(sections["after.parameters"])})
 	} else {
 		cs, err = b.engine.PlanDelete(t.Context(), "app")
 	}
@@ -109,7 +109,7 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("without what is said to makeitso it plans %v", cs.Changes)
 	}
 	cs := b.plan("app", with(`{"Note":{"Fn::Sub":"${P} two"}}`), nil)
-	want := stack.Target{Attribute: "Metadata", Path: "/Metadata", RequiresRecreation: "Never", AttributeChangeType: stack.Modify,
+	want := changeset.Target{Attribute: "Metadata", Path: "/Metadata", RequiresRecreation: "Never", AttributeChangeType: changeset.Modify,
 		BeforeValue: map[string]any{"Note": "one"}, AfterValue: map[string]any{"Note": "**** two"}}
 	if len(cs.Changes) != 1 || !slices.Equal(cs.Changes[0].Scope, []string{"Metadata"}) || !reflect.DeepEqual(cs.Changes[0].Details[0].Target, want) {
 		t.Fatalf("the changes are %+v", cs.Changes)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 )
@@ -16,7 +17,7 @@ import (
 // Plan compares a template with what exists. It only reads. Mistakes in the
 // template come back as a diag.List. A plan that would change nothing has no
 // changes (see Empty).
-func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
+func (e *Engine) Plan(ctx context.Context, c changeset.Change) (*changeset.Set, error) {
 	return e.plan(ctx, c, view{})
 }
 
@@ -24,14 +25,14 @@ func (e *Engine) Plan(ctx context.Context, c Change) (*ChangeSet, error) {
 type view struct {
 	// frozen is an earlier set of the same change: what it looked up outside is
 	// not looked up again.
-	frozen *ChangeSet
+	frozen *changeset.Set
 	joint  *joint            // the plan of several stacks that it is part of
 	root   string            // of a nested stack: the stack that it is part of
 	tree   map[string]string // exports that other nested stacks of the root will have
 	depth  int               // how many stacks it is nested in
 }
 
-func (e *Engine) plan(ctx context.Context, c Change, v view) (*ChangeSet, error) {
+func (e *Engine) plan(ctx context.Context, c changeset.Change, v view) (*changeset.Set, error) {
 	if !stackName.MatchString(c.Stack) {
 		return nil, fault.New(fault.Invalid, "%q is no stack name", c.Stack).WithHint("a name is letters, digits and -, beginning with a letter")
 	}
@@ -75,41 +76,41 @@ func updatable(s Stack) error {
 }
 
 // compare makes the change set, without asking the platform's handlers.
-func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*ChangeSet, error) {
+func (e *Engine) compare(ctx context.Context, s Stack, c changeset.Change, v view) (*changeset.Set, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cs := &ChangeSet{Environment: e.environment, Stack: c.Stack, StackID: s.ID, Action: Update, Base: s.Revision, Change: c, Imports: map[string]string{}}
-	p := &planner{support: e.support, exists: map[string]Physical{}}
+	cs := &changeset.Set{Environment: e.environment, Stack: c.Stack, StackID: s.ID, Action: changeset.Update, Base: s.Revision, Change: c, Imports: map[string]string{}}
+	p := &changeset.Planner{Support: e.support, Exists: map[string]changeset.Physical{}}
 	if s.exists() {
 		if err := e.fill(ctx, s, p); err != nil {
 			return nil, err
 		}
 	} else {
-		cs.Action, cs.StackID = Create, e.stackID(c.Stack, s.Revision)
+		cs.Action, cs.StackID = changeset.Create, e.stackID(c.Stack, s.Revision)
 	}
 	if len(c.ResourcesToImport) > 0 {
-		cs.Action = Import
+		cs.Action = changeset.Import
 	}
 	out := e.lookups(ctx, cs, exports, v)
 	var diags diag.List
-	p.after, diags = newProgram(c.planned(), e.pseudo(c.Stack, cs.StackID), out)
+	p.After, diags = changeset.NewProgram(c.Planned(), e.pseudo(c.Stack, cs.StackID), out)
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	if cs.Open = p.after.open; len(cs.Open) > 0 {
+	if cs.Open = p.After.Open; len(cs.Open) > 0 {
 		v.joint.note(cs, nil, v)
-		return cs, cs.seal()
+		return cs, cs.Seal()
 	}
-	p.nest = e.nesting(ctx, cs, out, v)
+	p.Nest = e.nesting(ctx, cs, out, v)
 	if cs.Found, err = e.findImports(ctx, cs, p); err != nil {
 		return nil, err
 	}
-	p.found = cs.Found
-	cs.Changes, cs.Outputs = p.plan()
-	cs.Likely, cs.Moves = p.likelies(), p.moves
-	cs.Warnings = append(diags, p.diags...)
+	p.Found = cs.Found
+	cs.Changes, cs.Outputs = p.Plan()
+	cs.Likely, cs.Moves = p.Likelies(), p.Moves
+	cs.Warnings = append(diags, p.Diags...)
 	if err := cs.Warnings.Err(); err != nil {
 		cs.Warnings.Sort()
 		return nil, err
@@ -117,26 +118,26 @@ func (e *Engine) compare(ctx context.Context, s Stack, c Change, v view) (*Chang
 	if err := e.nestedSets(ctx, cs, p); err != nil {
 		return nil, err
 	}
-	cs.Other = append(e.otherChanges(p, s, cs), moved(p.moves)...)
-	if err := allowed(cmp.Or(c.Policy, s.Policy), cs); err != nil {
+	cs.Other = append(e.otherChanges(p, s, cs), changeset.Moved(p.Moves)...)
+	if err := cs.Allowed(cmp.Or(c.Policy, s.Policy)); err != nil {
 		return nil, err
 	}
-	if err := importOnly(cs, p); err != nil {
+	if err := p.ImportOnly(cs); err != nil {
 		return nil, err
 	}
-	cs.after, _ = p.after.outputs(p, true) // its mistakes were reported by plan
-	cs.Warnings = append(cs.Warnings, warnExports(p.after.t, cs.after, exports, e.movers(ctx, c, v))...)
-	movers, err := guardExports(c.Stack, cs.after, exports, e.movers(ctx, c, v))
+	cs.After, _ = p.After.Outputs(p, true) // its mistakes were reported by plan
+	cs.Warnings = append(cs.Warnings, warnExports(p.After.Template, cs.After, exports, e.movers(ctx, c, v))...)
+	movers, err := guardExports(c.Stack, cs.After, exports, e.movers(ctx, c, v))
 	if err != nil {
 		return nil, err
 	}
 	v.joint.note(cs, movers, v)
-	return cs, cs.seal()
+	return cs, cs.Seal()
 }
 
 // lookups is what the template of a change set takes from elsewhere, noted in
 // the set.
-func (e *Engine) lookups(ctx context.Context, cs *ChangeSet, exports map[string]Export, v view) lookups {
+func (e *Engine) lookups(ctx context.Context, cs *changeset.Set, exports map[string]Export, v view) changeset.Lookups {
 	out := e.outside(ctx, cs)
 	if v.joint != nil {
 		maps.Copy(cs.Macros, v.joint.macros[cs.Stack]) // each is asked once in a plan
@@ -145,7 +146,7 @@ func (e *Engine) lookups(ctx context.Context, cs *ChangeSet, exports map[string]
 		cs.Outside = v.frozen.Outside
 		out = recorded(nil, cs.Outside)
 	}
-	out.export = func(name string) (any, error) {
+	out.Export = func(name string) (any, error) {
 		value, err := e.exported(name, cs, exports, v)
 		if err != nil {
 			return nil, err
@@ -158,13 +159,13 @@ func (e *Engine) lookups(ctx context.Context, cs *ChangeSet, exports map[string]
 
 // exported gives the value of an export as it will be when the change set is
 // applied, KnownAfterApply if that is not known.
-func (e *Engine) exported(name string, cs *ChangeSet, exports map[string]Export, v view) (string, error) {
+func (e *Engine) exported(name string, cs *changeset.Set, exports map[string]Export, v view) (string, error) {
 	value, planned, err := v.joint.export(name) // also plans its stack before this one
 	if err != nil {
 		return "", err
 	}
 	if slices.Contains(cs.Change.Joint.Exports, name) {
-		return KnownAfterApply, nil
+		return changeset.KnownAfterApply, nil
 	}
 	if value, sibling := v.tree[name]; sibling {
 		return value, nil
@@ -180,29 +181,29 @@ func (e *Engine) exported(name string, cs *ChangeSet, exports map[string]Export,
 }
 
 // fill tells the planner what exists of a stack.
-func (e *Engine) fill(ctx context.Context, s Stack, p *planner) error {
+func (e *Engine) fill(ctx context.Context, s Stack, p *changeset.Planner) error {
 	src, err := e.present(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	if len(src.Change.Template) > 0 { // a stack that never became complete has none
-		before, diags := newProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
+		before, diags := changeset.NewProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 		if diags.HasErrors() {
 			return fmt.Errorf("read the present template of stack %s: %w", s.Name, diags)
 		}
-		p.before = before
+		p.Before = before
 	}
-	p.imports = src.Imports
+	p.Imports = src.Imports
 	states, err := e.resources.List(ctx, e.resourceKey(s.Name, ""))
 	if err != nil {
 		return fmt.Errorf("list resources of %s: %w", s.Name, err)
 	}
 	for _, r := range states {
 		if r.Current != nil {
-			p.exists[r.LogicalID] = *r.Current
+			p.Exists[r.LogicalID] = *r.Current
 		}
 	}
-	p.outputs = s.Outputs
+	p.Outputs = s.Outputs
 	return nil
 }
 
@@ -217,20 +218,20 @@ func (e *Engine) present(ctx context.Context, name string) (source, error) {
 }
 
 // otherChanges names what changes although no resource or output does.
-func (e *Engine) otherChanges(p *planner, s Stack, cs *ChangeSet) []string {
+func (e *Engine) otherChanges(p *changeset.Planner, s Stack, cs *changeset.Set) []string {
 	var other []string
 	if s.exists() && !maps.Equal(s.Tags, cs.Change.Tags) {
 		other = append(other, "Tags")
 	}
-	if s.exists() && s.Description != p.after.t.Description {
+	if s.exists() && s.Description != p.After.Template.Description {
 		other = append(other, "Description")
 	}
-	if s.exists() && !maps.Equal(p.imports, cs.Imports) {
+	if s.exists() && !maps.Equal(p.Imports, cs.Imports) {
 		other = append(other, "Imports")
 	}
-	for id, on := range p.after.graph {
-		physical, exists := p.exists[id]
-		if exists && p.changes[id] == nil && !slices.Equal(physical.DependsOn, on) {
+	for id, on := range p.After.Graph {
+		physical, exists := p.Exists[id]
+		if exists && p.Changes[id] == nil && !slices.Equal(physical.DependsOn, on) {
 			return append(other, "DependsOn")
 		}
 	}
@@ -239,7 +240,7 @@ func (e *Engine) otherChanges(p *planner, s Stack, cs *ChangeSet) []string {
 
 // check asks the platform about every resource that will be made or changed,
 // and gives all its answers together.
-func (e *Engine) check(ctx context.Context, cs *ChangeSet) error {
+func (e *Engine) check(ctx context.Context, cs *changeset.Set) error {
 	var errs []error
 	for _, id := range slices.Sorted(maps.Keys(cs.Nested)) {
 		if err := e.check(ctx, cs.Nested[id]); err != nil {
@@ -247,12 +248,12 @@ func (e *Engine) check(ctx context.Context, cs *ChangeSet) error {
 		}
 	}
 	for _, c := range cs.Changes {
-		if c.Action == Remove || c.Type == nestedType {
+		if c.Action == changeset.Remove || c.Type == changeset.NestedType {
 			continue
 		}
 		h, err := e.platform.Handler(c.Type)
 		if err == nil {
-			r := Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.check}
+			r := Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.Check}
 			if r, err = e.reveal(ctx, r); err == nil {
 				err = h.Check(ctx, r)
 			}
@@ -285,7 +286,7 @@ func hints(errs []error) string {
 // PlanDelete gives what a delete of the stack would remove, after the stacks
 // named before were deleted: what those import is not in use then. It only
 // reads.
-func (e *Engine) PlanDelete(ctx context.Context, name string, before ...string) (*ChangeSet, error) {
+func (e *Engine) PlanDelete(ctx context.Context, name string, before ...string) (*changeset.Set, error) {
 	s, err := e.Stack(ctx, name)
 	if err != nil {
 		return nil, err
@@ -296,7 +297,7 @@ func (e *Engine) PlanDelete(ctx context.Context, name string, before ...string) 
 	return e.compareDelete(ctx, s, before)
 }
 
-func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*ChangeSet, error) {
+func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*changeset.Set, error) {
 	exports, err := e.exportMap(ctx)
 	if err != nil {
 		return nil, err
@@ -308,15 +309,15 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 	if _, err := guardExports(s.Name, nil, exports, going); err != nil {
 		return nil, err
 	}
-	p := &planner{support: e.support, exists: map[string]Physical{}}
+	p := &changeset.Planner{Support: e.support, Exists: map[string]changeset.Physical{}}
 	if err := e.fill(ctx, s, p); err != nil {
 		return nil, err
 	}
-	cs := &ChangeSet{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: Delete, Base: s.Revision, Change: Change{Stack: s.Name}}
-	p.secrets = p.before.secrets()
-	cs.Changes, cs.Outputs = p.removals(), p.outputChanges()
+	cs := &changeset.Set{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: changeset.Delete, Base: s.Revision, Change: changeset.Change{Stack: s.Name}}
+	p.Secrets = p.Before.Secrets()
+	cs.Changes, cs.Outputs = p.Removals(), p.OutputChanges()
 	if err := e.nestedSets(ctx, cs, p); err != nil {
 		return nil, err
 	}
-	return cs, cs.seal()
+	return cs, cs.Seal()
 }

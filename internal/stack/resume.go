@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 )
@@ -221,8 +222,8 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 func (o *operation) skip(ctx context.Context, id string) error {
 	s := o.state(id)
 	old := *s.Step.Before
-	for _, begun := range []*Physical{s.Step.Next, s.Current} {
-		if begun != nil && begun.Token != old.Token && !slices.ContainsFunc(s.Doomed, func(p Physical) bool { return p.Token == begun.Token }) {
+	for _, begun := range []*changeset.Physical{s.Step.Next, s.Current} {
+		if begun != nil && begun.Token != old.Token && !slices.ContainsFunc(s.Doomed, func(p changeset.Physical) bool { return p.Token == begun.Token }) {
 			s.Doomed = append(slices.Clone(s.Doomed), *begun)
 		}
 	}

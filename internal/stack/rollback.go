@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -16,9 +17,9 @@ import (
 func (o *operation) rollBack(ctx context.Context, cause error) error {
 	on, done := stubborn(ctx)
 	defer done()
-	if o.before != nil && o.stack.Status == o.set.Action.statuses().back {
-		if err := dag.Walk(on, o.before.graph, o.e.o.Parallel, o.restore); err != nil {
-			return o.rollBackFailed(on, o.set.Action.statuses().stuck, err)
+	if o.before != nil && o.stack.Status == statusesOf(o.set.Action).back {
+		if err := dag.Walk(on, o.before.Graph, o.e.o.Parallel, o.restore); err != nil {
+			return o.rollBackFailed(on, statusesOf(o.set.Action).stuck, err)
 		}
 	}
 	if o.stack.Status == UpdateRollbackInProgress {
@@ -30,7 +31,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 	if err != nil {
 		return err
 	}
-	if o.set.Action == Create && len(failed) > 0 {
+	if o.set.Action == changeset.Create && len(failed) > 0 {
 		return o.rollBackFailed(on, RollbackFailed, deleteFailure(failed))
 	}
 	src, err := o.e.present(on, o.stack.Name)
@@ -38,11 +39,11 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 		return halt{err}
 	}
 	var exports []record.Op
-	if o.set.Action != Create {
+	if o.set.Action != changeset.Create {
 		o.stack.Tags = src.Change.Tags
 	}
-	if o.set.Action == Update && o.stack.Parent != "" { // its outputs were told to its parent
-		outputs, diags := o.before.outputs(o, true)
+	if o.set.Action == changeset.Update && o.stack.Parent != "" { // its outputs were told to its parent
+		outputs, diags := o.before.Outputs(o, true)
 		if err := diags.Err(); err != nil {
 			return err
 		}
@@ -51,7 +52,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 		}
 		o.stack.Outputs = outputs
 	}
-	if err := o.finish(on, o.set.Action.statuses().restored, o.stack.Reason, src.Imports, exports...); err != nil {
+	if err := o.finish(on, statusesOf(o.set.Action).restored, o.stack.Reason, src.Imports, exports...); err != nil {
 		return err
 	}
 	return rolledBack(o.stack, cause)
@@ -113,10 +114,10 @@ func (o *operation) restore(ctx context.Context, id string) error {
 		s.Current, s.Step, s.Status, s.Reason = &old, nil, UpdateComplete, ""
 		return o.save(ctx, s, old.PhysicalID)
 	}
-	if old.Type == nestedType {
+	if old.Type == changeset.NestedType {
 		return o.restoreNested(ctx, s, old)
 	}
-	if sameProperties(changed.Properties, old.Properties) {
+	if changeset.SameProperties(changed.Properties, old.Properties) {
 		s.Current, s.Step = &old, nil
 		if s.Status == UpdateFailed {
 			s.Status, s.Reason = UpdateComplete, ""
@@ -145,7 +146,7 @@ func (o *operation) restore(ctx context.Context, id string) error {
 }
 
 // restored stores that a resource is again what it was.
-func (o *operation) restored(ctx context.Context, s resourceState, old Physical, result Result) error {
+func (o *operation) restored(ctx context.Context, s resourceState, old changeset.Physical, result Result) error {
 	old.PhysicalID, old.Attributes = result.PhysicalID, result.Attributes
 	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
 	return o.save(ctx, s, old.PhysicalID)
@@ -154,7 +155,7 @@ func (o *operation) restored(ctx context.Context, s resourceState, old Physical,
 // bringBack undoes a replacement that deleted the old thing first: the new one
 // goes, then the old one is made again under its token. A crash in between
 // finds the step as it was, and all of it can be done again.
-func (o *operation) bringBack(ctx context.Context, s resourceState, changed Physical) error {
+func (o *operation) bringBack(ctx context.Context, s resourceState, changed changeset.Physical) error {
 	old := *s.Step.Before
 	s.Status, s.Reason = UpdateInProgress, ""
 	if err := o.save(ctx, s, old.PhysicalID); err != nil {
@@ -199,7 +200,7 @@ func (o *operation) restoring(s resourceState) resourceState {
 func (o *operation) cleanUp(ctx context.Context) error {
 	on, done := stubborn(ctx)
 	defer done()
-	if o.set.Action != Update {
+	if o.set.Action != changeset.Update {
 		return nil
 	}
 	if err := o.settleNested(on); err != nil {
@@ -247,7 +248,7 @@ func (o *operation) leftBehind() map[string]doom {
 	for id, s := range o.states() {
 		d := doom{things: s.Doomed, keep: s}
 		d.keep.Step, d.keep.Doomed = nil, nil
-		if _, stays := o.after.graph[id]; !stays {
+		if _, stays := o.after.Graph[id]; !stays {
 			if s.Current != nil {
 				d.add(*s.Current, s.Current.DeletionPolicy, "Retain", "RetainExceptOnCreate")
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/template"
 )
@@ -22,11 +23,6 @@ const (
 	secretType   = "AWS::SecretsManager::Secret"
 	currentStage = "AWSCURRENT"
 )
-
-// secure says whether what a dynamic reference stands for must not be stored:
-// such a reference stays in the properties of a resource as it is written, is
-// compared as it is written, and is looked up for the handler's eyes alone.
-func secure(d template.DynamicReference) bool { return d.Service != "ssm" }
 
 // reveal gives a request in which secure references are replaced by what they
 // stand for.
@@ -48,7 +44,7 @@ func (e *Engine) reveal(ctx context.Context, r Request) (Request, error) {
 // secret looks up what a secure reference stands for.
 func (e *Engine) secret(ctx context.Context, d template.DynamicReference) (string, error) {
 	if d.Service == "ssm-secure" {
-		return e.parameter(ctx, versioned(d))
+		return e.parameter(ctx, changeset.Versioned(d))
 	}
 	text, err := e.secretText(ctx, d)
 	if err != nil || d.Key == "" {
@@ -105,12 +101,4 @@ func (e *Engine) made(ctx context.Context, typ, name string) (map[string]any, er
 		}
 	}
 	return nil, nil
-}
-
-// versioned is how a parameter's version is asked for.
-func versioned(d template.DynamicReference) string {
-	if d.Version == "" {
-		return d.Name
-	}
-	return d.Name + ":" + d.Version
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -55,7 +56,7 @@ func TestSecrets(t *testing.T) {
 		"db:SecretString:city":            "secret db has no key city",
 		"db:SecretString:user:AWSPENDING": "its current version alone",
 	} {
-		_, err := b.engine.Plan(t.Context(), stack.Change{Stack: "other", File: "other.yaml", Template: []byte(wants(reference))})
+		_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "other", File: "other.yaml", Template: []byte(wants(reference))})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s answered %v", reference, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
@@ -58,7 +59,7 @@ func (e *Engine) Signal(ctx context.Context, stack, logicalID string, signal Sig
 
 // signalledAt names what the signals for a thing are collected under: the
 // address of a handle, else the thing itself.
-func signalledAt(p Physical) string {
+func signalledAt(p changeset.Physical) string {
 	handle, _ := p.Properties["Handle"].(string)
 	switch {
 	case p.Type == pace.HandleType:

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/record"
@@ -111,7 +112,7 @@ func TestPoliciesAreJudgedByThePlan(t *testing.T) {
 		{`{Type: AWS::AutoScaling::AutoScalingGroup, Properties: {MinSize: 1, MaxSize: 1}, UpdatePolicy: {AutoScalingRollingUpdate: {WaitOnResourceSignals: yes, MaxBatchSize: 0}}}`, "MaxBatchSize] is 0"},
 	} {
 		b := newBench(t)
-		cs, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte("Resources: {X: " + c.resource + "}")})
+		cs, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte("Resources: {X: " + c.resource + "}")})
 		text := ""
 		if err != nil {
 			text = err.Error()
@@ -168,7 +169,7 @@ func TestWaitCondition(t *testing.T) {
 				t.Errorf("Data is %s (%v), want %s", outputs["Data"], err, want)
 			}
 			longer := strings.Replace(condition, "TIMEOUT", "601", 1)
-			if _, err := b.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(longer)}); err == nil || !strings.Contains(err.Error(), "Update to resource type AWS::CloudFormation::WaitCondition is not supported") {
+			if _, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(longer)}); err == nil || !strings.Contains(err.Error(), "Update to resource type AWS::CloudFormation::WaitCondition is not supported") {
 				t.Errorf("a change of a condition answered %v", err)
 			}
 			// A signal of a condition goes to its handle.
@@ -204,7 +205,7 @@ func TestNestedStackWaits(t *testing.T) {
 	b := newBench(t)
 	options := stack.Options{Holder: "test", Parallel: 1}
 	b.engine = stack.New("local", b.platform, b.store, options)
-	cs := b.planChange(stack.Change{Stack: "app", File: "app.yaml", OnFailure: stack.OnFailureDelete, Timeout: time.Hour,
+	cs := b.planChange(changeset.Change{Stack: "app", File: "app.yaml", OnFailure: changeset.OnFailureDelete, Timeout: time.Hour,
 		Template: []byte(`Resources: {Inner: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: inner.yaml, TimeoutInMinutes: 5}}, Zig: {Type: Test::Thing}}`),
 		Files:    map[string][]byte{"inner.yaml": []byte(strings.Replace(instance, "TIMEOUT", "PT1H", 1))}})
 	if nested := cs.Nested["Inner"].Change; nested.Timeout != 5*time.Minute || nested.DisableRollback {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/pace"
 )
 
@@ -41,12 +42,12 @@ type statuses struct {
 	back, restored, stuck string // of the roll back
 }
 
-// statuses gives those of a stack.
-func (a Action) statuses() statuses {
+// statusesOf gives those of a stack.
+func statusesOf(a changeset.Action) statuses {
 	switch a {
-	case Create:
+	case changeset.Create:
 		return statuses{CreateInProgress, CreateComplete, CreateFailed, RollbackInProgress, RollbackComplete, RollbackFailed}
-	case Import:
+	case changeset.Import:
 		return statuses{ImportInProgress, ImportComplete, ImportFailed, ImportRollbackInProgress, ImportRollbackComplete, ImportRollbackFailed}
 	}
 	return statuses{UpdateInProgress, UpdateComplete, UpdateFailed, UpdateRollbackInProgress, UpdateRollbackComplete, UpdateRollbackFailed}
@@ -56,29 +57,29 @@ func (a Action) statuses() statuses {
 func (k stepKind) statuses() statuses {
 	switch k {
 	case stepCreate:
-		return Create.statuses()
+		return statusesOf(changeset.Create)
 	case stepImport:
-		return Import.statuses()
+		return statusesOf(changeset.Import)
 	}
-	return Update.statuses()
+	return statusesOf(changeset.Update)
 }
 
 // Stack is a stack as it is remembered.
 type Stack struct {
-	Environment string            `json:"environment"`
-	Name        string            `json:"name"`
-	ID          string            `json:"id"`
-	Description string            `json:"description,omitempty"`
-	Status      string            `json:"status"`
-	Reason      string            `json:"reason,omitempty"`
-	Revision    int64             `json:"revision"` // rises with each operation
-	Digest      string            `json:"digest"`   // of the change set applied last, or under way
-	Tags        map[string]string `json:"tags,omitempty"`
-	Outputs     []Output          `json:"outputs,omitempty"`
-	Protected   bool              `json:"protected,omitempty"` // must not be deleted
-	Policy      string            `json:"policy,omitempty"`    // what updates may do
-	Parent      string            `json:"parent,omitempty"`    // of a nested stack: the one whose resource it is
-	Root        string            `json:"root,omitempty"`      // of a nested stack: the outermost one
+	Environment string             `json:"environment"`
+	Name        string             `json:"name"`
+	ID          string             `json:"id"`
+	Description string             `json:"description,omitempty"`
+	Status      string             `json:"status"`
+	Reason      string             `json:"reason,omitempty"`
+	Revision    int64              `json:"revision"` // rises with each operation
+	Digest      string             `json:"digest"`   // of the change set applied last, or under way
+	Tags        map[string]string  `json:"tags,omitempty"`
+	Outputs     []changeset.Output `json:"outputs,omitempty"`
+	Protected   bool               `json:"protected,omitempty"` // must not be deleted
+	Policy      string             `json:"policy,omitempty"`    // what updates may do
+	Parent      string             `json:"parent,omitempty"`    // of a nested stack: the one whose resource it is
+	Root        string             `json:"root,omitempty"`      // of a nested stack: the outermost one
 	// ParentRevision is the revision of the parent whose operation changed a
 	// nested stack last.
 	ParentRevision int64 `json:"parentRevision,omitempty"`
@@ -98,14 +99,6 @@ func (s Stack) exists() bool {
 // root is the name of the stack that is operated on to change this one.
 func (s Stack) root() string { return cmp.Or(s.Root, s.Name) }
 
-// Output is a named value of a stack.
-type Output struct {
-	Name        string `json:"name"`
-	Value       string `json:"value"`
-	Description string `json:"description,omitempty"`
-	Export      string `json:"export,omitempty"`
-}
-
 // Export is an output that other stacks of the environment import.
 type Export struct {
 	Name      string   `json:"name"`
@@ -124,15 +117,15 @@ type Export struct {
 
 // Resource is a resource of a stack, for showing.
 type Resource struct {
-	LogicalID  string         `json:"logicalId"`
-	PhysicalID string         `json:"physicalId,omitempty"`
-	Token      string         `json:"token,omitempty"`
-	Type       string         `json:"type"`
-	Level      Level          `json:"level"`
-	Status     string         `json:"status"`
-	Reason     string         `json:"reason,omitempty"`
-	Attributes map[string]any `json:"attributes,omitempty"`
-	Time       time.Time      `json:"time"`
+	LogicalID  string          `json:"logicalId"`
+	PhysicalID string          `json:"physicalId,omitempty"`
+	Token      string          `json:"token,omitempty"`
+	Type       string          `json:"type"`
+	Level      changeset.Level `json:"level"`
+	Status     string          `json:"status"`
+	Reason     string          `json:"reason,omitempty"`
+	Attributes map[string]any  `json:"attributes,omitempty"`
+	Time       time.Time       `json:"time"`
 }
 
 // Event is one transition of a stack or of a resource of it.
@@ -149,30 +142,30 @@ type Event struct {
 
 // source is the change that a stack's present state was made from.
 type source struct {
-	Change  Change            `json:"change"`
+	Change  changeset.Change  `json:"change"`
 	Imports map[string]string `json:"imports,omitempty"`
-	Outside
+	changeset.Outside
 }
 
 // resourceState is the record of one logical id. Every physical thing that
 // exists, or may exist, for it is named here before it is touched.
 type resourceState struct {
-	LogicalID string     `json:"logicalId"`
-	Current   *Physical  `json:"current,omitempty"` // what references see
-	Step      *step      `json:"step,omitempty"`
-	Doomed    []Physical `json:"doomed,omitempty"` // to be deleted, whatever happens
-	Status    string     `json:"status"`
-	Reason    string     `json:"reason,omitempty"`
-	Time      time.Time  `json:"time"`
+	LogicalID string               `json:"logicalId"`
+	Current   *changeset.Physical  `json:"current,omitempty"` // what references see
+	Step      *step                `json:"step,omitempty"`
+	Doomed    []changeset.Physical `json:"doomed,omitempty"` // to be deleted, whatever happens
+	Status    string               `json:"status"`
+	Reason    string               `json:"reason,omitempty"`
+	Time      time.Time            `json:"time"`
 }
 
 // step is what an operation does, or did, to a resource. A step of an earlier
 // revision than the stack's is over and means nothing.
 type step struct {
-	Revision int64     `json:"revision"`
-	Kind     stepKind  `json:"kind"`
-	Before   *Physical `json:"before,omitempty"` // what Current was, nil for a create
-	Next     *Physical `json:"next,omitempty"`   // the intent: what a call under way leads to
+	Revision int64               `json:"revision"`
+	Kind     stepKind            `json:"kind"`
+	Before   *changeset.Physical `json:"before,omitempty"` // what Current was, nil for a create
+	Next     *changeset.Physical `json:"next,omitempty"`   // the intent: what a call under way leads to
 	// DeleteFirst says of a replacement that Before goes before Next comes.
 	DeleteFirst bool `json:"deleteFirst,omitempty"`
 	// Wait is set once the step waits for signals.
@@ -202,10 +195,10 @@ func (s resourceState) typ() string {
 }
 
 // all gives every physical thing that the record names, each token once.
-func (s resourceState) all() []Physical {
-	var found []Physical
+func (s resourceState) all() []changeset.Physical {
+	var found []changeset.Physical
 	seen := map[string]bool{}
-	add := func(p *Physical) {
+	add := func(p *changeset.Physical) {
 		if p != nil && !seen[p.Token] {
 			seen[p.Token] = true
 			found = append(found, *p)

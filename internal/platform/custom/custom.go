@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 	"makeitso/internal/template"
@@ -38,12 +39,12 @@ type platform struct {
 	o Options
 }
 
-func (p platform) Support(typ string) stack.Support {
+func (p platform) Support(typ string) changeset.Support {
 	if isCustom(typ) {
-		return stack.Support{Level: stack.Real, Note: "made by the provider that ServiceToken names, an http(s) URL or a command"}
+		return changeset.Support{Level: changeset.Real, Note: "made by the provider that ServiceToken names, an http(s) URL or a command"}
 	}
 	if typ == macroType {
-		return stack.Support{Level: stack.Real, Note: "templates that name it ask what FunctionName names, an http(s) URL or a command"}
+		return changeset.Support{Level: changeset.Real, Note: "templates that name it ask what FunctionName names, an http(s) URL or a command"}
 	}
 	return p.Platform.Support(typ)
 }

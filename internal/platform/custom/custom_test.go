@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/custom"
 	"makeitso/internal/record"
@@ -35,7 +36,7 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) apply(template string) error {
 	w.t.Helper()
-	cs, err := w.engine.Plan(w.t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(template)})
+	cs, err := w.engine.Plan(w.t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(template)})
 	if err != nil {
 		return err
 	}
@@ -256,7 +257,7 @@ func TestCancel(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.folder, "provider.sh"), []byte(`grep -q Delete && echo '{"Status":"SUCCESS"}' && exit; mkfifo wait; echo > started; cat wait`), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cs, err := w.engine.Plan(t.Context(), stack.Change{Stack: "app", File: "app.yaml", Template: []byte(template("sh ./provider.sh", "1"))})
+	cs, err := w.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(template("sh ./provider.sh", "1"))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/custom"
 	"makeitso/internal/record"
@@ -22,7 +23,7 @@ func (w *world) macro(function string) error {
 	if err != nil {
 		return err
 	}
-	cs, err := w.engine.Plan(w.t.Context(), stack.Change{Stack: "macros", File: "macros.yaml",
+	cs, err := w.engine.Plan(w.t.Context(), changeset.Change{Stack: "macros", File: "macros.yaml",
 		Template: []byte("Resources: {M: {Type: AWS::CloudFormation::Macro, Properties: {Name: M, FunctionName: " + string(raw) + "}}}\nOutputs: {Name: {Value: !Ref M}}\n")})
 	if err != nil {
 		return err
@@ -136,7 +137,7 @@ func TestCheckMacro(t *testing.T) {
 			t.Errorf("%s answered %v", wrong, err)
 		}
 	}
-	if s := custom.Over(stacktest.NewPlatform(), custom.Options{}).Support("AWS::CloudFormation::Macro"); s.Level != stack.Real || s.Note == "" {
+	if s := custom.Over(stacktest.NewPlatform(), custom.Options{}).Support("AWS::CloudFormation::Macro"); s.Level != changeset.Real || s.Note == "" {
 		t.Errorf("support is %+v", s)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
@@ -30,7 +31,7 @@ func newDrifting(t *testing.T, template string) drifting {
 
 func (d drifting) apply(template string) {
 	d.t.Helper()
-	cs, err := d.engine.Plan(d.t.Context(), stack.Change{Stack: "app", Template: []byte(template)})
+	cs, err := d.engine.Plan(d.t.Context(), changeset.Change{Stack: "app", Template: []byte(template)})
 	if err == nil {
 		err = d.engine.Apply(d.t.Context(), cs, nil)
 	}

@@ -3,12 +3,12 @@ package local
 import (
 	"context"
 
-	"makeitso/internal/stack"
+	"makeitso/internal/changeset"
 )
 
 // kind is what the platform does with one type.
 type kind struct {
-	support stack.Support
+	support changeset.Support
 	maker   maker
 }
 
@@ -16,7 +16,7 @@ type kind struct {
 // all: finding again by token, state files, order.
 type maker interface {
 	// check judges properties. What other resources decide is
-	// stack.KnownAfterApply in a plan and must be let through.
+	// changeset.KnownAfterApply in a plan and must be let through.
 	check(ctx context.Context, r *resource) error
 	// make brings the resource to what r declares, whatever stands already,
 	// waits until it is ready, and sets its physical id and attributes.
@@ -46,10 +46,10 @@ func (p *Platform) allKinds() map[string]kind {
 	}
 	for name, m := range models() {
 		m.p = p
-		kinds[name] = kind{stack.Support{Level: stack.Modelled, Note: m.note}, m}
+		kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: m.note}, m}
 	}
 	return kinds
 }
 
 // note is the support of a type that software runs for.
-func note(text string) stack.Support { return stack.Support{Level: stack.Real, Note: text} }
+func note(text string) changeset.Support { return changeset.Support{Level: changeset.Real, Note: text} }

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
@@ -140,12 +141,12 @@ func (p *Platform) command(name ...string) []string {
 }
 
 // Support says what the platform does with a type.
-func (p *Platform) Support(typ string) stack.Support {
+func (p *Platform) Support(typ string) changeset.Support {
 	if k, known := p.kinds[typ]; known {
 		return k.support
 	}
-	return stack.Support{
-		Level: stack.Refused,
+	return changeset.Support{
+		Level: changeset.Refused,
 		Note:  "nothing on this machine stands for it; take it out of the template, or apply the stack in an environment on platform aws",
 	}
 }
@@ -158,7 +159,7 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 			WithHint("see what it has: makeitso types")
 	}
 	h := handler{p: p, typ: typ, maker: k.maker}
-	if k.support.Level == stack.Modelled {
+	if k.support.Level == changeset.Modelled {
 		return &modelHandler{h}, nil
 	}
 	return &h, nil
@@ -167,7 +168,7 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 // Type is one line of the table of types.
 type Type struct {
 	Name string `json:"name"`
-	stack.Support
+	changeset.Support
 }
 
 // Types lists the types that are real or modelled, by name.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
@@ -140,7 +141,7 @@ func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
 			t.Errorf("%s is no type of the registry", typ.Name)
 		}
 	}
-	if s := p.Support("AWS::SQS::Queue"); s.Level != stack.Refused || !strings.Contains(s.Note, "platform aws") {
+	if s := p.Support("AWS::SQS::Queue"); s.Level != changeset.Refused || !strings.Contains(s.Note, "platform aws") {
 		t.Errorf("a queue: %+v", s)
 	}
 	if _, err := p.Handler("AWS::SQS::Queue"); !fault.Is(err, fault.Unsupported) || !strings.Contains(fault.HintOf(err), "makeitso types") {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack"
@@ -312,7 +313,7 @@ func (p *Platform) announceSites(ctx context.Context, r *resource) error {
 // unknown says whether a value is decided only when other resources exist.
 func unknown(v any) bool {
 	s, isText := v.(string)
-	return isText && strings.Contains(s, stack.KnownAfterApply)
+	return isText && strings.Contains(s, changeset.KnownAfterApply)
 }
 
 // digits gives n hexadecimal digits that belong to this token and salt for ever.

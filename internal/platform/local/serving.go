@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"makeitso/internal/stack"
+	"makeitso/internal/changeset"
 )
 
 // Serving is a real resource and what stands for it.
@@ -27,7 +27,7 @@ func (p *Platform) Serving() ([]Serving, error) {
 	var list []Serving
 	for _, r := range all {
 		k := p.kinds[r.Type]
-		if k.support.Level != stack.Real || !r.Complete {
+		if k.support.Level != changeset.Real || !r.Complete {
 			continue
 		}
 		s := Serving{Resource: r.name(), Token: r.Token, Name: r.PhysicalID, Type: r.Type, By: k.support.Note}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
@@ -109,7 +110,7 @@ func TestOriginsThatCannotBeServed(t *testing.T) {
 		origin string
 		code   fault.Code // "" passes Check
 	}{
-		{stack.KnownAfterApply, ""},
+		{changeset.KnownAfterApply, ""},
 		{"example.com", fault.Unsupported},
 	} {
 		r := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(c.origin))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/registry"
@@ -196,16 +197,16 @@ func (p *Platform) Peak() int {
 }
 
 // Support says that every type is modelled.
-func (p *Platform) Support(typ string) stack.Support {
+func (p *Platform) Support(typ string) changeset.Support {
 	if strings.HasPrefix(typ, "Refused::") {
-		return stack.Support{Level: stack.Refused, Note: "the test platform refuses it"}
+		return changeset.Support{Level: changeset.Refused, Note: "the test platform refuses it"}
 	}
-	return stack.Support{Level: stack.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::"), Groups: typ == pace.GroupType}
+	return changeset.Support{Level: changeset.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::"), Groups: typ == pace.GroupType}
 }
 
 // Handler gives the one handler that makes every type.
 func (p *Platform) Handler(typ string) (stack.Handler, error) {
-	if p.Support(typ).Level == stack.Refused {
+	if p.Support(typ).Level == changeset.Refused {
 		return nil, fault.New(fault.Unsupported, "%s is refused", typ)
 	}
 	if p.Support(typ).Snapshots {

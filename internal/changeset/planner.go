@@ -1,4 +1,4 @@
-package stack
+package changeset
 
 import (
 	"reflect"
@@ -12,30 +12,33 @@ import (
 	"makeitso/internal/template"
 )
 
-// planner compares what a stack is with what it shall be. It is pure: it asks
-// nothing of the world, so the same input gives the same change set.
-type planner struct {
-	support func(typ string) Support
-	before  *program // nil for a stack that does not exist
-	after   *program
-	exists  map[string]Physical // by logical id
-	found   map[string]Physical // what is imported, by logical id
-	outputs []Output            // of the stack as it is
-	imports map[string]string   // that it was made with
-	// nest plans the nested stack of a resource.
-	nest func(id string, properties map[string]any, token string) (*ChangeSet, error)
+// Planner compares what a stack is with what it shall be. It asks nothing of
+// the world but what it is given, so that the same input gives the same change
+// set.
+type Planner struct {
+	Support func(typ string) Support
+	Before  *Program // nil for a stack that does not exist
+	After   *Program
+	Exists  map[string]Physical // by logical id
+	Found   map[string]Physical // what is imported, by logical id
+	Outputs []Output            // of the stack as it is
+	Imports map[string]string   // that it was made with
+	// Nest plans the nested stack of a resource, new if it has no token.
+	Nest func(id string, properties map[string]any, token string) (*Set, error)
 
-	changes map[string]*ResourceChange // of the resources looked at so far
-	moves   map[string]string          // from new logical ids to old ones
-	likely  map[string][]Detail        // what the service lists besides, although the values are proven equal
-	planned map[string]map[string]any  // their properties, resolved as far as known
-	nested  map[string]*ChangeSet      // of the resources that are stacks
-	secrets []string                   // what may not be shown
-	diags   diag.List
+	// What a plan comes to besides its answers.
+	Changes map[string]*ResourceChange // by logical id
+	Moves   map[string]string          // from new logical ids to old ones
+	Nested  map[string]*Set            // of the resources that are stacks
+	Secrets []string                   // what may not be shown
+	Diags   diag.List
+
+	likely  map[string][]Detail       // what the service lists besides, although the values are proven equal
+	planned map[string]map[string]any // the properties, resolved as far as known
 }
 
 // Ref gives the physical id of a resource that stays.
-func (p *planner) Ref(id string) any {
+func (p *Planner) Ref(id string) any {
 	physical, exists := p.thing(id)
 	if !exists || p.replaced(id) {
 		return template.Unknown{Because: id}
@@ -44,24 +47,24 @@ func (p *planner) Ref(id string) any {
 }
 
 // thing gives what stands for a resource, or is imported to stand for it.
-func (p *planner) thing(id string) (Physical, bool) {
-	if physical, exists := p.exists[id]; exists {
+func (p *Planner) thing(id string) (Physical, bool) {
+	if physical, exists := p.Exists[id]; exists {
 		return physical, true
 	}
-	physical, found := p.found[id]
+	physical, found := p.Found[id]
 	return physical, found
 }
 
 // replaced says whether the resource may become another physical one.
-func (p *planner) replaced(id string) bool {
-	c := p.changes[id]
+func (p *Planner) replaced(id string) bool {
+	c := p.Changes[id]
 	return c != nil && c.Action == Modify && c.Replacement != ReplaceFalse
 }
 
 // GetAtt gives an attribute of a resource that stays as it is. Of one that is
 // changed in place, only what names it and what is a property is known.
-func (p *planner) GetAtt(id, attribute string) (any, error) {
-	if child := p.nested[id]; child != nil {
+func (p *Planner) GetAtt(id, attribute string) (any, error) {
+	if child := p.Nested[id]; child != nil {
 		return child.attribute(id, attribute)
 	}
 	unknown := template.Unknown{Because: id + "." + attribute}
@@ -70,9 +73,9 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 		return unknown, nil
 	}
 	value, known := physical.Attributes[attribute]
-	if !p.changes[id].touchesProperties() {
+	if !p.Changes[id].touchesProperties() {
 		if !known {
-			return nil, noAttribute(physical.Type, attribute)
+			return nil, NoAttribute(physical.Type, attribute)
 		}
 		return value, nil
 	}
@@ -86,8 +89,8 @@ func (p *planner) GetAtt(id, attribute string) (any, error) {
 	return unknown, nil
 }
 
-// noAttribute says it in the service's words.
-func noAttribute(typ, attribute string) error {
+// NoAttribute says it in the service's words.
+func NoAttribute(typ, attribute string) error {
 	return fault.New(fault.Invalid, "Resource type %s does not support attribute {%s}.", typ, attribute)
 }
 
@@ -99,72 +102,74 @@ func (c *ResourceChange) touchesProperties() bool {
 	})
 }
 
-// standing is the world as it is, for values before the change.
-type standing map[string]Physical
+// Standing is the world as it is, for values before the change.
+type Standing map[string]Physical
 
-func (s standing) Ref(id string) any {
+// Ref implements World.
+func (s Standing) Ref(id string) any {
 	if p, ok := s[id]; ok {
 		return p.PhysicalID
 	}
 	return template.Unknown{Because: id}
 }
 
-func (s standing) GetAtt(id, attribute string) (any, error) {
+// GetAtt implements World.
+func (s Standing) GetAtt(id, attribute string) (any, error) {
 	if value, ok := s[id].Attributes[attribute]; ok {
 		return value, nil
 	}
 	return template.Unknown{Because: id + "." + attribute}, nil
 }
 
-// plan gives all changes: additions and modifications in the order of
+// Plan gives all changes: additions and modifications in the order of
 // dependencies, then what is removed, in reverse.
-func (p *planner) plan() ([]ResourceChange, []OutputChange) {
-	p.changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
-	p.nested = map[string]*ChangeSet{}
-	p.secrets = append(p.after.secrets(), p.before.secrets()...)
+func (p *Planner) Plan() ([]ResourceChange, []OutputChange) {
+	p.Changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
+	p.Nested = map[string]*Set{}
+	p.Secrets = append(p.After.Secrets(), p.Before.Secrets()...)
 	p.checkTypes()
 	p.findMoves()
-	if p.diags.HasErrors() {
+	if p.Diags.HasErrors() {
 		return nil, nil
 	}
 	changes := []ResourceChange{}
-	for _, id := range dag.InOrder(p.after.graph) {
+	for _, id := range dag.InOrder(p.After.Graph) {
 		p.resource(id)
-		if c := p.changes[id]; c != nil {
+		if c := p.Changes[id]; c != nil {
 			changes = append(changes, *c)
 		}
 	}
-	changes = append(changes, p.removals()...)
+	changes = append(changes, p.Removals()...)
 	p.offerMoves(changes)
-	return changes, p.outputChanges()
+	return changes, p.OutputChanges()
 }
 
 // resource plans one resource; those it depends on have been planned.
-func (p *planner) resource(id string) {
-	properties, diags := p.after.properties(id, p, true)
-	masked, _ := p.after.properties(id, p, false) // the same mistakes as above
-	shown, _ := scrub(marked(masked), p.secrets).(map[string]any)
-	p.diags = append(p.diags, diags...)
+func (p *Planner) resource(id string) {
+	properties, diags := p.After.Properties(id, p, true)
+	masked, _ := p.After.Properties(id, p, false) // the same mistakes as above
+	shown, _ := Scrub(marked(masked), p.Secrets).(map[string]any)
+	p.Diags = append(p.Diags, diags...)
 	p.planned[id] = properties
-	r := p.after.t.Resources[id]
+	r := p.After.Template.Resources[id]
 	p.policies(r, properties)
-	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.support(r.Type).Level,
-		AfterContext: map[string]any{"Properties": shown}, check: marked(properties).(map[string]any)}
-	physical, exists := p.exists[id]
+	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.Support(r.Type).Level,
+		AfterContext: map[string]any{"Properties": shown}, Check: marked(properties).(map[string]any)}
+	physical, exists := p.Exists[id]
 	p.within(id, properties, physical)
 	if !exists {
 		c.Action = Add
-		if found, imported := p.found[id]; imported {
+		if found, imported := p.Found[id]; imported {
 			c.Action, c.PhysicalID = Adopt, found.PhysicalID
 		}
-		p.changes[id] = c
+		p.Changes[id] = c
 		return
 	}
 	c.Action, c.PhysicalID, c.Replacement = Modify, physical.PhysicalID, ReplaceFalse
 	before := p.shownBefore(id, physical)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
-	c.automatic(p.nested[id])
+	c.automatic(p.Nested[id])
 	p.unproven(c)
 	if len(c.Details) == 0 {
 		return
@@ -173,7 +178,7 @@ func (p *planner) resource(id string) {
 		c.PolicyAction = "ReplaceAnd" + p.policyAction(physical.UpdateReplacePolicy, physical.Type)
 		p.customName(id, properties, physical)
 	}
-	p.changes[id] = c
+	p.Changes[id] = c
 }
 
 // marked gives a resolved value with KnownAfterApply in place of Unknown.
@@ -199,9 +204,9 @@ func marked(v any) any {
 
 // policyAction gives what becomes of a thing by a policy. A type that has no
 // snapshots is deleted without one, as the service does it.
-func (p *planner) policyAction(policy, typ string) string {
+func (p *Planner) policyAction(policy, typ string) string {
 	switch {
-	case policy == "" || policy == "Snapshot" && !p.support(typ).Snapshots:
+	case policy == "" || policy == "Snapshot" && !p.Support(typ).Snapshots:
 		return "Delete"
 	case policy == "RetainExceptOnCreate":
 		return "Retain"
@@ -210,11 +215,11 @@ func (p *planner) policyAction(policy, typ string) string {
 }
 
 // shownBefore gives the properties a resource has, secrets masked.
-func (p *planner) shownBefore(id string, physical Physical) map[string]any {
-	if p.before != nil {
+func (p *Planner) shownBefore(id string, physical Physical) map[string]any {
+	if p.Before != nil {
 		was := p.beforeID(id)
-		if _, active := p.before.graph[was]; active {
-			shown, diags := p.before.properties(was, standing(p.exists), false)
+		if _, active := p.Before.Graph[was]; active {
+			shown, diags := p.Before.Properties(was, Standing(p.Exists), false)
 			if len(diags) == 0 {
 				for _, name := range physical.Adopted {
 					delete(shown, name)
@@ -222,7 +227,7 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 						shown[name] = value
 					}
 				}
-				return scrub(marked(shown), p.secrets).(map[string]any)
+				return Scrub(marked(shown), p.Secrets).(map[string]any)
 			}
 		}
 	}
@@ -236,10 +241,10 @@ func (p *planner) shownBefore(id string, physical Physical) map[string]any {
 
 // customName refuses to replace a resource that keeps a name of its own: the
 // new one could not be created while the old one exists.
-func (p *planner) customName(id string, properties map[string]any, physical Physical) {
-	c := p.after.t.Resources[id]
+func (p *Planner) customName(id string, properties map[string]any, physical Physical) {
+	c := p.After.Template.Resources[id]
 	facts, _ := registry.Type(c.Type)
-	if physical.Type != c.Type || len(facts.PrimaryIdentifier) != 1 || deletesFirst(physical, c.Type) {
+	if physical.Type != c.Type || len(facts.PrimaryIdentifier) != 1 || physical.DeletesFirst(c.Type) {
 		return
 	}
 	name := facts.PrimaryIdentifier[0]
@@ -251,61 +256,61 @@ func (p *planner) customName(id string, properties map[string]any, physical Phys
 	if written := c.Properties.Get(name); written != nil {
 		pos = written.Pos
 	}
-	p.diags.Errorf(pos, "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %v and update the stack again.", value).
+	p.Diags.Errorf(pos, "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %v and update the stack again.", value).
 		Hint = "change " + name + " of " + id + ", or leave it out"
 }
 
-// removals gives what exists and is wanted no more, dependents first.
-func (p *planner) removals() []ResourceChange {
+// Removals gives what exists and is wanted no more, dependents first.
+func (p *Planner) Removals() []ResourceChange {
 	var changes []ResourceChange
 	graph := map[string][]string{}
-	for id, physical := range p.exists {
+	for id, physical := range p.Exists {
 		graph[id] = physical.DependsOn
 	}
 	order := dag.InOrder(graph)
 	slices.Reverse(order)
 	for _, id := range order {
-		if p.after != nil {
-			if _, stays := p.after.graph[id]; stays {
+		if p.After != nil {
+			if _, stays := p.After.Graph[id]; stays {
 				continue
 			}
 		}
-		physical := p.exists[id]
+		physical := p.Exists[id]
 		changes = append(changes, ResourceChange{Action: Remove, LogicalID: id, PhysicalID: physical.PhysicalID, Type: physical.Type,
-			PolicyAction: p.policyAction(physical.DeletionPolicy, physical.Type), Level: p.support(physical.Type).Level,
+			PolicyAction: p.policyAction(physical.DeletionPolicy, physical.Type), Level: p.Support(physical.Type).Level,
 			BeforeContext: map[string]any{"Properties": p.shownBefore(id, physical)}})
 	}
 	return changes
 }
 
-// outputChanges compares outputs by their true values and shows masked ones.
-func (p *planner) outputChanges() []OutputChange {
+// OutputChanges compares outputs by their true values and shows masked ones.
+func (p *Planner) OutputChanges() []OutputChange {
 	var after, shown []Output
-	if p.after != nil {
+	if p.After != nil {
 		var diags diag.List
-		after, diags = p.after.outputs(p, true)
-		p.diags = append(p.diags, diags...)
-		shown, _ = p.after.outputs(p, false) // the same mistakes as above
+		after, diags = p.After.Outputs(p, true)
+		p.Diags = append(p.Diags, diags...)
+		shown, _ = p.After.Outputs(p, false) // the same mistakes as above
 	}
 	was := map[string]string{}
-	if p.before != nil {
-		old, _ := p.before.outputs(standing(p.exists), false) // an old mistake must not stop the change
+	if p.Before != nil {
+		old, _ := p.Before.Outputs(Standing(p.Exists), false) // an old mistake must not stop the change
 		for _, o := range old {
-			was[o.Name] = scrubText(o.Value, p.secrets)
+			was[o.Name] = scrubText(o.Value, p.Secrets)
 		}
 	}
 	var changes []OutputChange
 	kept := map[string]bool{}
 	for i, o := range after {
 		kept[o.Name] = true
-		at := slices.IndexFunc(p.outputs, func(x Output) bool { return x.Name == o.Name })
+		at := slices.IndexFunc(p.Outputs, func(x Output) bool { return x.Name == o.Name })
 		if at < 0 {
-			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: scrubText(shown[i].Value, p.secrets)})
-		} else if old := p.outputs[at]; old.Value != o.Value || old.Export != o.Export {
-			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: scrubText(shown[i].Value, p.secrets)})
+			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: scrubText(shown[i].Value, p.Secrets)})
+		} else if old := p.Outputs[at]; old.Value != o.Value || old.Export != o.Export {
+			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: scrubText(shown[i].Value, p.Secrets)})
 		}
 	}
-	for _, o := range p.outputs {
+	for _, o := range p.Outputs {
 		if !kept[o.Name] {
 			changes = append(changes, OutputChange{Action: Remove, Name: o.Name, Export: o.Export, Before: was[o.Name]})
 		}
@@ -313,4 +318,4 @@ func (p *planner) outputChanges() []OutputChange {
 	return changes
 }
 
-func scrubText(text string, secrets []string) string { return scrub(text, secrets).(string) }
+func scrubText(text string, secrets []string) string { return Scrub(text, secrets).(string) }

@@ -1,4 +1,9 @@
-package stack
+// Package changeset is the difference between a template and what exists: a
+// complete value that a person reads before saying yes, and that an apply then
+// follows. It resolves a stack's template as far as that is known (Program),
+// compares it with what stands (Planner) and says what changes and why (Set). It
+// only computes, and must not know how anything is stored or made.
+package changeset
 
 import (
 	"crypto/sha256"
@@ -13,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/pace"
 	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
@@ -40,7 +46,7 @@ type Change struct {
 	// ROLLBACK (also if it is "") or DELETE.
 	OnFailure string `json:"onFailure,omitempty"`
 	// Rollback is the alarms that roll the change back.
-	Rollback RollbackConfiguration `json:"rollback,omitzero"`
+	Rollback pace.Alarms `json:"rollback,omitzero"`
 	// Policy stands in for the stack's own policy during this change.
 	Policy string `json:"policy,omitempty"`
 	// Files are the templates of nested stacks that the template names by their
@@ -58,6 +64,13 @@ type Change struct {
 	ImportExisting bool `json:"importExistingResources,omitempty"`
 }
 
+// What becomes of a stack whose creation fails, in the service's words.
+const (
+	OnFailureNothing  = "DO_NOTHING"
+	OnFailureRollback = "ROLLBACK"
+	OnFailureDelete   = "DELETE"
+)
+
 // Action is what a change set does to a stack.
 type Action string
 
@@ -69,10 +82,10 @@ const (
 	Import Action = "IMPORT"
 )
 
-// ChangeSet is the difference between a template and what exists: what a
+// Set is the difference between a template and what exists: what a
 // person reads before saying yes, and what Apply then follows. It is a whole
 // value: it can be stored as JSON and applied later.
-type ChangeSet struct {
+type Set struct {
 	Environment string `json:"environment"`
 	Stack       string `json:"stack"`
 	StackID     string `json:"stackId"`
@@ -94,7 +107,7 @@ type ChangeSet struct {
 	Outside
 	// Nested is the change sets of the stacks within the stack that change, by
 	// their logical ids.
-	Nested map[string]*ChangeSet `json:"nested,omitempty"`
+	Nested map[string]*Set `json:"nested,omitempty"`
 	// Open names parameters whose values only an apply will know and that
 	// decide what there is: what the set does is not known before either.
 	Open []string `json:"open,omitempty"`
@@ -105,7 +118,9 @@ type ChangeSet struct {
 	// Digest names exactly what will be done; an approval is for a digest.
 	Digest string `json:"digest"`
 
-	after []Output // as they will be, KnownAfterApply where unknown
+	// After is the outputs as they will be, KnownAfterApply where unknown. They
+	// hold secrets, and are not written.
+	After []Output `json:"-"`
 }
 
 // Outside is what was looked up for a template elsewhere than in the exports.
@@ -117,31 +132,36 @@ type Outside struct {
 }
 
 // Empty says that applying the set would change nothing at all.
-func (cs *ChangeSet) Empty() bool {
+func (cs *Set) Empty() bool {
 	return cs.Action != Create && cs.Action != Delete && len(cs.Changes)+len(cs.Outputs)+len(cs.Other)+len(cs.Open) == 0
+}
+
+// Leaves says whether a change that fails is left as it is.
+func (cs *Set) Leaves() bool {
+	return cs.Change.DisableRollback || cs.Action == Create && cs.Change.OnFailure == OnFailureNothing
 }
 
 // Public gives the set without template and parameter values, for showing to
 // people who may read the change but not its secrets. It cannot be applied.
-func (cs *ChangeSet) Public() *ChangeSet {
+func (cs *Set) Public() *Set {
 	public := *cs
 	public.Change.Template, public.Change.Parameters, public.Change.Files, public.Outside = nil, nil, nil, Outside{}
-	public.Nested = map[string]*ChangeSet{}
+	public.Nested = map[string]*Set{}
 	for id, nested := range cs.Nested {
 		public.Nested[id] = nested.Public()
 	}
 	return &public
 }
 
-// seal computes the digest. Where the template came from is no part of it, nor
+// Seal computes the digest. Where the template came from is no part of it, nor
 // beside what it was planned.
-func (cs *ChangeSet) seal() error {
+func (cs *Set) Seal() error {
 	whole := *cs
-	whole.Change = cs.Change.planned()
+	whole.Change = cs.Change.Planned()
 	whole.Digest, whole.Change.File, whole.Change.Files, whole.Change.Joint, whole.Warnings = "", "", nil, Joint{}, nil
 	whole.Nested = maps.Clone(cs.Nested)
 	for id, nested := range cs.Nested { // their digests say it all
-		whole.Nested[id] = &ChangeSet{Digest: nested.Digest}
+		whole.Nested[id] = &Set{Digest: nested.Digest}
 	}
 	raw, err := json.Marshal(whole)
 	if err != nil {
@@ -178,7 +198,9 @@ type ResourceChange struct {
 	AfterContext  map[string]any `json:"AfterContext,omitempty"`
 	Level         Level          `json:"level"` // how honest the type is on the platform
 
-	check map[string]any // the true properties, KnownAfterApply where unknown, for Handler.Check
+	// Check is the true properties, KnownAfterApply where unknown, for
+	// Handler.Check. They hold secrets, and are not written.
+	Check map[string]any `json:"-"`
 }
 
 // Detail is one cause of a Modify.
@@ -200,6 +222,14 @@ type Target struct {
 	AttributeChangeType string              `json:"AttributeChangeType,omitempty"` // Add, Remove, Modify
 }
 
+// Output is a named value of a stack.
+type Output struct {
+	Name        string `json:"name"`
+	Value       string `json:"value"`
+	Description string `json:"description,omitempty"`
+	Export      string `json:"export,omitempty"`
+}
+
 // OutputChange is what happens to one output. Values are masked as in Details.
 type OutputChange struct {
 	Action string `json:"action"` // Add, Modify, Remove
@@ -210,7 +240,7 @@ type OutputChange struct {
 }
 
 // WriteText writes what a person reads before saying yes.
-func (cs *ChangeSet) WriteText(w io.Writer) error {
+func (cs *Set) WriteText(w io.Writer) error {
 	var b strings.Builder
 	cs.write(&b, fmt.Sprintf("stack %s in %s", cs.Stack, cs.Environment), "")
 	_, err := io.WriteString(w, b.String())
@@ -218,7 +248,7 @@ func (cs *ChangeSet) WriteText(w io.Writer) error {
 }
 
 // write writes the set under a heading, nested ones further in.
-func (cs *ChangeSet) write(to *strings.Builder, heading, indent string) {
+func (cs *Set) write(to *strings.Builder, heading, indent string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", heading, cs.Summary())
 	width := 0
@@ -252,7 +282,7 @@ func (cs *ChangeSet) write(to *strings.Builder, heading, indent string) {
 }
 
 // Summary says in a few words what the change set does.
-func (cs *ChangeSet) Summary() string {
+func (cs *Set) Summary() string {
 	if cs.Empty() {
 		return "nothing to change"
 	}
@@ -290,9 +320,9 @@ func (cs *ChangeSet) Summary() string {
 }
 
 // eachChange visits the changes of the set and of those nested in it.
-func (cs *ChangeSet) eachChange(visit func(ResourceChange)) {
+func (cs *Set) eachChange(visit func(ResourceChange)) {
 	for _, c := range cs.Changes {
-		if c.Type != nestedType || cs.Nested[c.LogicalID] == nil {
+		if c.Type != NestedType || cs.Nested[c.LogicalID] == nil {
 			visit(c)
 		}
 	}

@@ -1,4 +1,4 @@
-package stack
+package changeset
 
 import (
 	"maps"
@@ -29,7 +29,7 @@ type comparison struct {
 }
 
 // details compares the properties and policies of a resource that exists.
-func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
+func (p *Planner) details(c *ResourceChange, physical Physical, x comparison) {
 	facts, _ := registry.Type(c.Type)
 	c.attribute("Type", physical.Type, c.Type, registry.Always)
 	names := maps.Clone(x.before)
@@ -48,7 +48,7 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 			BeforeValue: x.shownBefore[name], AfterValue: x.shownAfter[name],
 			RequiresRecreation: facts.Change(before, after, name),
 		}
-		if slices.Contains(pace.LaunchProperties, name) && p.after.replacesGroup(c.LogicalID, p, x.before, x.after) {
+		if slices.Contains(pace.LaunchProperties, name) && p.After.ReplacesGroup(c.LogicalID, p, x.before, x.after) {
 			target.RequiresRecreation = registry.Always
 		}
 		for _, d := range p.causes(c.LogicalID, name) {
@@ -60,7 +60,7 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 			c.Scope = append(c.Scope, "Properties")
 		}
 	}
-	r := p.after.t.Resources[c.LogicalID]
+	r := p.After.Template.Resources[c.LogicalID]
 	c.attribute("DeletionPolicy", physical.DeletionPolicy, r.DeletionPolicy, registry.Never)
 	c.attribute("UpdateReplacePolicy", physical.UpdateReplacePolicy, r.UpdateReplacePolicy, registry.Never)
 	p.metadata(c)
@@ -69,22 +69,22 @@ func (p *planner) details(c *ResourceChange, physical Physical, x comparison) {
 
 // metadata compares what the template says about the resource besides what it
 // is. Where it was moved from is told as a move.
-func (p *planner) metadata(c *ResourceChange) {
-	if p.before == nil || p.before.t.Resources[p.beforeID(c.LogicalID)] == nil {
+func (p *Planner) metadata(c *ResourceChange) {
+	if p.Before == nil || p.Before.Template.Resources[p.beforeID(c.LogicalID)] == nil {
 		return
 	}
-	before := p.before.metadata(p.beforeID(c.LogicalID), standing(p.exists))
-	after := p.after.metadata(c.LogicalID, p)
+	before := p.Before.metadata(p.beforeID(c.LogicalID), Standing(p.Exists))
+	after := p.After.metadata(c.LogicalID, p)
 	if reflect.DeepEqual(before, after) {
 		return
 	}
 	d := Detail{Evaluation: static, ChangeSource: directModification, Target: Target{Attribute: "Metadata", Path: "/Metadata",
 		RequiresRecreation: registry.Never, AttributeChangeType: changeType(before != nil, after != nil)}}
 	if before != nil {
-		d.Target.BeforeValue = scrub(marked(before), p.secrets)
+		d.Target.BeforeValue = Scrub(marked(before), p.Secrets)
 	}
 	if after != nil {
-		d.Target.AfterValue = scrub(marked(after), p.secrets)
+		d.Target.AfterValue = Scrub(marked(after), p.Secrets)
 	}
 	c.Details, c.Scope = append(c.Details, d), append(c.Scope, "Metadata")
 }
@@ -133,22 +133,22 @@ func replacement(sofar string, d Detail, known bool) string {
 // one for the template's text, which then says nothing certain by itself. A
 // text that was changed is a Static one, and a Dynamic one more if it holds a
 // reference.
-func (p *planner) causes(id, name string) []Detail {
+func (p *Planner) causes(id, name string) []Detail {
 	direct := Detail{Evaluation: static, ChangeSource: directModification}
 	maybe := Detail{Evaluation: dynamic, ChangeSource: directModification}
-	now := p.after.t.Resources[id].Properties.Get(name)
+	now := p.After.Template.Resources[id].Properties.Get(name)
 	if now == nil {
 		return []Detail{direct}
 	}
 	var found []Detail
 	certain := false
-	for _, parameter := range p.after.t.ParametersOf(now, p.after.conditions) {
+	for _, parameter := range p.After.Template.ParametersOf(now, p.After.conditions) {
 		if p.parameterChanged(parameter) {
 			certain = true
 			found = append(found, Detail{Evaluation: static, ChangeSource: parameterReference, CausingEntity: parameter})
 		}
 	}
-	for _, ref := range p.after.t.References(now, p.after.conditions) {
+	for _, ref := range p.After.Template.References(now, p.After.conditions) {
 		if d, ok := p.reference(ref); ok && !slices.Contains(found, d) {
 			certain = certain || d.Evaluation == static
 			found = append(found, d)
@@ -166,35 +166,35 @@ func (p *planner) causes(id, name string) []Detail {
 }
 
 // sameText says whether a property is written as it was before.
-func (p *planner) sameText(id, name string, now *template.Value) bool {
-	if p.before == nil || p.before.t.Resources[p.beforeID(id)] == nil {
+func (p *Planner) sameText(id, name string, now *template.Value) bool {
+	if p.Before == nil || p.Before.Template.Resources[p.beforeID(id)] == nil {
 		return false
 	}
-	return now.Equal(p.before.t.Resources[p.beforeID(id)].Properties.Get(name))
+	return now.Equal(p.Before.Template.Resources[p.beforeID(id)].Properties.Get(name))
 }
 
-func (p *planner) refers(v *template.Value) bool {
-	return len(p.after.t.References(v, p.after.conditions))+len(p.after.t.ParametersOf(v, p.after.conditions)) > 0
+func (p *Planner) refers(v *template.Value) bool {
+	return len(p.After.Template.References(v, p.After.conditions))+len(p.After.Template.ParametersOf(v, p.After.conditions)) > 0
 }
 
 // parameterChanged says whether a parameter was given another value. One whose
 // value is looked up elsewhere changes only with the name that is looked up.
-func (p *planner) parameterChanged(name string) bool {
-	if p.before == nil {
+func (p *Planner) parameterChanged(name string) bool {
+	if p.Before == nil {
 		return true
 	}
-	before, had := p.before.given[name]
-	return !had || !reflect.DeepEqual(before, p.after.given[name])
+	before, had := p.Before.given[name]
+	return !had || !reflect.DeepEqual(before, p.After.given[name])
 }
 
 // reference gives the detail for a reference to a resource that changes, false
 // if what is referred to stays.
-func (p *planner) reference(ref template.Reference) (Detail, bool) {
+func (p *Planner) reference(ref template.Reference) (Detail, bool) {
 	d := Detail{Evaluation: dynamic, ChangeSource: resourceAttribute, CausingEntity: ref.LogicalID + "." + ref.Attribute}
 	if ref.Attribute == "" {
 		d.ChangeSource, d.CausingEntity = resourceReference, ref.LogicalID
 	}
-	c := p.changes[ref.LogicalID]
+	c := p.Changes[ref.LogicalID]
 	switch {
 	case c == nil:
 		return d, ref.Attribute != "" && len(p.likely[ref.LogicalID]) > 0
@@ -212,8 +212,8 @@ func (p *planner) reference(ref template.Reference) (Detail, bool) {
 // unproven notes the properties that stay as they are, but of which that can be
 // told only by looking at values: the service lists them when it is asked for
 // no values.
-func (p *planner) unproven(c *ResourceChange) {
-	properties := p.after.t.Resources[c.LogicalID].Properties
+func (p *Planner) unproven(c *ResourceChange) {
+	properties := p.After.Template.Resources[c.LogicalID].Properties
 	if properties == nil || properties.Kind != template.Map {
 		return
 	}
@@ -222,7 +222,7 @@ func (p *planner) unproven(c *ResourceChange) {
 		if slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Target.Name == e.Key }) {
 			continue
 		}
-		for _, ref := range p.after.t.References(e.Value, p.after.conditions) {
+		for _, ref := range p.After.Template.References(e.Value, p.After.conditions) {
 			if d, ok := p.reference(ref); ok && d.ChangeSource == resourceAttribute {
 				d.Target = Target{Attribute: "Properties", Name: e.Key, RequiresRecreation: facts.Recreation(e.Key)}
 				p.likely[c.LogicalID] = append(p.likely[c.LogicalID], d)
@@ -231,12 +231,12 @@ func (p *planner) unproven(c *ResourceChange) {
 	}
 }
 
-// likelies gives, by logical id, what p.likely holds as changes of their own.
-func (p *planner) likelies() []ResourceChange {
+// Likelies gives, by logical id, what p.likely holds as changes of their own.
+func (p *Planner) Likelies() []ResourceChange {
 	var all []ResourceChange
 	for _, id := range slices.Sorted(maps.Keys(p.likely)) {
-		all = append(all, ResourceChange{Action: Modify, LogicalID: id, PhysicalID: p.exists[id].PhysicalID, Type: p.exists[id].Type,
-			PolicyAction: "ReplaceAnd" + p.policyAction(p.exists[id].UpdateReplacePolicy, p.exists[id].Type), Details: p.likely[id], Level: p.support(p.exists[id].Type).Level})
+		all = append(all, ResourceChange{Action: Modify, LogicalID: id, PhysicalID: p.Exists[id].PhysicalID, Type: p.Exists[id].Type,
+			PolicyAction: "ReplaceAnd" + p.policyAction(p.Exists[id].UpdateReplacePolicy, p.Exists[id].Type), Details: p.likely[id], Level: p.Support(p.Exists[id].Type).Level})
 	}
 	return all
 }

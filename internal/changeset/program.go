@@ -1,4 +1,4 @@
-package stack
+package changeset
 
 import (
 	"encoding/json"
@@ -11,60 +11,40 @@ import (
 	"makeitso/internal/template"
 )
 
-// Physical is one thing that stands for a resource, as the stack remembers it.
-type Physical struct {
-	Token      string         `json:"token"`
-	Type       string         `json:"type"`
-	PhysicalID string         `json:"physicalId,omitempty"` // "" until Create has answered
-	Properties map[string]any `json:"properties,omitempty"`
-	Attributes map[string]any `json:"attributes,omitempty"`
-	DependsOn  []string       `json:"dependsOn,omitempty"` // logical ids that must exist before and go after
-	Adopted    []string       `json:"adopted,omitempty"`   // properties that are as they were found, not as a template said
-
-	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
-	UpdateReplacePolicy string `json:"updateReplacePolicy,omitempty"`
-
-	// Snapshot says of a doomed thing that its data is to be kept first.
-	Snapshot bool `json:"snapshot,omitempty"`
-	// Held says of a doomed thing that it is kept while other stacks use what
-	// was exported of it.
-	Held bool `json:"held,omitempty"`
-}
-
-// program is a template with its parameters bound and its conditions decided:
+// Program is a template with its parameters bound and its conditions decided:
 // all that is known of a stack before its resources are.
-type program struct {
-	t          *template.Template
+type Program struct {
+	Template   *template.Template
 	parameters map[string]any
 	given      map[string]any // parameters, before values were looked up by name
 	masked     map[string]any // parameters, with **** for the secret ones
 	conditions map[string]bool
 	pseudo     map[string]string
-	graph      map[string][]string // dependencies of the active resources
+	Graph      map[string][]string // dependencies of the active resources
 	imports    func(name string) (any, error)
 	ssm        func(name string) (string, error)
-	open       []string // parameters that decide what there is and are not known yet
+	Open       []string // parameters that decide what there is and are not known yet
 }
 
-// lookups is what a template takes from outside of its stack.
-type lookups struct {
-	export    func(name string) (any, error)        // or template.Unknown
-	parameter func(name string) (string, error)     // of Systems Manager
-	fragment  func(location string) ([]byte, error) // of AWS::Include
-	macro     func(template.MacroRequest) (json.RawMessage, error)
+// Lookups is what a template takes from outside of its stack.
+type Lookups struct {
+	Export    func(name string) (any, error)        // or template.Unknown
+	Parameter func(name string) (string, error)     // of Systems Manager
+	Fragment  func(location string) ([]byte, error) // of AWS::Include
+	Macro     func(template.MacroRequest) (json.RawMessage, error)
 }
 
-// newProgram reads a change's template. The mistakes found are all that can be
+// NewProgram reads a change's template. The mistakes found are all that can be
 // found without the platform. How many resources there are is no mistake: the
 // service's limit is none of this engine. The program of a template that cannot
 // be decided yet is open: it has nothing but its template.
-func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag.List) {
-	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.parameter, Include: out.fragment, Macro: out.macro})
+func NewProgram(c Change, pseudo map[string]string, out Lookups) (*Program, diag.List) {
+	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.Parameter, Include: out.Fragment, Macro: out.Macro})
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	p := &program{t: t, pseudo: pseudo, imports: out.export, ssm: out.parameter}
-	if p.open = t.Undecided(c.Parameters); len(p.open) > 0 {
+	p := &Program{Template: t, pseudo: pseudo, imports: out.Export, ssm: out.Parameter}
+	if p.Open = t.Undecided(c.Parameters); len(p.Open) > 0 {
 		return p, diags
 	}
 	parameters, more := t.Bind(c.Parameters)
@@ -76,7 +56,7 @@ func newProgram(c Change, pseudo map[string]string, out lookups) (*program, diag
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
 	}
-	p.graph, more = t.Graph(p.conditions)
+	p.Graph, more = t.Graph(p.conditions)
 	if diags = append(diags, more...); diags.HasErrors() {
 		return nil, diags
 	}
@@ -114,13 +94,13 @@ func mask(t *template.Template, parameters map[string]any) map[string]any {
 // ones would hide half of every text.
 const shortestSecret = 4
 
-// secrets gives the true values of the NoEcho parameters.
-func (p *program) secrets() []string {
+// Secrets gives the true values of the NoEcho parameters.
+func (p *Program) Secrets() []string {
 	if p == nil {
 		return nil
 	}
 	var found []string
-	for name, d := range p.t.Parameters {
+	for name, d := range p.Template.Parameters {
 		if text, ok := p.parameters[name].(string); ok && d.NoEcho && len(text) >= shortestSecret {
 			found = append(found, text)
 		}
@@ -128,9 +108,9 @@ func (p *program) secrets() []string {
 	return found
 }
 
-// scrub masks secrets in a value that is shown. Masked parameters keep most of
+// Scrub masks secrets in a value that is shown. Masked parameters keep most of
 // them out; this finds those that came through a resource's attribute.
-func scrub(v any, secrets []string) any {
+func Scrub(v any, secrets []string) any {
 	switch v := v.(type) {
 	case string:
 		for _, secret := range secrets {
@@ -140,28 +120,28 @@ func scrub(v any, secrets []string) any {
 	case []any:
 		list := make([]any, len(v))
 		for i, item := range v {
-			list[i] = scrub(item, secrets)
+			list[i] = Scrub(item, secrets)
 		}
 		return list
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for key, item := range v {
-			m[key] = scrub(item, secrets)
+			m[key] = Scrub(item, secrets)
 		}
 		return m
 	}
 	return v
 }
 
-// world is what a program refers to: the resources, as far as they are known.
-type world interface {
+// World is what a program refers to: the resources, as far as they are known.
+type World interface {
 	Ref(logicalID string) any
 	GetAtt(logicalID, attribute string) (any, error)
 }
 
 // scope joins a program and a world; secret says whether true values of NoEcho
 // parameters are wanted.
-func (p *program) scope(w world, secret bool) *template.Scope {
+func (p *Program) scope(w World, secret bool) *template.Scope {
 	s := &template.Scope{Parameters: p.masked, Pseudo: p.pseudo, Conditions: p.conditions, Ref: w.Ref, GetAtt: w.GetAtt, Import: p.imports}
 	if secret {
 		s.Parameters = p.parameters
@@ -169,13 +149,13 @@ func (p *program) scope(w world, secret bool) *template.Scope {
 	return s
 }
 
-// properties resolves a resource's properties.
-func (p *program) properties(id string, w world, secret bool) (map[string]any, diag.List) {
-	r := p.t.Resources[id]
+// Properties resolves a resource's properties.
+func (p *Program) Properties(id string, w World, secret bool) (map[string]any, diag.List) {
+	r := p.Template.Resources[id]
 	if r.Properties == nil {
 		return map[string]any{}, nil
 	}
-	value, exists, diags := p.t.Resolve(r.Properties, p.scope(w, secret))
+	value, exists, diags := p.Template.Resolve(r.Properties, p.scope(w, secret))
 	if !exists {
 		return map[string]any{}, diags
 	}
@@ -192,12 +172,12 @@ func (p *program) properties(id string, w world, secret bool) (map[string]any, d
 
 // metadata resolves a resource's metadata, without what it says to makeitso
 // alone; nil if it has none. Secrets are masked.
-func (p *program) metadata(id string, w world) any {
-	r := p.t.Resources[id]
+func (p *Program) metadata(id string, w World) any {
+	r := p.Template.Resources[id]
 	if r.Metadata == nil {
 		return nil
 	}
-	value, exists, diags := p.t.Resolve(r.Metadata, p.scope(w, false))
+	value, exists, diags := p.Template.Resolve(r.Metadata, p.scope(w, false))
 	if m, ok := value.(map[string]any); ok {
 		delete(m, "makeitso")
 		exists = len(m) > 0
@@ -210,20 +190,20 @@ func (p *program) metadata(id string, w world) any {
 
 // dynamic looks up a dynamic reference, unless what it stands for must not be
 // stored.
-func (p *program) dynamic(d template.DynamicReference) (string, error) {
-	if secure(d) {
+func (p *Program) dynamic(d template.DynamicReference) (string, error) {
+	if Secure(d) {
 		return d.Text, nil
 	}
-	return p.ssm(versioned(d))
+	return p.ssm(Versioned(d))
 }
 
-// outputs resolves the active outputs; an unknown value is KnownAfterApply.
-func (p *program) outputs(w world, secret bool) ([]Output, diag.List) {
+// Outputs resolves the active outputs; an unknown value is KnownAfterApply.
+func (p *Program) Outputs(w World, secret bool) ([]Output, diag.List) {
 	var diags diag.List
 	scope := p.scope(w, secret)
 	outputs := []Output{}
-	for _, name := range slices.Sorted(maps.Keys(p.t.Outputs)) {
-		o := p.t.Outputs[name]
+	for _, name := range slices.Sorted(maps.Keys(p.Template.Outputs)) {
+		o := p.Template.Outputs[name]
 		if o.Condition != "" && !p.conditions[o.Condition] {
 			continue
 		}
@@ -237,13 +217,13 @@ func (p *program) outputs(w world, secret bool) ([]Output, diag.List) {
 	return outputs, diags
 }
 
-// exportNames gives the names of the active exports, which depend on no
+// ExportNames gives the names of the active exports, which depend on no
 // resource.
-func (p *program) exportNames() []string {
+func (p *Program) ExportNames() []string {
 	var names []string
-	scope := p.scope(standing{}, true)
-	for _, name := range slices.Sorted(maps.Keys(p.t.Outputs)) {
-		if o := p.t.Outputs[name]; o.Export != nil && (o.Condition == "" || p.conditions[o.Condition]) {
+	scope := p.scope(Standing{}, true)
+	for _, name := range slices.Sorted(maps.Keys(p.Template.Outputs)) {
+		if o := p.Template.Outputs[name]; o.Export != nil && (o.Condition == "" || p.conditions[o.Condition]) {
 			var diags diag.List // told when the stack is planned
 			names = append(names, p.outputText(o.Export, scope, &diags))
 		}
@@ -252,8 +232,8 @@ func (p *program) exportNames() []string {
 }
 
 // outputText resolves an output's value, which must be a text.
-func (p *program) outputText(v *template.Value, s *template.Scope, diags *diag.List) string {
-	value, exists, more := p.t.Resolve(v, s)
+func (p *Program) outputText(v *template.Value, s *template.Scope, diags *diag.List) string {
+	value, exists, more := p.Template.Resolve(v, s)
 	*diags = append(*diags, more...)
 	switch value := value.(type) {
 	case string:
@@ -269,9 +249,9 @@ func (p *program) outputText(v *template.Value, s *template.Scope, diags *diag.L
 	return ""
 }
 
-// describe sets what the executor stores with a resource besides its properties.
-func (p *program) describe(id string, ph *Physical) {
-	r := p.t.Resources[id]
-	ph.Type, ph.DependsOn = r.Type, p.graph[id]
+// Describe sets what the executor stores with a resource besides its properties.
+func (p *Program) Describe(id string, ph *Physical) {
+	r := p.Template.Resources[id]
+	ph.Type, ph.DependsOn = r.Type, p.Graph[id]
 	ph.DeletionPolicy, ph.UpdateReplacePolicy = r.DeletionPolicy, r.UpdateReplacePolicy
 }

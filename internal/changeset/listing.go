@@ -1,4 +1,4 @@
-package stack
+package changeset
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 // contexts and values. Without, it is what the template lets one expect: what
 // depends on an attribute of a changed resource is listed even if the values
 // turn out to be equal.
-func (cs *ChangeSet) Listing(values bool) []ResourceChange {
+func (cs *Set) Listing(values bool) []ResourceChange {
 	list := slices.Clone(cs.Changes)
 	if !values {
 		for i := range list {

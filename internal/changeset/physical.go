@@ -1,0 +1,46 @@
+package changeset
+
+import (
+	"encoding/json"
+
+	"makeitso/internal/registry"
+)
+
+// Physical is one thing that stands for a resource, as the stack remembers it.
+type Physical struct {
+	Token      string         `json:"token"`
+	Type       string         `json:"type"`
+	PhysicalID string         `json:"physicalId,omitempty"` // "" until Create has answered
+	Properties map[string]any `json:"properties,omitempty"`
+	Attributes map[string]any `json:"attributes,omitempty"`
+	DependsOn  []string       `json:"dependsOn,omitempty"` // logical ids that must exist before and go after
+	Adopted    []string       `json:"adopted,omitempty"`   // properties that are as they were found, not as a template said
+
+	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
+	UpdateReplacePolicy string `json:"updateReplacePolicy,omitempty"`
+
+	// Snapshot says of a doomed thing that its data is to be kept first.
+	Snapshot bool `json:"snapshot,omitempty"`
+	// Held says of a doomed thing that it is kept while other stacks use what
+	// was exported of it.
+	Held bool `json:"held,omitempty"`
+}
+
+// DeletesFirst says whether the thing goes before another one of a type comes in
+// its place, since the two cannot stand side by side.
+func (p Physical) DeletesFirst(typ string) bool {
+	facts, _ := registry.Type(typ)
+	return p.Type == typ && facts.DeleteFirst() && p.UpdateReplacePolicy != "Retain"
+}
+
+// SameProperties says whether properties are the same; none are as none given.
+func SameProperties(a, b map[string]any) bool {
+	return len(a)+len(b) == 0 || jsonEqual(a, b)
+}
+
+// jsonEqual compares as records do: what is written the same is the same.
+func jsonEqual(a, b any) bool {
+	x, err := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && string(x) == string(y)
+}
