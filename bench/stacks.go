@@ -181,7 +181,7 @@ func (b *bench) stack(s shape, n int) (dir string, err error) {
 	var text strings.Builder
 	text.WriteString("Resources:\n")
 	for i := range n {
-		fmt.Fprintf(&text, "  R%d:\n    Type: AWS::CloudFormation::WaitConditionHandle\n", i)
+		fmt.Fprintf(&text, "  R%d:\n    Type: AWS::EC2::InternetGateway\n", i)
 		if i%s.chain > 0 {
 			fmt.Fprintf(&text, "    DependsOn: R%d\n", i-1)
 		}
