@@ -53,7 +53,7 @@ func (c *Control) RollbackStack(ctx context.Context, r GuardRequest, send func(s
 		return fault.New(fault.Invalid, "there is nothing to skip: stack %s is in %s state", s.Name, s.Status).
 			WithHint("resources can be skipped when a roll back has failed (%s)", stack.UpdateRollbackFailed)
 	}
-	return observe(send, func(see func(stack.Event)) error {
+	return c.observe(ctx, env, send, func(see func(stack.Event)) error {
 		if s.Status == stack.UpdateRollbackFailed {
 			return env.Stacks.ContinueRollback(ctx, r.Stack, r.Skip, see)
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
@@ -96,7 +97,7 @@ func (c *Control) Apply(ctx context.Context, r StacksRequest, send func(stack.Ev
 		if cs, err = pipeline.Replan(ctx, env.Stacks, cs, wanted); err != nil {
 			return err
 		}
-		err := observe(send, func(see func(stack.Event)) error { return env.Stacks.Apply(ctx, cs, see) })
+		err := c.observe(ctx, env, send, func(see func(stack.Event)) error { return env.Stacks.Apply(ctx, cs, see) })
 		if err != nil {
 			return err
 		}
@@ -104,14 +105,19 @@ func (c *Control) Apply(ctx context.Context, r StacksRequest, send func(stack.Ev
 	return nil
 }
 
-// observe runs do with an observer that sends, and reports what could not be
-// sent after do has ended: a reader who leaves must not stop an apply halfway.
-func observe(send func(stack.Event) error, do func(see func(stack.Event)) error) error {
+// observe runs do with an observer that sends, and notes in the project's events
+// what stacks come to, as runs do. What could not be sent or noted is reported
+// after do has ended: a reader who leaves must not stop an apply halfway.
+func (c *Control) observe(ctx context.Context, env *Environment, send func(stack.Event) error, do func(see func(stack.Event)) error) error {
 	var failed error
 	err := do(func(ev stack.Event) {
-		if failed == nil {
-			failed = send(ev)
+		if failed != nil {
+			return
 		}
+		if ev.Type == changeset.NestedType {
+			failed = c.o.Engine.Emit(ctx, pipeline.Event{Kind: "stack", Environment: env.Name, Subject: ev.LogicalID, Status: ev.Status, Message: strings.TrimSpace(ev.Status + "  " + ev.Reason)})
+		}
+		failed = cmp.Or(send(ev), failed)
 	})
 	if err != nil {
 		return err
@@ -410,7 +416,7 @@ func (c *Control) deleteAll(ctx context.Context, env *Environment, r StacksReque
 		return err
 	}
 	for _, cs := range plan.Stacks {
-		err := observe(send, func(see func(stack.Event)) error { return env.Stacks.Delete(ctx, cs.Stack, see) })
+		err := c.observe(ctx, env, send, func(see func(stack.Event)) error { return env.Stacks.Delete(ctx, cs.Stack, see) })
 		if err != nil {
 			return fmt.Errorf("delete stack %s: %w", cs.Stack, err)
 		}

@@ -58,11 +58,14 @@ func TestDriftBySchedule(t *testing.T) {
 		t.Fatal(err)
 	}
 	scheduled("{every: 1s, then: repair}")
-	var told []string
+	var told, byHand []string
 	enough := errors.New("enough")
 	soon, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err = client.Follow(soon, control.FollowRequest{}, func(ev pipeline.Event) error {
+		if ev.Kind == "stack" {
+			byHand = append(byHand, ev.Subject+" "+ev.Message)
+		}
 		if ev.Kind == "drift" {
 			told = append(told, ev.Environment+" "+ev.Subject+" "+ev.Message)
 		}
@@ -73,6 +76,9 @@ func TestDriftBySchedule(t *testing.T) {
 	})
 	if want := "[local network drift DRIFTED: Log MODIFIED local network drift IN_SYNC]"; !errors.Is(err, enough) || fmt.Sprint(told) != want {
 		t.Errorf("told were %v (%v); want %s", told, err, want)
+	}
+	if want := "[network CREATE_IN_PROGRESS  User Initiated network CREATE_COMPLETE]"; fmt.Sprint(byHand) != want {
+		t.Errorf("of the apply by hand was told %v, want %s", byHand, want)
 	}
 	status, err := client.Status(t.Context(), control.StatusRequest{})
 	if err != nil || len(status.Environments) != 1 || status.Environments[0].Drift[0].Status != stack.InSync {
