@@ -117,3 +117,15 @@ func TestVerdicts(t *testing.T) {
 	}
 	t.Logf("judged in %v", took) // bench measures it
 }
+
+// TestTemplateSize refuses a template that is too large for CloudFormation,
+// where its limits count.
+func TestTemplateSize(t *testing.T) {
+	src := []byte("Resources: {A: {Type: \"AWS::SNS::Topic\"}}\n#" + strings.Repeat("x", maxTemplate))
+	if got := judgeTemplate("big.yaml", src, 500).Err(); got == nil || !strings.Contains(got.Error(), "Template may not exceed 1000000 bytes in size: it has 10000") {
+		t.Errorf("answered %v", got)
+	}
+	if got := judgeTemplate("big.yaml", src, 0).Err(); got != nil {
+		t.Errorf("without limits, it answered %v", got)
+	}
+}

@@ -30,10 +30,18 @@ func templateMistakes(folder string, p *project.Project) diag.List {
 	return mistakes
 }
 
+// maxTemplate is how many bytes a template may have in CloudFormation.
+const maxTemplate = 1_000_000
+
 // judgeTemplate checks a template offline: the language, and the types as far
-// as the registry tells.
+// as the registry tells. Without a limit for resources, none of CloudFormation's
+// on the size of a template counts.
 func judgeTemplate(file string, src []byte, maxResources int) diag.List {
 	t, mistakes := template.ParseWith(file, src, template.Options{MaxResources: maxResources})
+	if maxResources > 0 && len(src) > maxTemplate {
+		d := mistakes.Errorf(diag.Pos{File: file}, "Template may not exceed %d bytes in size: it has %d", maxTemplate, len(src))
+		d.Hint = "split it into nested stacks"
+	}
 	if t == nil {
 		return mistakes
 	}

@@ -29,7 +29,7 @@ types of resources as far as CloudFormation's registry tells.`,
 		},
 	}
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the mistakes as JSON")
-	cmd.Flags().IntVar(&o.maxResources, "max-resources", 500, "how many resources a named template may have; 0 is no limit, as for stacks on this machine")
+	cmd.Flags().IntVar(&o.maxResources, "max-resources", 500, "how many resources a named template may have; 0 is no limit, of its bytes neither, as for stacks on this machine")
 	return cmd
 }
 
