@@ -33,6 +33,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "outputs", c.Outputs)
 	answer(mux, "drift", c.Drift)
 	answer(mux, "protect", c.Protect)
+	answer(mux, "stack-policy", c.StackPolicy)
 	answer(mux, "signal", c.Signal)
 	answer(mux, "cancel-update", c.CancelUpdate)
 	answer(mux, "stack-events", c.StackEvents)

@@ -223,6 +223,11 @@ func (c *Client) Protect(ctx context.Context, r control.GuardRequest) error {
 	return err
 }
 
+// StackPolicy gives a stack's policy, after replacing it if one is given.
+func (c *Client) StackPolicy(ctx context.Context, r control.GuardRequest) (string, error) {
+	return call[string](ctx, c, "stack-policy", r)
+}
+
 // Signal takes a signal for a resource that its stack waits for.
 func (c *Client) Signal(ctx context.Context, r control.SignalRequest) error {
 	_, err := call[control.Nothing](ctx, c, "signal", r)

@@ -4,11 +4,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
+	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"makeitso/internal/api"
 	"makeitso/internal/control"
+	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/server"
 	"makeitso/internal/stack"
@@ -18,12 +22,13 @@ import (
 func (a *app) stackCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "stack",
-		Short:   "Protect a stack, cancel its update, roll it back, or signal what it waits for",
-		Example: "  makeitso stack protect data\n  makeitso stack rollback data --skip Cache\n  makeitso stack signal data Server",
+		Short:   "Protect a stack, say what updates may do to it, cancel or roll back a change, signal what it waits for",
+		Example: "  makeitso stack protect data\n  makeitso stack policy data infra/data-policy.json\n  makeitso stack rollback data --skip Cache\n  makeitso stack signal data Server",
 	}
 	cmd.AddCommand(
 		a.protectCommand("protect", "Refuse to delete a stack until it is unprotected", true),
 		a.protectCommand("unprotect", "Let a protected stack be deleted again", false),
+		a.policyCommand(),
 		a.cancelUpdateCommand(),
 		a.rollbackStackCommand(),
 		a.signalCommand(),
@@ -45,6 +50,44 @@ func (a *app) protectCommand(name, short string, on bool) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
 	return cmd
+}
+
+func (a *app) policyCommand() *cobra.Command {
+	var r control.GuardRequest
+	cmd := &cobra.Command{
+		Use:   "policy STACK [FILE]",
+		Short: "Say what updates may do to a stack's resources, or print what was said",
+		Long: `Gives a stack its policy, a JSON document in CloudFormation's form, from a file.
+Once a stack has one, what it does not allow is denied; it can be replaced, but
+not be removed. "makeitso apply --policy FILE" makes one change with another.`,
+		Example: "  makeitso stack policy data infra/data-policy.json\n  makeitso stack policy data",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Stack = args[0]
+			if len(args) == 2 {
+				text, err := os.ReadFile(a.path(args[1]))
+				if err != nil {
+					return fault.Wrap(fault.Invalid, err, "the policy cannot be read")
+				}
+				r.Policy = string(text)
+			}
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return a.stackPolicy(cmd.Context(), client, r) })
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	return cmd
+}
+
+func (a *app) stackPolicy(ctx context.Context, client *api.Client, r control.GuardRequest) error {
+	text, err := client.StackPolicy(ctx, r)
+	switch {
+	case err != nil || r.Policy != "":
+		return err
+	case text == "":
+		text = "stack " + r.Stack + " has no policy: updates may do anything"
+	}
+	_, err = fmt.Fprintln(a.Out, strings.TrimSpace(text))
+	return err
 }
 
 func (a *app) cancelUpdateCommand() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type stacksOptions struct {
 	keepFailed  bool
 	policy      stack.DriftPolicy
 	onFailure   string
+	stackPolicy string // a file, read into the policy itself by readPolicy
 
 	imports        map[string]map[string]string
 	importExisting bool
@@ -37,7 +39,7 @@ type stacksOptions struct {
 
 func (o stacksOptions) request() control.StacksRequest {
 	return control.StacksRequest{Environment: o.environment, Stacks: o.stacks, Force: o.force, DisableRollback: o.keepFailed, Import: o.imports, ImportExisting: o.importExisting,
-		OnFailure: o.onFailure}
+		OnFailure: o.onFailure, StackPolicy: o.stackPolicy}
 }
 
 func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
@@ -50,6 +52,20 @@ func (o *stacksOptions) flags(cmd *cobra.Command, asJSON bool) {
 // changeFlags are those of commands that plan or make changes.
 func (o *stacksOptions) changeFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.importExisting, "import-existing", false, "take in what exists under the names that templates give and belongs to no stack, in place of creating it")
+	cmd.Flags().StringVar(&o.stackPolicy, "policy", "", "a file with a policy that stands in for that of the stacks during this change")
+}
+
+// readPolicy puts the text of the policy's file in the place of its name.
+func (a *app) readPolicy(o *stacksOptions) error {
+	if o.stackPolicy == "" {
+		return nil
+	}
+	text, err := os.ReadFile(a.path(o.stackPolicy))
+	if err != nil {
+		return fault.Wrap(fault.Invalid, err, "--policy names no file that can be read")
+	}
+	o.stackPolicy = string(text)
+	return nil
 }
 
 func (a *app) planCommand() *cobra.Command {
@@ -69,6 +85,9 @@ func (a *app) planCommand() *cobra.Command {
 }
 
 func (a *app) plan(ctx context.Context, client *api.Client, o stacksOptions) error {
+	if err := a.readPolicy(&o); err != nil {
+		return err
+	}
 	sets, err := client.Plan(ctx, o.request())
 	if err != nil {
 		return err
@@ -111,6 +130,9 @@ func (a *app) applyCommand() *cobra.Command {
 
 // apply shows what changes of all stacks, asks, and applies exactly that.
 func (a *app) apply(ctx context.Context, client *api.Client, o stacksOptions) error {
+	if err := a.readPolicy(&o); err != nil {
+		return err
+	}
 	request := o.request()
 	if o.wait {
 		if err := client.Await(ctx, request, a.printWaiting); err != nil {

@@ -13,6 +13,9 @@ type GuardRequest struct {
 	Stack       string `json:"stack"`
 	// Protected, for Protect, says whether the stack must not be deleted.
 	Protected bool `json:"protected,omitempty"`
+	// Policy, for StackPolicy, is the policy that the stack shall have, a JSON
+	// document; "" leaves it as it is.
+	Policy string `json:"policy,omitempty"`
 	// Skip, for RollbackStack, is resources to take for rolled back.
 	Skip []string `json:"skip,omitempty"`
 }
@@ -24,6 +27,21 @@ func (c *Control) Protect(ctx context.Context, r GuardRequest) (Nothing, error) 
 		return Nothing{}, err
 	}
 	return Nothing{}, env.Stacks.Protect(ctx, r.Stack, r.Protected)
+}
+
+// StackPolicy gives a stack's policy, after replacing it if one is given.
+func (c *Control) StackPolicy(ctx context.Context, r GuardRequest) (string, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return "", err
+	}
+	if r.Policy != "" {
+		if err := env.Stacks.SetPolicy(ctx, r.Stack, r.Policy); err != nil {
+			return "", err
+		}
+	}
+	s, err := env.Stacks.Stack(ctx, r.Stack)
+	return s.Policy, err
 }
 
 // CancelUpdate has an update of a stack that is under way roll back, whoever

@@ -33,6 +33,9 @@ type StacksRequest struct {
 	Policy stack.DriftPolicy `json:"policy,omitempty"`
 	// OnFailure, for Plan and Apply, stands in for that of makeitso.yaml.
 	OnFailure string `json:"onFailure,omitempty"`
+	// StackPolicy, for Plan and Apply, stands in for the stacks' own policies
+	// during this change.
+	StackPolicy string `json:"stackPolicy,omitempty"`
 	// Import, for Plan and Apply of one stack, is what is taken into it, by
 	// logical id: the values of the type's primary identifier.
 	Import map[string]map[string]string `json:"import,omitempty"`
@@ -155,7 +158,7 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*c
 	}
 	wanted := func(name string, will stack.OutputOf) (changeset.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)
-		change.DisableRollback, change.ResourcesToImport, change.ImportExisting = r.DisableRollback, r.Import, r.ImportExisting
+		change.DisableRollback, change.ResourcesToImport, change.ImportExisting, change.Policy = r.DisableRollback, r.Import, r.ImportExisting, r.StackPolicy
 		if r.DisableRollback || r.OnFailure != "" { // what is asked for now goes before the file
 			change.OnFailure = pipeline.OnFailure(r.OnFailure)
 		}
