@@ -65,7 +65,7 @@ func updatable(s Stack) error {
 	err := fault.New(fault.Conflict, "Stack:%s is in %s state and can not be updated.", s.ID, s.Status)
 	switch {
 	case strings.HasSuffix(s.Status, "IN_PROGRESS"):
-		return err.WithHint("wait until the change under way has ended; if the process that made it is gone, start makeitso again, which goes on with it")
+		return err.WithHint("wait for the change under way, which is gone on with if its process is gone: makeitso apply %s --wait; or take an update back: makeitso stack cancel %s", s.Name, s.Name)
 	case s.Status == UpdateRollbackFailed:
 		return err.WithHint("take the cause away (%s), then start makeitso again, which goes on with the roll back; or skip what fails: makeitso stack rollback %s --skip RESOURCE", s.Reason, s.Name)
 	}
