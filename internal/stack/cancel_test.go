@@ -42,7 +42,13 @@ func TestCancelUpdate(t *testing.T) {
 			wantLate(t, b.engine.CancelUpdate(t.Context(), "app"))
 			cs := b.plan("app", cancelAfter, nil)
 			cs.Change.DisableRollback = false
-			started, _ := b.platform.Block(c.action, c.id)
+			started, cancelled := make(chan struct{}), make(chan struct{})
+			b.platform.On(c.action, c.id, func(ctx context.Context, _ stack.Request) error {
+				close(started)
+				<-cancelled // twice: the roll back begins after that
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
 			b.events = nil
 			done := make(chan error, 1)
 			go func() { done <- b.engine.Apply(t.Context(), cs, b.listen) }()
@@ -54,6 +60,7 @@ func TestCancelUpdate(t *testing.T) {
 				}
 			}
 			b.platform.On(c.action, c.id, nil)
+			close(cancelled)
 			if err := <-done; !fault.Is(err, fault.Canceled) {
 				t.Errorf("the cancelled update answered %v", err)
 			}
