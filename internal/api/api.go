@@ -35,6 +35,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "protect", c.Protect)
 	answer(mux, "stack-policy", c.StackPolicy)
 	answer(mux, "signal", c.Signal)
+	answer(mux, "set-alarm", c.SetAlarm)
 	answer(mux, "cancel-update", c.CancelUpdate)
 	answer(mux, "stack-events", c.StackEvents)
 	answer(mux, "plan-destroy", c.PlanDestroy)

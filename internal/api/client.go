@@ -228,6 +228,12 @@ func (c *Client) StackPolicy(ctx context.Context, r control.GuardRequest) (strin
 	return call[string](ctx, c, "stack-policy", r)
 }
 
+// SetAlarm says in what state an alarm is.
+func (c *Client) SetAlarm(ctx context.Context, r control.AlarmRequest) error {
+	_, err := call[control.Nothing](ctx, c, "set-alarm", r)
+	return err
+}
+
 // Signal takes a signal for a resource that its stack waits for.
 func (c *Client) Signal(ctx context.Context, r control.SignalRequest) error {
 	_, err := call[control.Nothing](ctx, c, "signal", r)

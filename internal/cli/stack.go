@@ -32,6 +32,7 @@ func (a *app) stackCommand() *cobra.Command {
 		a.cancelUpdateCommand(),
 		a.rollbackStackCommand(),
 		a.signalCommand(),
+		a.alarmCommand(),
 	)
 	return cmd
 }
@@ -49,6 +50,26 @@ func (a *app) protectCommand(name, short string, on bool) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	return cmd
+}
+
+func (a *app) alarmCommand() *cobra.Command {
+	var r control.AlarmRequest
+	cmd := &cobra.Command{
+		Use:   "alarm ALARM STATE",
+		Short: "Say in what state an alarm is: OK, ALARM or INSUFFICIENT_DATA",
+		Long: `Says in what state an AWS::CloudWatch::Alarm is, by its name or ARN: nothing
+measures for it on this machine. A change that names it in the stack's rollback
+in makeitso.yaml is rolled back when it goes off.`,
+		Example: "  makeitso stack alarm errors ALARM --reason 'too many 5xx'",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Alarm, r.State = args[0], args[1]
+			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error { return client.SetAlarm(cmd.Context(), r) })
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	cmd.Flags().StringVar(&r.Reason, "reason", "", "why")
 	return cmd
 }
 

@@ -26,6 +26,8 @@ type Environment struct {
 	Addresses func(ctx context.Context) ([]Address, error)
 	// Resources lists the real resources and what stands for each.
 	Resources func(ctx context.Context) ([]Resource, error)
+	// SetAlarm says in what state an alarm is, by its name or ARN.
+	SetAlarm func(ctx context.Context, name, state, reason string) error
 	// Empty removes what holds back the deletion of stacks, such as the
 	// content of buckets.
 	Empty func(ctx context.Context) error

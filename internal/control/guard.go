@@ -79,6 +79,24 @@ func (c *Control) RollbackStack(ctx context.Context, r GuardRequest, send func(s
 	})
 }
 
+// AlarmRequest says in what state an alarm is.
+type AlarmRequest struct {
+	Environment string `json:"environment,omitempty"`
+	Alarm       string `json:"alarm"` // its name or ARN
+	State       string `json:"state"` // OK, ALARM, INSUFFICIENT_DATA
+	Reason      string `json:"reason,omitempty"`
+}
+
+// SetAlarm says in what state an alarm is. Changes that it watches over are
+// rolled back when it goes off.
+func (c *Control) SetAlarm(ctx context.Context, r AlarmRequest) (Nothing, error) {
+	env, err := c.open(ctx, r.Environment)
+	if err != nil {
+		return Nothing{}, err
+	}
+	return Nothing{}, env.SetAlarm(ctx, r.Alarm, r.State, r.Reason)
+}
+
 // SignalRequest is a signal for a resource of a stack.
 type SignalRequest struct {
 	Environment string       `json:"environment,omitempty"`

@@ -42,6 +42,28 @@ type Handler interface {
 	Delete(ctx context.Context, r Request) error
 }
 
+// Layer is a Platform that stands over another one, and leaves to it what it
+// does not do itself.
+type Layer interface {
+	Beneath() Platform
+}
+
+// offered gives what a platform, or one that it stands over, offers besides
+// what every platform does.
+func offered[T any](p Platform) (T, bool) {
+	for {
+		if t, ok := p.(T); ok {
+			return t, true
+		}
+		over, ok := p.(Layer)
+		if !ok {
+			var none T
+			return none, false
+		}
+		p = over.Beneath()
+	}
+}
+
 // Snapshotter is a Handler that can keep the data of a resource apart from it,
 // for a policy of Snapshot.
 type Snapshotter interface {

@@ -29,7 +29,7 @@ func (e *Engine) checkLimits(c changeset.Change) error {
 	if allowed := []string{"", changeset.OnFailureNothing, changeset.OnFailureRollback, changeset.OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
 		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))
 	}
-	_, able := e.platform.(AlarmStore)
+	_, able := offered[AlarmStore](e.platform)
 	return c.Rollback.Check(able)
 }
 
@@ -52,9 +52,10 @@ func (o *operation) limited(ctx context.Context) error {
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	defer stop(nil)
+	alarms, _ := offered[AlarmStore](o.e.platform) // the plan has looked whether there are any
 	for _, arn := range c.Rollback.ARNs {
 		watches.Go(func() {
-			err := o.e.platform.(AlarmStore).WaitAlarm(within, arn)
+			err := alarms.WaitAlarm(within, arn)
 			if err == nil {
 				err = fault.New(fault.Failed, "alarm %s is in state ALARM", arn)
 			}

@@ -55,7 +55,7 @@ func (e *Engine) macro(ctx context.Context, r template.MacroRequest, id string) 
 	if err != nil {
 		return nil, err
 	}
-	caller, ok := e.platform.(MacroCaller)
+	caller, ok := offered[MacroCaller](e.platform)
 	if !ok {
 		return nil, fault.New(fault.Unsupported, "the platform of environment %s cannot ask macro %s", e.environment, r.Name)
 	}

@@ -54,7 +54,7 @@ func (e *Engine) outside(ctx context.Context, cs *changeset.Set) changeset.Looku
 		}
 		return answer, err
 	}
-	if fragments, ok := e.platform.(FragmentStore); ok {
+	if fragments, ok := offered[FragmentStore](e.platform); ok {
 		out.Fragment = func(location string) ([]byte, error) {
 			if text, err := known.Fragment(location); err == nil {
 				return text, nil
@@ -74,7 +74,7 @@ const parameterType = "AWS::SSM::Parameter"
 // parameter looks a parameter of Systems Manager up, by "name" or
 // "name:version".
 func (e *Engine) parameter(ctx context.Context, name string) (string, error) {
-	if store, ok := e.platform.(ParameterStore); ok {
+	if store, ok := offered[ParameterStore](e.platform); ok {
 		value, err := store.Parameter(ctx, name)
 		if !fault.Is(err, fault.NotFound) {
 			return value, err

@@ -66,7 +66,7 @@ func (e *Engine) secret(ctx context.Context, d template.DynamicReference) (strin
 }
 
 func (e *Engine) secretText(ctx context.Context, d template.DynamicReference) (string, error) {
-	if store, ok := e.platform.(SecretStore); ok {
+	if store, ok := offered[SecretStore](e.platform); ok {
 		text, err := store.Secret(ctx, d.Name, d.Stage, d.VersionID)
 		if !fault.Is(err, fault.NotFound) {
 			return text, err

@@ -39,6 +39,9 @@ type platform struct {
 	o Options
 }
 
+// Beneath implements stack.Layer.
+func (p platform) Beneath() stack.Platform { return p.Platform }
+
 func (p platform) Support(typ string) changeset.Support {
 	if isCustom(typ) {
 		return changeset.Support{Level: changeset.Real, Note: "made by the provider that ServiceToken names, an http(s) URL or a command"}

@@ -98,6 +98,10 @@ func models() map[string]model {
 		"AWS::CloudFront::OriginAccessControl": {
 			note: "the edge signs with the environment's keys", ref: "E{id13}", attributes: map[string]string{"Id": "{ref}"},
 		},
+		alarmType: {
+			note: "nothing measures for it; its state is said with makeitso stack alarm", ref: "{name AlarmName 255}",
+			attributes: map[string]string{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
+		},
 		"AWS::Route53::HostedZone": {
 			note: "its records are routed by host name at the edge", ref: "Z{id17}",
 			attributes: map[string]string{"Id": "{ref}"},
@@ -240,15 +244,23 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	return nil
 }
 
-// forgetModels removes the records of all modelled resources.
+// forgetModels removes the records of all modelled resources, and what was
+// said of alarms.
 func (p *Platform) forgetModels(ctx context.Context) error {
 	all, err := p.models.List(ctx, p.modelKey(""))
 	if err != nil {
 		return fmt.Errorf("list modelled resources: %w", err)
 	}
-	ops := make([]record.Op, len(all))
-	for i, res := range all {
-		ops[i] = p.models.DeleteOp(p.modelKey(res.Token))
+	alarms, err := p.alarms().List(ctx, p.modelKey(""))
+	if err != nil {
+		return fmt.Errorf("list alarms: %w", err)
+	}
+	var ops []record.Op
+	for _, res := range all {
+		ops = append(ops, p.models.DeleteOp(p.modelKey(res.Token)))
+	}
+	for _, a := range alarms {
+		ops = append(ops, p.alarms().DeleteOp(p.alarmKey(a)))
 	}
 	return p.o.Records.Write(ctx, ops...)
 }

@@ -1,0 +1,120 @@
+package local
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"makeitso/internal/changeset"
+	"makeitso/internal/fault"
+	"makeitso/internal/pace"
+	"makeitso/internal/record"
+	"makeitso/internal/stack"
+)
+
+const alarmTemplate = `
+Resources:
+  Errors: {Type: AWS::CloudWatch::Alarm, Properties: {AlarmName: errors, ComparisonOperator: GreaterThanThreshold, EvaluationPeriods: 1}}
+`
+
+// TestAlarmRollsBack watches an alarm while an update is made, and after it.
+func TestAlarmRollsBack(t *testing.T) {
+	d := newDrifting(t, alarmTemplate)
+	const arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"
+	change := changeset.Change{Stack: "web", Template: []byte(`Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`),
+		Rollback: pace.Alarms{ARNs: []string{arn}, Monitor: time.Hour}}
+	cs, err := d.engine.Plan(t.Context(), change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.engine.Apply(t.Context(), cs, func(ev stack.Event) {
+		if ev.LogicalID == "V" && ev.Status == stack.CreateComplete {
+			if _, err := d.p.SetAlarm(context.Background(), "errors", AlarmOn, "too many"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm "+arn+" is in state ALARM") {
+		t.Errorf("answered %v", err)
+	}
+	s, err := d.engine.Stacks(t.Context())
+	if err != nil || len(s) != 2 || s[1].Status != stack.RollbackComplete {
+		t.Errorf("the stacks are %+v (%v)", s, err)
+	}
+	if _, err := d.p.SetAlarm(t.Context(), arn, AlarmOK, ""); err != nil {
+		t.Error(err)
+	}
+	change.Rollback.Monitor = 0
+	if cs, err = d.engine.Plan(t.Context(), change); err == nil {
+		err = d.engine.Apply(t.Context(), cs, nil)
+	}
+	if err != nil {
+		t.Errorf("with the alarm off, answered %v", err)
+	}
+	for what, wrong := range map[string]struct{ name, state, want string }{
+		"name":  {"none", AlarmOK, "has no alarm none"},
+		"state": {"errors", "LOUD", `"LOUD" is no state of an alarm`},
+	} {
+		if _, err := d.p.SetAlarm(t.Context(), wrong.name, wrong.state, ""); err == nil || !strings.Contains(err.Error(), wrong.want) {
+			t.Errorf("a wrong %s answered %v", what, err)
+		}
+	}
+}
+
+// TestFragment nests a stack whose template lies in a bucket, and includes a
+// part of another one from there.
+func TestFragment(t *testing.T) {
+	p := newPlatform(t, Options{})
+	engine := stack.New("local", layer{p}, record.NewMemory(), stack.Options{Holder: "test"})
+	apply := func(name, template string) error {
+		cs, err := engine.Plan(t.Context(), changeset.Change{Stack: name, File: name + ".yaml", Template: []byte(template)})
+		if err == nil {
+			err = engine.Apply(t.Context(), cs, nil)
+		}
+		return err
+	}
+	if err := apply("base", `Resources: {B: {Type: AWS::S3::Bucket, Properties: {BucketName: parts}}}`); err != nil {
+		t.Fatal(fault.Text(err))
+	}
+	bucket, err := p.Bucket("parts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key, text string) {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), "part")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := bucket.Put(t.Context(), key, path, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("inner.yaml", `Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`)
+	put("cidr.json", `{"CidrBlock": "10.1.0.0/16"}`)
+	user := `
+Resources:
+  Inner: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: "https://parts.s3.amazonaws.com/inner.yaml"}}
+  V: {Type: AWS::EC2::VPC, Properties: {"Fn::Transform": {Name: AWS::Include, Parameters: {Location: s3://parts/cidr.json}}}}
+`
+	if err := apply("user", user); err != nil {
+		t.Fatal(fault.Text(err))
+	}
+	resources, err := engine.Resources(t.Context(), "user")
+	if err != nil || len(resources) != 2 || resources[1].Attributes["CidrBlock"] != "10.1.0.0/16" {
+		t.Errorf("the resources are %+v (%v)", resources, err)
+	}
+	for location, want := range map[string]string{"s3://parts/none": "bucket parts has no object none", "s3://none/x": "has no bucket none", "s3://parts": "is no s3://bucket/key"} {
+		if _, err := p.Fragment(t.Context(), location); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s answered %v", location, err)
+		}
+	}
+}
+
+// layer stands over a platform, as that of custom resources does.
+type layer struct{ stack.Platform }
+
+func (l layer) Beneath() stack.Platform { return l.Platform }
