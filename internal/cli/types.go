@@ -1,10 +1,16 @@
 package cli
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/spf13/cobra"
 
+	"makeitso/internal/changeset"
+	"makeitso/internal/platform/custom"
 	"makeitso/internal/platform/local"
 	"makeitso/internal/record"
+	"makeitso/internal/stack"
 )
 
 func (a *app) typesCommand() *cobra.Command {
@@ -24,6 +30,11 @@ when a change set is made.`,
 			}
 			defer p.Close()
 			types := p.Types()
+			engine := stack.New("local", custom.Over(p, custom.Options{}), record.NewMemory(), stack.Options{})
+			for _, name := range append(custom.Types(), changeset.NestedType) {
+				types = append(types, local.Type{Name: name, Support: engine.Support(name)})
+			}
+			slices.SortFunc(types, func(a, b local.Type) int { return cmp.Compare(a.Name, b.Name) })
 			if asJSON {
 				return a.printJSON(types)
 			}

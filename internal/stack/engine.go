@@ -158,7 +158,7 @@ func (e *Engine) Resources(ctx context.Context, name string) ([]Resource, error)
 	resources := make([]Resource, len(states))
 	for i, s := range states {
 		r := Resource{LogicalID: s.LogicalID, Type: s.typ(), Status: s.Status, Reason: s.Reason, Time: s.Time}
-		r.Level = e.support(r.Type).Level
+		r.Level = e.Support(r.Type).Level
 		if s.Current != nil {
 			r.PhysicalID, r.Token, r.Attributes = s.Current.PhysicalID, s.Current.Token, s.Current.Attributes
 		}

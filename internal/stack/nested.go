@@ -20,7 +20,9 @@ import (
 // maxDepth is how deep stacks may be nested: one that names itself must end.
 const maxDepth = 10
 
-func (e *Engine) support(typ string) changeset.Support {
+// Support says what becomes of resources of a type: what the platform does with
+// them, or the engine itself.
+func (e *Engine) Support(typ string) changeset.Support {
 	if typ == changeset.NestedType {
 		return changeset.Support{Level: changeset.Real, Note: "a stack of its own, changed and rolled back with its parent"}
 	}

@@ -82,7 +82,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c changeset.Change, v vie
 		return nil, err
 	}
 	cs := &changeset.Set{Environment: e.environment, Stack: c.Stack, StackID: s.ID, Action: changeset.Update, Base: s.Revision, Change: c, Imports: map[string]string{}}
-	p := &changeset.Planner{Support: e.support, Exists: map[string]changeset.Physical{}}
+	p := &changeset.Planner{Support: e.Support, Exists: map[string]changeset.Physical{}}
 	if s.exists() {
 		if err := e.fill(ctx, s, p); err != nil {
 			return nil, err
@@ -309,7 +309,7 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 	if _, err := guardExports(s.Name, nil, exports, going); err != nil {
 		return nil, err
 	}
-	p := &changeset.Planner{Support: e.support, Exists: map[string]changeset.Physical{}}
+	p := &changeset.Planner{Support: e.Support, Exists: map[string]changeset.Physical{}}
 	if err := e.fill(ctx, s, p); err != nil {
 		return nil, err
 	}

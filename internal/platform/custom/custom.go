@@ -34,6 +34,10 @@ type Options struct {
 // leaves every other type to the one beneath.
 func Over(beneath stack.Platform, o Options) stack.Platform { return platform{beneath, o} }
 
+// Types gives the names of the types that this platform makes itself. Types of
+// the user's own, Custom::…, have no other list.
+func Types() []string { return []string{resourceType, macroType} }
+
 type platform struct {
 	stack.Platform
 	o Options
@@ -62,8 +66,10 @@ func (p platform) Handler(typ string) (stack.Handler, error) {
 	return p.Platform.Handler(typ)
 }
 
+const resourceType = "AWS::CloudFormation::CustomResource"
+
 func isCustom(typ string) bool {
-	return strings.HasPrefix(typ, "Custom::") || typ == "AWS::CloudFormation::CustomResource"
+	return strings.HasPrefix(typ, "Custom::") || typ == resourceType
 }
 
 // Limits of the service.
