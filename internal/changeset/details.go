@@ -89,6 +89,37 @@ func (p *Planner) metadata(c *ResourceChange) {
 	c.Details, c.Scope = append(c.Details, d), append(c.Scope, "Metadata")
 }
 
+// tags compares the tags that the stack gives to its resources.
+func (p *Planner) tags(c *ResourceChange) {
+	if facts, _ := registry.Type(c.Type); !facts.Tagging.Taggable || !facts.Tagging.Updatable {
+		return
+	}
+	keys := maps.Clone(p.Wanted)
+	if keys == nil {
+		keys = map[string]string{}
+	}
+	maps.Copy(keys, p.Tags)
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		before, had := p.Tags[key]
+		after, has := p.Wanted[key]
+		if had == has && before == after {
+			continue
+		}
+		d := Detail{Evaluation: static, ChangeSource: directModification, Target: Target{Attribute: "Tags", Name: key,
+			RequiresRecreation: registry.Never, AttributeChangeType: changeType(had, has)}}
+		if had {
+			d.Target.BeforeValue = before
+		}
+		if has {
+			d.Target.AfterValue = after
+		}
+		c.Details = append(c.Details, d)
+		if !slices.Contains(c.Scope, "Tags") {
+			c.Scope = append(c.Scope, "Tags")
+		}
+	}
+}
+
 func changeType(had, has bool) string {
 	switch {
 	case !had:

@@ -16,6 +16,9 @@ type Physical struct {
 	DependsOn  []string       `json:"dependsOn,omitempty"` // logical ids that must exist before and go after
 	Adopted    []string       `json:"adopted,omitempty"`   // properties that are as they were found, not as a template said
 
+	// Tags are those of the stack that it was given, without its own.
+	Tags map[string]string `json:"tags,omitempty"`
+
 	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
 	UpdateReplacePolicy string `json:"updateReplacePolicy,omitempty"`
 

@@ -23,6 +23,8 @@ type Planner struct {
 	Found   map[string]Physical // what is imported, by logical id
 	Outputs []Output            // of the stack as it is
 	Imports map[string]string   // that it was made with
+	Tags    map[string]string   // that it was made with
+	Wanted  map[string]string   // the tags that it shall have
 	// Nest plans the nested stack of a resource, new if it has no token.
 	Nest func(id string, properties map[string]any, token string) (*Set, error)
 
@@ -169,6 +171,7 @@ func (p *Planner) resource(id string) {
 	before := p.shownBefore(id, physical)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
+	p.tags(c)
 	c.automatic(p.Nested[id])
 	p.unproven(c)
 	if len(c.Details) == 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -131,7 +132,7 @@ func (v Values) Change(ctx context.Context, folder, name string, will stack.Outp
 	if err != nil {
 		return changeset.Change{}, fault.Wrap(fault.NotFound, err, "read the template of stack %s", name).WithHint("stacks.%s.template in %s names %s", name, project.File, s.Template)
 	}
-	change := changeset.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: v.Tags,
+	change := changeset.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: map[string]string{},
 		Timeout: s.Timeout, OnFailure: OnFailure(s.OnFailure)}
 	if s.Rollback != nil {
 		change.Rollback = pace.Alarms{ARNs: s.Rollback.Alarms, Monitor: s.Rollback.Monitor}
@@ -141,6 +142,8 @@ func (v Values) Change(ctx context.Context, folder, name string, will stack.Outp
 			return changeset.Change{}, err
 		}
 	}
+	maps.Copy(change.Tags, v.Tags)
+	maps.Copy(change.Tags, s.Tags)
 	change.Files = map[string][]byte{}
 	return change, readNested(folder, s.Template, text, change.Files)
 }

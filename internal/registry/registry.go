@@ -27,9 +27,17 @@ type Facts struct {
 	WriteOnly             []string `json:"writeOnlyProperties"`
 	Required              []string `json:"required"`
 	ReplacementStrategy   string   `json:"replacementStrategy"` // "" is create_then_delete
+	Tagging               Tagging  `json:"tagging"`
 	// Transforms say in which form a service may tell a property that was set
 	// otherwise: expressions by path, with "/properties/" before it.
 	Transforms map[string]string `json:"propertyTransform"`
+}
+
+// Tagging is how resources of a type take tags.
+type Tagging struct {
+	Taggable  bool `json:"taggable"`
+	Updatable bool `json:"tagUpdatable"`
+	System    bool `json:"cloudFormationSystemTags"` // those of the service itself too
 }
 
 // DeleteFirst says whether a replacement deletes the old resource before it

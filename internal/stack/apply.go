@@ -182,6 +182,7 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs changeset.Set, liste
 	if err != nil || len(src.Change.Template) == 0 { // one of which nothing was imported has none
 		return o, err
 	}
+	o.retag = !maps.Equal(src.Change.Tags, cs.Change.Tags)
 	o.before, diags = changeset.NewProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
 	if diags.HasErrors() {
 		return nil, diags

@@ -104,6 +104,10 @@ type Request struct {
 	// string ("6379", "true"), whatever the template's author wrote, since a
 	// parameter is a string too; a type's handler reads it as what it needs.
 	Properties map[string]any
+	// Tags are those that the stack gives to its resources, and the service's
+	// own, for a type that takes them. One of the same key in the properties
+	// has been left out: the resource's own counts.
+	Tags       map[string]string
 	Previous   map[string]any // Update only: the properties it has now
 	Attributes map[string]any // what Create or Update returned last
 }

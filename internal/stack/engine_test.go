@@ -25,6 +25,7 @@ type bench struct {
 	engine   *stack.Engine
 	events   []stack.Event
 	files    map[string][]byte // templates of nested stacks
+	tags     map[string]string // of the stacks
 }
 
 func newBench(t *testing.T) *bench {
@@ -37,7 +38,7 @@ func (b *bench) listen(e stack.Event) { b.events = append(b.events, e) }
 
 func (b *bench) plan(name, template string, parameters map[string]string) *changeset.Set {
 	b.t.Helper()
-	cs, err := b.engine.Plan(b.t.Context(), changeset.Change{Stack: name, File: name + ".yaml", Template: []byte(template), Parameters: parameters, Files: b.files})
+	cs, err := b.engine.Plan(b.t.Context(), changeset.Change{Stack: name, File: name + ".yaml", Template: []byte(template), Parameters: parameters, Files: b.files, Tags: b.tags})
 	if err != nil {
 		b.t.Fatalf("plan %s: %v", name, err)
 	}

@@ -142,6 +142,7 @@ func (o *operation) importing(id string, next changeset.Physical) *step {
 		return nil
 	}
 	next.Token, next.PhysicalID, next.Attributes = found.Token, found.PhysicalID, found.Attributes
+	next.Tags = nil // nothing of it is changed
 	return &step{Revision: o.stack.Revision, Kind: stepImport, Next: &next}
 }
 

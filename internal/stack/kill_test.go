@@ -153,6 +153,7 @@ type scene struct {
 	cancel  string                  // a resource whose making has the update cancelled
 	change  func(*changeset.Change) // what is wanted besides the template
 	status  string
+	tagged  bool   // whether another tag is wanted of what it has made
 	base    string // the template of stack base that is applied before, in one plan with it; "" for none
 }
 
@@ -204,6 +205,8 @@ func scenes() []scene {
 		{name: "delete of 30", present: large("a"), status: "gone"},
 		{name: "update after what it imports was replaced", present: killBefore, wanted: killBefore, base: `{"Resources":{"Y":{"Type":"Test::Thing"}},"Outputs":{"X":{"Value":{"Ref":"Y"},"Export":{"Name":"base"}}}}`,
 			status: stack.UpdateComplete},
+		{name: "update of tags", present: tagged, wanted: tagged, tagged: true, status: stack.UpdateComplete},
+		{name: "update of tags that fails", present: tagged, wanted: tagged + "  Last: {Type: Test::Thing, DependsOn: Bucket}\n", tagged: true, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "create with a nested stack", wanted: nesting("small", "one"), status: stack.CreateComplete},
 		{name: "create with a nested stack that fails", wanted: nesting("small", "one"), prepare: fail("create", "Last"), status: stack.RollbackComplete},
 		{name: "create in which a nested stack fails", wanted: nesting("small", "one"), prepare: fail("create", "Thing"), status: stack.RollbackComplete},
@@ -305,8 +308,14 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	b := newBench(t)
 	b.files = nestedFiles()
 	b.mustApply("base", `{"Resources":{"X":{"Type":"Test::Thing"}},"Outputs":{"X":{"Value":"v","Export":{"Name":"base"}}}}`)
+	if s.tagged {
+		b.tags = map[string]string{"cost": "1"}
+	}
 	if s.present != "" {
 		b.mustApply("app", s.present)
+	}
+	if s.tagged {
+		b.tags = map[string]string{"cost": "2"}
 	}
 	var cs *changeset.Set
 	var err error
@@ -441,7 +450,7 @@ func (b *bench) everything() string {
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		lines = append(lines, "exists "+t.LogicalID+" "+string(raw))
+		lines = append(lines, fmt.Sprint("exists ", t.LogicalID, " ", string(raw), t.Tags["cost"]))
 	}
 	for _, kind := range []string{"stack", "stack-lease", "stack-change", "stack-export", "stack-resource", "stack-source", "stack-verdict"} {
 		entries, err := b.store.List(b.t.Context(), kind, "")

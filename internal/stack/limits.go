@@ -23,6 +23,9 @@ type AlarmStore interface {
 
 // checkLimits says what is wrong with how a change is to end.
 func (e *Engine) checkLimits(c changeset.Change) error {
+	if err := checkTags(c.Tags); err != nil {
+		return err
+	}
 	if c.DisableRollback && c.OnFailure != "" {
 		return fault.New(fault.Invalid, "Either DisableRollback or OnFailure can be specified, not both.")
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -26,6 +27,7 @@ type operation struct {
 	told   teller
 	// foreseen is the replacement in the change set of each resource modified.
 	foreseen map[string]string
+	retag    bool   // the stack's tags change
 	idle     func() // called when a resource begins to wait for something outside; nil for nobody
 
 	mu        sync.Mutex // guards what follows
@@ -163,8 +165,10 @@ func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) err
 
 // request is what a handler is told of a physical thing.
 func (o *operation) request(id string, p changeset.Physical) Request {
-	return Request{Environment: o.e.environment, Stack: o.stack.Name, StackID: o.stack.ID, LogicalID: id, Type: p.Type, Token: p.Token,
+	r := Request{Environment: o.e.environment, Stack: o.stack.Name, StackID: o.stack.ID, LogicalID: id, Type: p.Type, Token: p.Token,
 		PhysicalID: p.PhysicalID, Properties: orEmpty(p.Properties), Attributes: p.Attributes}
+	r.addTags(p.Tags)
+	return r
 }
 
 // tokenLetters keeps tokens short enough for file names.
@@ -199,6 +203,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 	properties, diags := o.after.Properties(id, o, true)
 	next := changeset.Physical{Properties: properties}
 	o.after.Describe(id, &next)
+	next.Tags = o.tagsFor(s.Current, next.Type)
 	if err := diags.Err(); err != nil {
 		s.Step = &step{Revision: o.stack.Revision, Kind: stepUpdate, Before: s.Current, Next: s.Current}
 		if s.Current == nil {
@@ -212,7 +217,7 @@ func (o *operation) forward(ctx context.Context, id string) error {
 		return err
 	}
 	s.Step = begun
-	if begun.Before != nil && begun.Kind == stepUpdate && changeset.SameProperties(begun.Before.Properties, properties) && o.set.Nested[id] == nil {
+	if begun.Before != nil && begun.Kind == stepUpdate && sameThing(*begun.Before, *begun.Next) && o.set.Nested[id] == nil {
 		s.Current, begun.Next = begun.Next, nil // policies and dependencies alone: nothing to call
 		return o.keep(ctx, s)
 	}
@@ -251,6 +256,7 @@ func (o *operation) begin(s resourceState, next changeset.Physical) (*step, erro
 			return nil, fault.New(fault.Conflict, "resource %s would have to be replaced, which the change set did not say", s.LogicalID).
 				WithHint("plan again: something the stack depends on has changed meanwhile")
 		}
+		next.Tags = o.tagsFor(nil, next.Type)
 		b.Kind, next.Token, b.DeleteFirst = stepReplace, o.newToken(s.LogicalID), s.Current.DeletesFirst(next.Type)
 		return b, nil
 	}
@@ -388,7 +394,7 @@ func (o *operation) failed(ctx context.Context, s resourceState, cause error) er
 
 // unchanged says whether the stack's own facts of a resource stay as they are.
 func unchanged(a, b changeset.Physical) bool {
-	return a.DeletionPolicy == b.DeletionPolicy && a.UpdateReplacePolicy == b.UpdateReplacePolicy &&
+	return a.DeletionPolicy == b.DeletionPolicy && a.UpdateReplacePolicy == b.UpdateReplacePolicy && maps.Equal(a.Tags, b.Tags) &&
 		strings.Join(a.DependsOn, " ") == strings.Join(b.DependsOn, " ")
 }
 

@@ -108,6 +108,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c changeset.Change, v vie
 		return nil, err
 	}
 	p.Found = cs.Found
+	p.Wanted = cs.Change.Tags
 	cs.Changes, cs.Outputs = p.Plan()
 	cs.Likely, cs.Moves = p.Likelies(), p.Moves
 	cs.Warnings = append(diags, p.Diags...)
@@ -193,7 +194,7 @@ func (e *Engine) fill(ctx context.Context, s Stack, p *changeset.Planner) error 
 		}
 		p.Before = before
 	}
-	p.Imports = src.Imports
+	p.Imports, p.Tags = src.Imports, src.Change.Tags
 	states, err := e.resources.List(ctx, e.resourceKey(s.Name, ""))
 	if err != nil {
 		return fmt.Errorf("list resources of %s: %w", s.Name, err)
@@ -220,7 +221,8 @@ func (e *Engine) present(ctx context.Context, name string) (source, error) {
 // otherChanges names what changes although no resource or output does.
 func (e *Engine) otherChanges(p *changeset.Planner, s Stack, cs *changeset.Set) []string {
 	var other []string
-	if s.exists() && !maps.Equal(s.Tags, cs.Change.Tags) {
+	tagged := slices.ContainsFunc(cs.Changes, func(c changeset.ResourceChange) bool { return slices.Contains(c.Scope, "Tags") })
+	if s.exists() && !maps.Equal(s.Tags, cs.Change.Tags) && !tagged {
 		other = append(other, "Tags")
 	}
 	if s.exists() && s.Description != p.After.Template.Description {

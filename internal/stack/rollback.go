@@ -117,7 +117,7 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	if old.Type == changeset.NestedType {
 		return o.restoreNested(ctx, s, old)
 	}
-	if changeset.SameProperties(changed.Properties, old.Properties) {
+	if sameThing(*changed, old) {
 		s.Current, s.Step = &old, nil
 		if s.Status == UpdateFailed {
 			s.Status, s.Reason = UpdateComplete, ""

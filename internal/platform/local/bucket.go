@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -65,6 +67,9 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 	if err := h.configure(ctx, client, r); err != nil {
 		return err
 	}
+	if err := h.tag(ctx, client, r); err != nil {
+		return err
+	}
 	if err := h.p.applyPolicy(ctx, r, nil); err != nil {
 		return err
 	}
@@ -75,6 +80,34 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 		"RegionalDomainName":  domain,
 		"DualStackDomainName": domain,
 		"WebsiteURL":          fmt.Sprintf("http://%s.%s:%d", name, websiteDomain, c.WebsitePort),
+	}
+	return nil
+}
+
+// tag gives a bucket its own tags and those of its stack. The service's, which
+// begin with "aws:", no client may set.
+func (h bucket) tag(ctx context.Context, client *s3.Client, r *resource) error {
+	tags := maps.Clone(r.Tags)
+	maps.DeleteFunc(tags, func(key, _ string) bool { return strings.HasPrefix(key, "aws:") })
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	own, _ := r.Properties["Tags"].([]any)
+	for _, item := range own {
+		tags[textIn(item, "Key")] = textIn(item, "Value")
+	}
+	var err error
+	if len(tags) == 0 {
+		_, err = client.DeleteBucketTagging(ctx, &s3.DeleteBucketTaggingInput{Bucket: &r.PhysicalID})
+	} else {
+		set := &types.Tagging{}
+		for _, key := range slices.Sorted(maps.Keys(tags)) {
+			set.TagSet = append(set.TagSet, types.Tag{Key: &key, Value: aws.String(tags[key])})
+		}
+		_, err = client.PutBucketTagging(ctx, &s3.PutBucketTaggingInput{Bucket: &r.PhysicalID, Tagging: set})
+	}
+	if err != nil {
+		return fault.Wrap(fault.Failed, err, "tag bucket %s", r.PhysicalID)
 	}
 	return nil
 }

@@ -178,7 +178,7 @@ func (h *modelHandler) Create(ctx context.Context, r stack.Request) (stack.Resul
 	if err != nil {
 		return stack.Result{}, err
 	}
-	return h.put(ctx, res, r.Properties)
+	return h.put(ctx, res, r)
 }
 
 func (h *modelHandler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
@@ -218,14 +218,14 @@ func (h *modelHandler) Update(ctx context.Context, r stack.Request) (stack.Resul
 	if err != nil {
 		return stack.Result{}, err
 	}
-	return h.put(ctx, res, r.Properties)
+	return h.put(ctx, res, r)
 }
 
-// put keeps a resource with the properties it shall have.
-func (h *modelHandler) put(ctx context.Context, res *resource, properties map[string]any) (stack.Result, error) {
+// put keeps a resource with the properties and tags it shall have.
+func (h *modelHandler) put(ctx context.Context, res *resource, r stack.Request) (stack.Result, error) {
 	h.p.changing.RLock()
 	defer h.p.changing.RUnlock()
-	res.Properties, res.Complete = properties, true
+	res.Properties, res.Tags, res.Complete = r.Properties, r.Tags, true
 	if err := h.maker.make(ctx, res); err != nil {
 		return stack.Result{}, err
 	}

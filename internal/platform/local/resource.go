@@ -30,6 +30,8 @@ type resource struct {
 	PhysicalID string         `json:"physicalId,omitempty"`
 	Properties map[string]any `json:"properties,omitempty"`
 	Attributes map[string]any `json:"attributes,omitempty"`
+	// Tags are those that its stack gives it.
+	Tags map[string]string `json:"tags,omitempty"`
 	// Complete is set when the resource was ready for the first time.
 	Complete bool `json:"complete,omitempty"`
 	// Port is the loopback port of its server, kept for ever.
@@ -141,7 +143,7 @@ type handler struct {
 func requested(r stack.Request) *resource {
 	return &resource{
 		Token: r.Token, Type: r.Type, Stack: r.Stack, LogicalID: r.LogicalID,
-		PhysicalID: r.PhysicalID, Properties: r.Properties,
+		PhysicalID: r.PhysicalID, Properties: r.Properties, Tags: r.Tags,
 	}
 }
 
@@ -171,7 +173,7 @@ func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 	if err != nil {
 		return stack.Result{}, err
 	}
-	res.Properties = r.Properties
+	res.Properties, res.Tags = r.Properties, r.Tags
 	return h.finish(ctx, res)
 }
 
@@ -226,7 +228,7 @@ func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, er
 	if err != nil {
 		return stack.Result{}, err
 	}
-	res.Properties = r.Properties
+	res.Properties, res.Tags = r.Properties, r.Tags
 	return h.finish(ctx, res)
 }
 

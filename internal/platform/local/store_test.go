@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
@@ -200,5 +203,40 @@ func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	}
 	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); err != nil {
 		t.Errorf("a delete of a bucket that was emptied: %v", err)
+	}
+}
+
+// TestBucketTags reads through the S3 API what tags a bucket has: its own and
+// those of its stack.
+func TestBucketTags(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	r := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "tagged-files", "Tags": []any{map[string]any{"Key": "own", "Value": "1"}}})
+	r.Tags = map[string]string{"cost": "2", "aws:cloudformation:stack-name": "app"}
+	create(t, p, r)
+	tags := func() string {
+		bucket, err := p.Bucket("tagged-files")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := bucket.client.GetBucketTagging(t.Context(), &s3.GetBucketTaggingInput{Bucket: &bucket.name})
+		if err != nil {
+			return storeCode(err)
+		}
+		all := map[string]string{}
+		for _, tag := range got.TagSet {
+			all[*tag.Key] = *tag.Value
+		}
+		return fmt.Sprint(all)
+	}
+	if got := tags(); got != "map[cost:2 own:1]" {
+		t.Errorf("the bucket has %s", got)
+	}
+	r.Previous, r.Properties, r.Tags = r.Properties, map[string]any{"BucketName": "tagged-files"}, nil
+	if _, err := handlerOf(t, p, r.Type).Update(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if got := tags(); got != "NoSuchTagSet" {
+		t.Errorf("without tags, the bucket has %s", got)
 	}
 }

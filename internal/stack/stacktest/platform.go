@@ -30,6 +30,7 @@ func (c Call) String() string { return c.Action + " " + c.LogicalID }
 type Thing struct {
 	Type, LogicalID, Token string
 	Properties             map[string]any
+	Tags                   map[string]string
 }
 
 // Platform is a stack.Platform in memory: it realises every type, keeps what
@@ -300,7 +301,7 @@ func (h handler) Create(ctx context.Context, r stack.Request) (stack.Result, err
 	defer h.p.mu.Unlock()
 	t, exists := h.p.things[r.Token]
 	if !exists {
-		t = Thing{Type: r.Type, LogicalID: r.LogicalID, Token: r.Token, Properties: r.Properties}
+		t = Thing{Type: r.Type, LogicalID: r.LogicalID, Token: r.Token, Properties: r.Properties, Tags: r.Tags}
 		h.p.things[r.Token] = t
 	}
 	return result(t), nil
@@ -333,7 +334,7 @@ func (h handler) Update(ctx context.Context, r stack.Request) (stack.Result, err
 	if !exists {
 		return stack.Result{}, fault.New(fault.NotFound, "%s %s does not exist", r.Type, r.Token)
 	}
-	t.Properties = r.Properties
+	t.Properties, t.Tags = r.Properties, r.Tags
 	h.p.things[r.Token] = t
 	return result(t), nil
 }
