@@ -32,12 +32,7 @@ type comparison struct {
 func (p *Planner) details(c *ResourceChange, physical Physical, x comparison) {
 	facts, _ := registry.Type(c.Type)
 	c.attribute("Type", physical.Type, c.Type, registry.Always)
-	names := maps.Clone(x.before)
-	if names == nil {
-		names = map[string]any{}
-	}
-	maps.Copy(names, x.after)
-	for _, name := range slices.Sorted(maps.Keys(names)) {
+	for _, name := range keysOf(x.before, x.after) {
 		before, had := x.before[name]
 		after, has := x.after[name]
 		if had == has && reflect.DeepEqual(before, after) {
@@ -94,12 +89,7 @@ func (p *Planner) tags(c *ResourceChange) {
 	if facts, _ := registry.Type(c.Type); !facts.Tagging.Taggable || !facts.Tagging.Updatable {
 		return
 	}
-	keys := maps.Clone(p.Wanted)
-	if keys == nil {
-		keys = map[string]string{}
-	}
-	maps.Copy(keys, p.Tags)
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
+	for _, key := range keysOf(p.Tags, p.Wanted) {
 		before, had := p.Tags[key]
 		after, has := p.Wanted[key]
 		if had == has && before == after {
@@ -118,6 +108,13 @@ func (p *Planner) tags(c *ResourceChange) {
 			c.Scope = append(c.Scope, "Tags")
 		}
 	}
+}
+
+// keysOf gives the keys of both maps, sorted.
+func keysOf[V any](a, b map[string]V) []string {
+	keys := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 func changeType(had, has bool) string {

@@ -186,23 +186,12 @@ func (p *Planner) resource(id string) {
 
 // marked gives a resolved value with KnownAfterApply in place of Unknown.
 func marked(v any) any {
-	switch v := v.(type) {
-	case template.Unknown:
-		return KnownAfterApply
-	case []any:
-		list := make([]any, len(v))
-		for i, item := range v {
-			list[i] = marked(item)
+	return template.Rewrite(v, func(leaf any) any {
+		if _, unknown := leaf.(template.Unknown); unknown {
+			return KnownAfterApply
 		}
-		return list
-	case map[string]any:
-		m := make(map[string]any, len(v))
-		for key, item := range v {
-			m[key] = marked(item)
-		}
-		return m
-	}
-	return v
+		return leaf
+	})
 }
 
 // policyAction gives what becomes of a thing by a policy. A type that has no

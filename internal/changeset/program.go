@@ -111,26 +111,16 @@ func (p *Program) Secrets() []string {
 // Scrub masks secrets in a value that is shown. Masked parameters keep most of
 // them out; this finds those that came through a resource's attribute.
 func Scrub(v any, secrets []string) any {
-	switch v := v.(type) {
-	case string:
+	return template.Rewrite(v, func(leaf any) any {
+		text, ok := leaf.(string)
+		if !ok {
+			return leaf
+		}
 		for _, secret := range secrets {
-			v = strings.ReplaceAll(v, secret, Masked)
+			text = strings.ReplaceAll(text, secret, Masked)
 		}
-		return v
-	case []any:
-		list := make([]any, len(v))
-		for i, item := range v {
-			list[i] = Scrub(item, secrets)
-		}
-		return list
-	case map[string]any:
-		m := make(map[string]any, len(v))
-		for key, item := range v {
-			m[key] = Scrub(item, secrets)
-		}
-		return m
-	}
-	return v
+		return text
+	})
 }
 
 // World is what a program refers to: the resources, as far as they are known.

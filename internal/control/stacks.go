@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
@@ -337,33 +338,17 @@ func (c *Control) deleteOrder(ctx context.Context, env *Environment) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	nested, root := map[string]bool{}, map[string]string{}
+	root, importers := map[string]string{}, map[string][]string{} // nested stacks go with their roots
 	for _, s := range stacks {
-		nested[s.Name], root[s.Name] = s.Root != "", cmp.Or(s.Root, s.Name)
+		root[s.Name] = cmp.Or(s.Root, s.Name)
+		importers[root[s.Name]] = nil
 	}
-	importers := map[string][]string{} // by exporting stack; nested ones go with their root
 	for _, e := range exports {
 		for _, importer := range e.Importers {
 			importers[root[e.Stack]] = append(importers[root[e.Stack]], root[importer])
 		}
 	}
-	var order []string
-	seen := map[string]bool{}
-	var visit func(name string)
-	visit = func(name string) {
-		if seen[name] {
-			return
-		}
-		seen[name] = true
-		for _, importer := range importers[name] {
-			visit(importer)
-		}
-		order = append(order, name)
-	}
-	for _, s := range stacks {
-		visit(s.Name)
-	}
-	return slices.DeleteFunc(order, func(name string) bool { return nested[name] }), nil
+	return dag.InOrder(importers), nil
 }
 
 // Destroy removes everything of an environment: its services, its stacks and

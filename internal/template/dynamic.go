@@ -63,52 +63,19 @@ func parseDynamic(written string) (DynamicReference, string) {
 	return d, "the services are ssm, ssm-secure and secretsmanager"
 }
 
-// DynamicReferences gives the dynamic references in a resolved value, each
-// once, in the order of the text and of sorted keys.
-func DynamicReferences(value any) []DynamicReference {
-	var found []DynamicReference
-	seen := map[string]bool{}
-	_, err := ReplaceDynamic(value, func(d DynamicReference) (string, error) {
-		if !seen[d.Text] {
-			seen[d.Text] = true
-			found = append(found, d)
-		}
-		return d.Text, nil
-	})
-	if err != nil {
-		return found // a malformed one, which Parse reports
-	}
-	return found
-}
-
 // ReplaceDynamic gives a copy of a resolved value with every dynamic reference
 // replaced by what lookup gives for it.
 func ReplaceDynamic(value any, lookup func(DynamicReference) (string, error)) (any, error) {
-	switch value := value.(type) {
-	case string:
-		return replaceText(value, lookup)
-	case []any:
-		list := make([]any, len(value))
-		for i, item := range value {
-			replaced, err := ReplaceDynamic(item, lookup)
-			if err != nil {
-				return nil, err
-			}
-			list[i] = replaced
+	var failed error
+	replaced := Rewrite(value, func(leaf any) any {
+		text, ok := leaf.(string)
+		if !ok || failed != nil {
+			return leaf
 		}
-		return list, nil
-	case map[string]any:
-		m := make(map[string]any, len(value))
-		for _, key := range slices.Sorted(maps.Keys(value)) {
-			replaced, err := ReplaceDynamic(value[key], lookup)
-			if err != nil {
-				return nil, err
-			}
-			m[key] = replaced
-		}
-		return m, nil
-	}
-	return value, nil
+		text, failed = replaceText(text, lookup)
+		return text
+	})
+	return replaced, failed
 }
 
 // DynamicPaths gives where in a resolved value dynamic references stand, as

@@ -208,14 +208,14 @@ func TestDynamic(t *testing.T) {
 		"d": template.Unknown{Because: "A"},
 	}
 	var got []string
-	for _, d := range template.DynamicReferences(value) {
+	replaced, err := template.ReplaceDynamic(value, func(d template.DynamicReference) (string, error) {
 		got = append(got, strings.Join([]string{d.Service, d.Name, d.Version, d.Key, d.Stage, d.VersionID}, "|"))
-	}
-	want := []string{"ssm|/p/q|3|||", "secretsmanager|db||password||", "secretsmanager|arn:aws:secretsmanager:eu-west-1:111111111111:secret:db-x||user|AWSPREVIOUS|"}
+		return "<" + d.Key + ">", nil
+	})
+	want := []string{"ssm|/p/q|3|||", "secretsmanager|db||password||", "ssm|/p/q|3|||", "secretsmanager|arn:aws:secretsmanager:eu-west-1:111111111111:secret:db-x||user|AWSPREVIOUS|"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	replaced, err := template.ReplaceDynamic(value, func(d template.DynamicReference) (string, error) { return "<" + d.Key + ">", nil })
 	if m, _ := replaced.(map[string]any); err != nil || m["a"] != "x<>y" || fmt.Sprint(m["b"]) != "[<password> <>]" {
 		t.Errorf("got %v %v", replaced, err)
 	}

@@ -6,6 +6,9 @@
 package template
 
 import (
+	"maps"
+	"slices"
+
 	"makeitso/internal/diag"
 )
 
@@ -91,6 +94,26 @@ const KnownAfterApply = "{{changeSet:KNOWN_AFTER_APPLY}}"
 
 // MarshalJSON writes the service's mark for a value that is known later.
 func (Unknown) MarshalJSON() ([]byte, error) { return []byte(`"` + KnownAfterApply + `"`), nil }
+
+// Rewrite gives a copy of a resolved value in which leaf has had its way with
+// every part that is no list and no map, in the order of lists and sorted keys.
+func Rewrite(value any, leaf func(any) any) any {
+	switch value := value.(type) {
+	case []any:
+		list := make([]any, len(value))
+		for i, item := range value {
+			list[i] = Rewrite(item, leaf)
+		}
+		return list
+	case map[string]any:
+		m := make(map[string]any, len(value))
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			m[key] = Rewrite(value[key], leaf)
+		}
+		return m
+	}
+	return leaf(value)
+}
 
 // HasUnknown says whether any part of a resolved value is Unknown.
 func HasUnknown(v any) bool {
