@@ -2,8 +2,10 @@ package changeset
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"makeitso/internal/registry"
+	"makeitso/internal/template"
 )
 
 // Physical is one thing that stands for a resource, as the stack remembers it.
@@ -16,6 +18,8 @@ type Physical struct {
 	DependsOn  []string       `json:"dependsOn,omitempty"` // logical ids that must exist before and go after
 	Adopted    []string       `json:"adopted,omitempty"`   // properties that are as they were found, not as a template said
 
+	// NoEcho says that the attributes hold secrets.
+	NoEcho bool `json:"noEcho,omitempty"`
 	// Tags are those of the stack that it was given, without its own.
 	Tags map[string]string `json:"tags,omitempty"`
 
@@ -27,6 +31,18 @@ type Physical struct {
 	// Held says of a doomed thing that it is kept while other stacks use what
 	// was exported of it.
 	Held bool `json:"held,omitempty"`
+}
+
+// secrets gives what of the thing may not be shown.
+func (p Physical) secrets() []string {
+	var found []string
+	template.Rewrite(p.Attributes, func(leaf any) any {
+		if text := fmt.Sprint(leaf); p.NoEcho && len(text) >= shortestSecret {
+			found = append(found, text)
+		}
+		return leaf
+	})
+	return found
 }
 
 // DeletesFirst says whether the thing goes before another one of a type comes in

@@ -1,6 +1,7 @@
 package changeset
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -129,6 +130,9 @@ func (p *Planner) Plan() ([]ResourceChange, []OutputChange) {
 	p.Changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
 	p.Nested = map[string]*Set{}
 	p.Secrets = append(p.After.Secrets(), p.Before.Secrets()...)
+	for _, id := range slices.Sorted(maps.Keys(p.Exists)) {
+		p.Secrets = append(p.Secrets, p.Exists[id].secrets()...)
+	}
 	p.checkTypes()
 	p.findMoves()
 	if p.Diags.HasErrors() {

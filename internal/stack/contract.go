@@ -117,6 +117,8 @@ type Result struct {
 	PhysicalID string         // what Ref gives
 	Attributes map[string]any // what Fn::GetAtt gives; nested names as "Endpoint.Address"
 	Properties map[string]any // Read only: the properties as they are
+	// NoEcho says that the attributes hold secrets, which are shown to nobody.
+	NoEcho bool
 	// Replaced, of Update only, says that the answer is another thing, named by
 	// PhysicalID: the engine deletes the former one when the change is complete,
 	// or this one if it is rolled back.

@@ -20,6 +20,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/lease"
 	"makeitso/internal/record"
+	"makeitso/internal/template"
 )
 
 // ErrSuspend is the cause to cancel a context with when an operation shall
@@ -161,6 +162,9 @@ func (e *Engine) Resources(ctx context.Context, name string) ([]Resource, error)
 		r.Level = e.Support(r.Type).Level
 		if s.Current != nil {
 			r.PhysicalID, r.Token, r.Attributes = s.Current.PhysicalID, s.Current.Token, s.Current.Attributes
+			if s.Current.NoEcho {
+				r.Attributes = template.Rewrite(r.Attributes, func(any) any { return changeset.Masked }).(map[string]any)
+			}
 		}
 		resources[i] = r
 	}

@@ -321,7 +321,7 @@ func (o *operation) perform(ctx context.Context, s resourceState, check bool) er
 // complete stores that a step has led to what it intended.
 func (o *operation) complete(ctx context.Context, s resourceState, result Result) error {
 	done := *s.Step.Next
-	done.PhysicalID, done.Attributes = result.PhysicalID, result.Attributes
+	done.PhysicalID, done.Attributes, done.NoEcho = result.PhysicalID, result.Attributes, result.NoEcho
 	kind := s.Step.Kind
 	if kind == stepUpdate && result.Replaced {
 		kind, done.Token = stepReplace, o.newToken(s.LogicalID)

@@ -160,7 +160,7 @@ func (h handler) Create(ctx context.Context, r stack.Request) (stack.Result, err
 	if err == nil && a.PhysicalResourceId == "" {
 		err = fault.New(fault.Failed, "Invalid PhysicalResourceId: the provider of %s gave none", r.LogicalID)
 	}
-	return stack.Result{PhysicalID: a.PhysicalResourceId, Attributes: a.Data}, err
+	return stack.Result{PhysicalID: a.PhysicalResourceId, Attributes: a.Data, NoEcho: a.NoEcho}, err
 }
 
 // Read answers with what the provider said last.
@@ -176,7 +176,7 @@ func (h handler) Update(ctx context.Context, r stack.Request) (stack.Result, err
 	if a.PhysicalResourceId == "" {
 		a.PhysicalResourceId = r.PhysicalID
 	}
-	return stack.Result{PhysicalID: a.PhysicalResourceId, Attributes: a.Data, Replaced: a.PhysicalResourceId != r.PhysicalID}, err
+	return stack.Result{PhysicalID: a.PhysicalResourceId, Attributes: a.Data, NoEcho: a.NoEcho, Replaced: a.PhysicalResourceId != r.PhysicalID}, err
 }
 
 func (h handler) Delete(ctx context.Context, r stack.Request) error {
@@ -239,8 +239,6 @@ func judge(r stack.Request, said []byte) (answer, error) {
 		return answer{}, fault.New(fault.Failed, "Received response status [FAILED] from custom resource. Message returned: %s", a.Reason)
 	case a.Status != "SUCCESS":
 		return answer{}, fault.New(fault.Failed, "the answer about %s has the Status %q; allowed are SUCCESS and FAILED", r.LogicalID, a.Status)
-	case a.NoEcho:
-		return answer{}, fault.New(fault.Unsupported, "the answer about %s asks for NoEcho, which is not supported yet", r.LogicalID)
 	}
 	return a, nil
 }

@@ -162,7 +162,6 @@ func TestFailedProvider(t *testing.T) {
 		"no id":       {`{"Status":"SUCCESS"}`, "Invalid PhysicalResourceId"},
 		"odd status":  {`{"Status":"MAYBE"}`, `"MAYBE"`},
 		"too long":    {`{"Status":"SUCCESS","PhysicalResourceId":"` + long + `"}`, "too long"},
-		"not spoken":  {`{"Status":"SUCCESS","PhysicalResourceId":"x","NoEcho":true}`, "NoEcho"},
 		"nothing yet": {``, "did not receive a response"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -277,5 +276,38 @@ func TestCancel(t *testing.T) {
 	cancel()
 	if err := <-done; !fault.Is(err, fault.Canceled) {
 		t.Errorf("cancelled, it answered %v", err)
+	}
+}
+
+// TestNoEcho takes an answer whose data are secrets: another resource gets
+// them, and nobody is shown them.
+func TestNoEcho(t *testing.T) {
+	w := newWorld(t)
+	script := `echo '{"Status":"SUCCESS","PhysicalResourceId":"login","NoEcho":true,"Data":{"Password":"hunter22"}}'`
+	if err := os.WriteFile(filepath.Join(w.folder, "provider.sh"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	both := func(size string) string {
+		return `
+Resources:
+  Login: {Type: Custom::Login, Properties: {ServiceToken: sh ./provider.sh}}
+  User: {Type: Test::Thing, Properties: {Password: !Sub "is ${Login.Password}", Size: ` + size + `}}
+`
+	}
+	w.must(both("1"))
+	if err := w.apply(both("2")); err != nil {
+		t.Fatal(err)
+	}
+	cs, err := w.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(both("3"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := json.Marshal(cs)
+	if err != nil || bytes.Contains(shown, []byte("hunter22")) || !bytes.Contains(shown, []byte("is ****")) {
+		t.Errorf("the change set is %s (%v)", shown, err)
+	}
+	resources, err := w.engine.Resources(t.Context(), "app")
+	if err != nil || resources[0].Attributes["Password"] != changeset.Masked {
+		t.Errorf("the resources are %+v (%v)", resources, err)
 	}
 }
