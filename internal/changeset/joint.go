@@ -1,6 +1,9 @@
 package changeset
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // Joint is what a change goes by as a part of a plan of several stacks. A
 // change that keeps it can be planned again after the others were applied, and
@@ -14,17 +17,25 @@ type Joint struct {
 	Exports []string `json:"exports,omitempty"`
 	// Parameters are taken as known after apply, whatever is given for them.
 	Parameters []string `json:"parameters,omitempty"`
+	// Alarms are those of Rollback, by their places, whose ARNs are taken as
+	// known after apply, whatever they are now.
+	Alarms []int `json:"alarms,omitempty"`
 }
 
 // Planned is the change as it is compared: with KnownAfterApply for the
-// parameters that were not known in the plan.
+// parameters and alarms that were not known in the plan.
 func (c Change) Planned() Change {
-	if len(c.Joint.Parameters) == 0 {
-		return c
+	if len(c.Joint.Parameters) > 0 {
+		c.Parameters = maps.Clone(c.Parameters)
 	}
-	c.Parameters = maps.Clone(c.Parameters)
 	for _, name := range c.Joint.Parameters {
 		c.Parameters[name] = KnownAfterApply
+	}
+	c.Rollback.ARNs = slices.Clone(c.Rollback.ARNs)
+	for _, i := range c.Joint.Alarms {
+		if i < len(c.Rollback.ARNs) { // the file can have changed since
+			c.Rollback.ARNs[i] = KnownAfterApply
+		}
 	}
 	return c
 }

@@ -15,7 +15,6 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
-	"makeitso/internal/pace"
 	"makeitso/internal/project"
 	"makeitso/internal/stack"
 	"makeitso/internal/template"
@@ -135,7 +134,14 @@ func (v Values) Change(ctx context.Context, folder, name string, will stack.Outp
 	change := changeset.Change{Stack: name, File: s.Template, Template: text, Parameters: make(map[string]string, len(s.Parameters)), Tags: map[string]string{},
 		Timeout: s.Timeout, OnFailure: OnFailure(s.OnFailure)}
 	if s.Rollback != nil {
-		change.Rollback = pace.Alarms{ARNs: s.Rollback.Alarms, Monitor: s.Rollback.Monitor}
+		change.Rollback.Monitor = s.Rollback.Monitor
+		for _, text := range s.Rollback.Alarms {
+			arn, err := v.Expand(ctx, text)
+			if err != nil {
+				return changeset.Change{}, err
+			}
+			change.Rollback.ARNs = append(change.Rollback.ARNs, arn)
+		}
 	}
 	for key, value := range s.Parameters {
 		if change.Parameters[key], err = v.Expand(ctx, value); err != nil {

@@ -174,7 +174,7 @@ func stacksOf(p *project.Project, pl *project.Pipeline) (wanted, applied map[str
 		}
 		for _, stack := range stage.Apply {
 			applied[stack] = true
-			want(slices.Collect(maps.Values(p.Stacks[stack].Parameters))...)
+			want(p.Stacks[stack].References()...)
 		}
 	}
 	return wanted, applied

@@ -229,12 +229,12 @@ func columnIn(n *yaml.Node, offset int) (int, bool) {
 	return before, n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0
 }
 
-// stackCycles finds stacks whose parameters need one another.
+// stackCycles finds stacks that need one another's outputs.
 func (c checker) stackCycles() {
 	needs := map[string][]string{}
 	for name, s := range c.p.Stacks {
-		for _, key := range sortedKeys(s.Parameters) {
-			refs, err := References(s.Parameters[key])
+		for _, text := range s.References() {
+			refs, err := References(text)
 			if err != nil {
 				continue // told by references
 			}
@@ -246,8 +246,7 @@ func (c checker) stackCycles() {
 		}
 	}
 	for _, cycle := range cycles(sortedKeys(c.p.Stacks), needs) {
-		at := "stacks." + cycle[0] + ".parameters"
-		c.keyErrorf(at, "the stacks need one another: %s", strings.Join(append(cycle, cycle[0]), " → ")).
+		c.keyErrorf("stacks."+cycle[0], "the stacks need one another: %s", strings.Join(append(cycle, cycle[0]), " → ")).
 			Hint = "take the reference out of one of them"
 	}
 }

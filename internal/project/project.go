@@ -47,9 +47,21 @@ type Stack struct {
 	Rollback   *Alarms           `yaml:"rollback" doc:"The alarms that roll a change of it back."`
 }
 
+// References gives the texts of a stack that may hold ${…} references.
+func (s *Stack) References() []string {
+	var texts []string
+	for _, key := range sortedKeys(s.Parameters) {
+		texts = append(texts, s.Parameters[key])
+	}
+	if s.Rollback != nil {
+		texts = append(texts, s.Rollback.Alarms...)
+	}
+	return texts
+}
+
 // Alarms are what rolls a change of a stack back when it goes off.
 type Alarms struct {
-	Alarms  []string      `yaml:"alarms" required:"true" min:"1" max:"5" doc:"The alarms' ARNs."`
+	Alarms  []string      `yaml:"alarms" required:"true" min:"1" max:"5" refs:"true" doc:"The alarms' ARNs; may hold ${…} references."`
 	Monitor time.Duration `yaml:"monitor" doc:"How long they are watched after all was made, e.g. 10m; by default only until then."`
 }
 

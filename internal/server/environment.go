@@ -212,13 +212,8 @@ func (env *environment) Invalidate(ctx context.Context, bucket string, paths []s
 func (env *environment) forControl() *control.Environment {
 	return &control.Environment{
 		Name: env.name, Stacks: env.stacks, Services: env.services,
-		Addresses: env.addresses, Resources: env.resources, SetAlarm: env.setAlarm, Empty: env.platform.EmptyBuckets, Clear: env.clear,
+		Addresses: env.addresses, Resources: env.resources, SetAlarm: env.platform.SetAlarm, Empty: env.platform.EmptyBuckets, Clear: env.clear,
 	}
-}
-
-func (env *environment) setAlarm(ctx context.Context, name, state, reason string) error {
-	_, err := env.platform.SetAlarm(ctx, name, state, reason)
-	return err
 }
 
 // resources lists the real resources and what stands for each, those too that

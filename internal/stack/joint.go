@@ -206,10 +206,15 @@ func (j *joint) note(cs *changeset.Set, movers []string, v view) {
 			kept.Parameters = union(kept.Parameters, []string{name})
 		}
 	}
+	for i, arn := range cs.Change.Rollback.ARNs {
+		if strings.Contains(arn, changeset.KnownAfterApply) {
+			kept.Alarms = union(kept.Alarms, []int{i})
+		}
+	}
 }
 
-// union gives the words of both lists, sorted.
-func union(a, b []string) []string {
+// union gives the items of both lists, sorted.
+func union[T cmp.Ordered](a, b []T) []T {
 	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 

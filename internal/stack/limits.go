@@ -12,17 +12,20 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 )
 
 // AlarmStore is a Platform that has alarms.
 type AlarmStore interface {
+	// HasAlarm returns nil if there is such an alarm, else fault.NotFound.
+	HasAlarm(ctx context.Context, arn string) error
 	// WaitAlarm returns nil as soon as an alarm is in state ALARM,
 	// fault.NotFound if there is no such alarm, or ctx's error.
 	WaitAlarm(ctx context.Context, arn string) error
 }
 
 // checkLimits says what is wrong with how a change is to end.
-func (e *Engine) checkLimits(c changeset.Change) error {
+func (e *Engine) checkLimits(ctx context.Context, c changeset.Change) error {
 	if err := checkTags(c.Tags); err != nil {
 		return err
 	}
@@ -32,8 +35,23 @@ func (e *Engine) checkLimits(c changeset.Change) error {
 	if allowed := []string{"", changeset.OnFailureNothing, changeset.OnFailureRollback, changeset.OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
 		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))
 	}
-	_, able := offered[AlarmStore](e.platform)
-	return c.Rollback.Check(able)
+	return e.checkAlarms(ctx, c.Rollback)
+}
+
+// checkAlarms says which alarms cannot be watched. What an ARN will be that
+// another stack of the plan makes is judged when that was applied.
+func (e *Engine) checkAlarms(ctx context.Context, a pace.Alarms) error {
+	a.ARNs = slices.DeleteFunc(slices.Clone(a.ARNs), func(arn string) bool { return strings.Contains(arn, changeset.KnownAfterApply) })
+	alarms, able := offered[AlarmStore](e.platform)
+	if err := a.Check(able); err != nil {
+		return err
+	}
+	for _, arn := range a.ARNs {
+		if err := alarms.HasAlarm(ctx, arn); err != nil {
+			return fault.Wrap(fault.CodeOf(err), err, "rollback")
+		}
+	}
+	return nil
 }
 
 // errTimeout is why a creation that takes too long is given up.

@@ -91,8 +91,29 @@ func TestAlarmRollsBack(t *testing.T) {
 	b.wantStatus("app", stack.UpdateRollbackComplete)
 	b.wantThings(`A{"Value":"one"} B{"Value":"one-b"} C{"Value":"one-b"}`)
 	update.Rollback.ARNs[0] += "-other"
-	if err := b.with(update); err == nil || !strings.Contains(err.Error(), "there is no alarm") {
+	if err := b.with(update); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "rollback: there is no alarm") {
 		t.Errorf("a missing alarm answered %v", err)
+	}
+	if s, err := b.engine.Stack(t.Context(), "app"); err != nil || s.Revision != 2 {
+		t.Errorf("with a missing alarm something was begun: %+v (%v)", s, err)
+	}
+}
+
+// over is a platform that stands over another one.
+type over struct{ stack.Platform }
+
+func (o over) Beneath() stack.Platform { return o.Platform }
+
+// TestLayersHideNothing asks for what only the platform beneath offers.
+func TestLayersHideNothing(t *testing.T) {
+	b := newBench(t)
+	b.platform.AddAlarm(alarm)
+	c := changeset.Change{Stack: "app", Template: []byte(chain), Rollback: pace.Alarms{ARNs: []string{alarm}}}
+	for name, platform := range map[string]stack.Platform{"layer": over{over{b.platform}}, "wall": struct{ stack.Platform }{b.platform}} {
+		b.engine = stack.New("local", platform, b.store, stack.Options{Holder: "test"})
+		if _, err := b.engine.Plan(t.Context(), c); (err == nil) != (name == "layer") {
+			t.Errorf("%s: a plan answered %v", name, err)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ func (e *Engine) plan(ctx context.Context, c changeset.Change, v view) (*changes
 	if !stackName.MatchString(c.Stack) {
 		return nil, fault.New(fault.Invalid, "%q is no stack name", c.Stack).WithHint("a name is letters, digits and -, beginning with a letter")
 	}
-	if err := e.checkLimits(c); err != nil {
+	if err := e.checkLimits(ctx, c); err != nil {
 		return nil, err
 	}
 	s, err := e.find(ctx, c.Stack)

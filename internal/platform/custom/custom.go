@@ -34,9 +34,9 @@ type Options struct {
 // leaves every other type to the one beneath.
 func Over(beneath stack.Platform, o Options) stack.Platform { return platform{beneath, o} }
 
-// Types gives the names of the types that this platform makes itself. Types of
-// the user's own, Custom::…, have no other list.
-func Types() []string { return []string{resourceType, macroType} }
+// Types gives the names of the types that this platform makes itself; "Custom::*"
+// stands for those of the user's own.
+func Types() []string { return []string{resourceType, "Custom::*", macroType} }
 
 type platform struct {
 	stack.Platform

@@ -15,92 +15,125 @@ const alarmType = "AWS::CloudWatch::Alarm"
 
 // States of an alarm, in the service's words.
 const (
-	AlarmOK           = "OK"
-	AlarmOn           = "ALARM"
-	AlarmInsufficient = "INSUFFICIENT_DATA"
+	alarmOK           = "OK"
+	alarmOn           = "ALARM"
+	alarmInsufficient = "INSUFFICIENT_DATA"
 )
 
-// Alarm is the state of an alarm. Nothing measures for it here: its state is
-// what was said last, as with the service's SetAlarmState.
-type Alarm struct {
-	Name   string    `json:"name"`
-	ARN    string    `json:"arn"`
+// alarmState is what was said of an alarm last, as with the service's
+// SetAlarmState: nothing measures for it here.
+type alarmState struct {
 	State  string    `json:"state"`
 	Reason string    `json:"reason,omitempty"`
-	Time   time.Time `json:"time,omitzero"`
+	Time   time.Time `json:"time"`
 }
 
-func (p *Platform) alarms() record.Collection[Alarm] {
-	return record.Of[Alarm](p.o.Records, "local-alarm")
+// metricAlarm makes AWS::CloudWatch::Alarm. Its name tells it from others.
+type metricAlarm struct{ model }
+
+func (h metricAlarm) make(ctx context.Context, r *resource) error {
+	if err := h.model.make(ctx, r); err != nil {
+		return err
+	}
+	all, err := h.p.alarms(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range all {
+		if !r.is(&other) && other.PhysicalID == r.PhysicalID {
+			return fault.New(fault.Conflict, "%s: the alarm %s belongs to %s", r.name(), r.PhysicalID, other.name()).
+				WithHint("choose another AlarmName; what a stack left behind is taken back with: makeitso import")
+		}
+	}
+	return nil
+}
+
+// alarms gives the alarms of the environment.
+func (p *Platform) alarms(ctx context.Context) ([]resource, error) {
+	all, err := p.models.List(ctx, p.modelKey(""))
+	if err != nil {
+		return nil, fmt.Errorf("list alarms: %w", err)
+	}
+	return slices.DeleteFunc(all, func(r resource) bool { return r.Type != alarmType }), nil
+}
+
+// alarm gives the alarm of a name or ARN, fault.NotFound if no stack has made it.
+func (p *Platform) alarm(ctx context.Context, name string) (resource, error) {
+	all, err := p.alarms(ctx)
+	if err != nil {
+		return resource{}, err
+	}
+	names := make([]string, len(all))
+	for i, r := range all {
+		if name == r.PhysicalID || name == r.Attributes["Arn"] {
+			return r, nil
+		}
+		names[i] = r.PhysicalID
+	}
+	slices.Sort(names)
+	none := fault.New(fault.NotFound, "environment %s has no alarm %s", p.env, name)
+	if len(names) > 0 {
+		return resource{}, none.WithHint("its alarms are %s", strings.Join(names, ", "))
+	}
+	return resource{}, none.WithHint("make one first, with a resource of type %s", alarmType)
+}
+
+// alarmStates are kept by the alarms' tokens: one that is made again under its
+// name begins anew.
+func (p *Platform) alarmStates() record.Collection[alarmState] {
+	return record.Of[alarmState](p.o.Records, "local-alarm")
 }
 
 // alarmStream gets an item for each change of an alarm of the environment.
 func (p *Platform) alarmStream() string { return "alarms/" + p.env }
 
-// alarm gives the alarm of a name or ARN, fault.NotFound if no stack has made it.
-func (p *Platform) alarm(ctx context.Context, name string) (Alarm, error) {
-	all, err := p.models.List(ctx, p.modelKey(""))
-	if err != nil {
-		return Alarm{}, fmt.Errorf("list alarms: %w", err)
-	}
-	var names []string
-	for _, r := range all {
-		if r.Type != alarmType {
-			continue
-		}
-		arn, _ := r.Attributes["Arn"].(string)
-		if name != r.PhysicalID && name != arn {
-			names = append(names, r.PhysicalID)
-			continue
-		}
-		a, err := p.alarms().Get(ctx, p.alarmKey(Alarm{Name: r.PhysicalID}))
-		if fault.Is(err, fault.NotFound) {
-			a, err = Alarm{State: AlarmInsufficient}, nil
-		}
-		a.Name, a.ARN = r.PhysicalID, arn
-		return a, err
-	}
-	slices.Sort(names)
-	none := fault.New(fault.NotFound, "environment %s has no alarm %s", p.env, name)
-	if len(names) > 0 {
-		return Alarm{}, none.WithHint("its alarms are %s", strings.Join(names, ", "))
-	}
-	return Alarm{}, none.WithHint("make one with a resource of type %s", alarmType)
+// changeAlarm does what changes an alarm, and wakes who watches alarms.
+func (p *Platform) changeAlarm(ctx context.Context, name string, ops ...record.Op) error {
+	_, err := p.o.Records.AppendWith(ctx, p.alarmStream(), [][]byte{fmt.Appendf(nil, "%q", name)}, ops...)
+	return err
 }
 
 // SetAlarm says in what state an alarm is, by its name or ARN. Who watches it
 // learns of it at once.
-func (p *Platform) SetAlarm(ctx context.Context, name, state, reason string) (Alarm, error) {
-	if states := []string{AlarmOK, AlarmOn, AlarmInsufficient}; !slices.Contains(states, state) {
-		return Alarm{}, fault.New(fault.Invalid, "%q is no state of an alarm; allowed are %s", state, strings.Join(states, ", "))
+func (p *Platform) SetAlarm(ctx context.Context, name, state, reason string) error {
+	if states := []string{alarmOK, alarmOn, alarmInsufficient}; !slices.Contains(states, state) {
+		return fault.New(fault.Invalid, "%q is no state of an alarm; allowed are %s", state, strings.Join(states, ", "))
 	}
-	a, err := p.alarm(ctx, name)
+	r, err := p.alarm(ctx, name)
 	if err != nil {
-		return Alarm{}, err
+		return err
 	}
-	a.State, a.Reason, a.Time = state, reason, time.Now().UTC()
-	op, err := p.alarms().PutOp(p.alarmKey(a), a, record.Any)
+	op, err := p.alarmStates().PutOp(p.modelKey(r.Token), alarmState{State: state, Reason: reason, Time: time.Now().UTC()}, record.Any)
 	if err != nil {
-		return Alarm{}, err
+		return err
 	}
-	_, err = p.o.Records.AppendWith(ctx, p.alarmStream(), [][]byte{[]byte(`"` + a.Name + `"`)}, op)
-	return a, err
+	return p.changeAlarm(ctx, r.PhysicalID, op)
 }
 
-// alarmKey is by name: an alarm that is made again under its name has the state
-// that was said last.
-func (p *Platform) alarmKey(a Alarm) string { return p.env + "/" + a.Name }
+// HasAlarm implements stack.AlarmStore.
+func (p *Platform) HasAlarm(ctx context.Context, arn string) error {
+	_, err := p.alarm(ctx, arn)
+	return err
+}
 
-// WaitAlarm implements stack.AlarmStore.
+// WaitAlarm implements stack.AlarmStore. An alarm that is deleted meanwhile is
+// fault.NotFound from then on.
 func (p *Platform) WaitAlarm(ctx context.Context, arn string) error {
 	for {
 		last, err := p.o.Records.Last(ctx, p.alarmStream())
 		if err != nil {
 			return err
 		}
-		a, err := p.alarm(ctx, arn)
-		if err != nil || a.State == AlarmOn {
+		r, err := p.alarm(ctx, arn)
+		if err != nil {
 			return err
+		}
+		is, err := p.alarmStates().Get(ctx, p.modelKey(r.Token))
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return fmt.Errorf("read the state of alarm %s: %w", r.PhysicalID, err)
+		}
+		if is.State == alarmOn { // with nothing said yet, it has insufficient data
+			return nil
 		}
 		if err := p.o.Records.Wait(ctx, p.alarmStream(), last); err != nil {
 			return err

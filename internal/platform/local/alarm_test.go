@@ -20,7 +20,7 @@ Resources:
   Errors: {Type: AWS::CloudWatch::Alarm, Properties: {AlarmName: errors, ComparisonOperator: GreaterThanThreshold, EvaluationPeriods: 1}}
 `
 
-// TestAlarmRollsBack watches an alarm while an update is made, and after it.
+// TestAlarmRollsBack watches an alarm while a stack is made, and after it.
 func TestAlarmRollsBack(t *testing.T) {
 	d := newDrifting(t, alarmTemplate)
 	const arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"
@@ -32,7 +32,7 @@ func TestAlarmRollsBack(t *testing.T) {
 	}
 	err = d.engine.Apply(t.Context(), cs, func(ev stack.Event) {
 		if ev.LogicalID == "V" && ev.Status == stack.CreateComplete {
-			if _, err := d.p.SetAlarm(context.Background(), "errors", AlarmOn, "too many"); err != nil {
+			if err := d.p.SetAlarm(context.Background(), "errors", alarmOn, "too many"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -44,7 +44,7 @@ func TestAlarmRollsBack(t *testing.T) {
 	if err != nil || len(s) != 2 || s[1].Status != stack.RollbackComplete {
 		t.Errorf("the stacks are %+v (%v)", s, err)
 	}
-	if _, err := d.p.SetAlarm(t.Context(), arn, AlarmOK, ""); err != nil {
+	if err := d.p.SetAlarm(t.Context(), arn, alarmOK, ""); err != nil {
 		t.Error(err)
 	}
 	change.Rollback.Monitor = 0
@@ -55,12 +55,72 @@ func TestAlarmRollsBack(t *testing.T) {
 		t.Errorf("with the alarm off, answered %v", err)
 	}
 	for what, wrong := range map[string]struct{ name, state, want string }{
-		"name":  {"none", AlarmOK, "has no alarm none"},
+		"name":  {"none", alarmOK, "has no alarm none"},
 		"state": {"errors", "LOUD", `"LOUD" is no state of an alarm`},
 	} {
-		if _, err := d.p.SetAlarm(t.Context(), wrong.name, wrong.state, ""); err == nil || !strings.Contains(err.Error(), wrong.want) {
+		if err := d.p.SetAlarm(t.Context(), wrong.name, wrong.state, ""); err == nil || !strings.Contains(err.Error(), wrong.want) {
 			t.Errorf("a wrong %s answered %v", what, err)
 		}
+	}
+}
+
+// TestAlarmsAreTold looks at what who watches an alarm learns of it.
+func TestAlarmsAreTold(t *testing.T) {
+	d := newDrifting(t, alarmTemplate)
+	const arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"
+	watch := func() (told chan error) {
+		told = make(chan error, 1)
+		go func() { told <- d.p.WaitAlarm(t.Context(), arn) }()
+		return told
+	}
+	first := watch()
+	for _, state := range []string{alarmInsufficient, alarmOK, alarmOn} {
+		select {
+		case err := <-first:
+			t.Fatalf("before it was %s, a watch ended with %v", state, err)
+		default:
+		}
+		if err := d.p.SetAlarm(t.Context(), "errors", state, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	again, err := New("local", d.p.o) // after a restart
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := again.WaitAlarm(t.Context(), arn); err != nil {
+		t.Error(err)
+	}
+
+	other := changeset.Change{Stack: "other", Template: []byte(alarmTemplate)}
+	cs, err := d.engine.Plan(t.Context(), other)
+	if err == nil {
+		err = d.engine.Apply(t.Context(), cs, nil)
+	}
+	if err == nil || !strings.Contains(err.Error(), "the alarm errors belongs to app/Errors") {
+		t.Errorf("a second alarm of that name answered %v", err)
+	}
+
+	const none = `Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`
+	d.apply(none)
+	d.apply(alarmTemplate) // another one of that name, of which nothing was said
+	second := watch()
+	select {
+	case err := <-second:
+		t.Errorf("the state of a former alarm was told: %v", err)
+	default:
+	}
+	d.apply(none)
+	if err := <-second; !fault.Is(err, fault.NotFound) {
+		t.Errorf("a watch of an alarm that was deleted answered %v", err)
+	}
+	watched := changeset.Change{Stack: "web", Template: []byte(none), Rollback: pace.Alarms{ARNs: []string{arn}}}
+	if _, err := d.engine.Plan(t.Context(), watched); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "has no alarm "+arn) || !strings.Contains(fault.HintOf(err), "make one first") {
+		t.Errorf("a plan with no such alarm answered %v", fault.Text(err))
 	}
 }
 

@@ -21,6 +21,9 @@ func (p *Platform) Fragment(ctx context.Context, location string) ([]byte, error
 		return nil, fault.New(fault.Invalid, "%q is no s3://bucket/key", location)
 	}
 	bucket, err := p.Bucket(name)
+	if err == nil {
+		err = p.storeAlive()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,10 @@ func (p *Platform) allKinds() map[string]kind {
 		"AWS::CloudFormation::WaitConditionHandle": {note("an address on this machine that takes signals"), waitHandle{p}},
 		"AWS::CloudFormation::WaitCondition":       {note("complete when its signals have come"), waitCondition{}},
 	}
+	kinds[alarmType] = kind{
+		changeset.Support{Level: changeset.Modelled, Note: "nothing measures for it; its state is said with makeitso stack alarm"},
+		metricAlarm{model{p: p, ref: "{name AlarmName 255}", attributes: map[string]string{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"}}},
+	}
 	for name, m := range models() {
 		m.p = p
 		kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: m.note}, m}

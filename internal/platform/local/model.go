@@ -98,10 +98,6 @@ func models() map[string]model {
 		"AWS::CloudFront::OriginAccessControl": {
 			note: "the edge signs with the environment's keys", ref: "E{id13}", attributes: map[string]string{"Id": "{ref}"},
 		},
-		alarmType: {
-			note: "nothing measures for it; its state is said with makeitso stack alarm", ref: "{name AlarmName 255}",
-			attributes: map[string]string{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
-		},
 		"AWS::Route53::HostedZone": {
 			note: "its records are routed by host name at the edge", ref: "Z{id17}",
 			attributes: map[string]string{"Id": "{ref}"},
@@ -238,7 +234,14 @@ func (h *modelHandler) put(ctx context.Context, res *resource, r stack.Request) 
 func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	h.p.changing.RLock()
 	defer h.p.changing.RUnlock()
-	if err := h.p.models.Delete(ctx, h.p.modelKey(r.Token)); err != nil {
+	key := h.p.modelKey(r.Token)
+	var err error
+	if h.typ == alarmType {
+		err = h.p.changeAlarm(ctx, r.PhysicalID, h.p.models.DeleteOp(key), h.p.alarmStates().DeleteOp(key))
+	} else {
+		err = h.p.models.Delete(ctx, key)
+	}
+	if err != nil {
 		return fmt.Errorf("remove %s: %w", requested(r).name(), err)
 	}
 	return nil
@@ -251,16 +254,12 @@ func (p *Platform) forgetModels(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list modelled resources: %w", err)
 	}
-	alarms, err := p.alarms().List(ctx, p.modelKey(""))
-	if err != nil {
-		return fmt.Errorf("list alarms: %w", err)
-	}
 	var ops []record.Op
 	for _, res := range all {
 		ops = append(ops, p.models.DeleteOp(p.modelKey(res.Token)))
-	}
-	for _, a := range alarms {
-		ops = append(ops, p.alarms().DeleteOp(p.alarmKey(a)))
+		if res.Type == alarmType {
+			ops = append(ops, p.alarmStates().DeleteOp(p.modelKey(res.Token)))
+		}
 	}
 	return p.o.Records.Write(ctx, ops...)
 }

@@ -165,13 +165,26 @@ func (p *Platform) AddAlarm(arn string) (goOff func()) {
 	return sync.OnceFunc(func() { close(off) })
 }
 
-// WaitAlarm makes the platform a stack.AlarmStore.
-func (p *Platform) WaitAlarm(ctx context.Context, arn string) error {
+// HasAlarm makes the platform a stack.AlarmStore.
+func (p *Platform) HasAlarm(_ context.Context, arn string) error {
+	_, err := p.alarm(arn)
+	return err
+}
+
+func (p *Platform) alarm(arn string) (off <-chan struct{}, err error) {
 	p.mu.Lock()
-	off, exists := p.alarms[arn]
-	p.mu.Unlock()
-	if !exists {
-		return fault.New(fault.NotFound, "there is no alarm %s", arn)
+	defer p.mu.Unlock()
+	if off, exists := p.alarms[arn]; exists {
+		return off, nil
+	}
+	return nil, fault.New(fault.NotFound, "there is no alarm %s", arn)
+}
+
+// WaitAlarm implements stack.AlarmStore.
+func (p *Platform) WaitAlarm(ctx context.Context, arn string) error {
+	off, err := p.alarm(arn)
+	if err != nil {
+		return err
 	}
 	select {
 	case <-off:
