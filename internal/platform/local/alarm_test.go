@@ -118,6 +118,9 @@ func TestAlarmsAreTold(t *testing.T) {
 	if err := <-second; !fault.Is(err, fault.NotFound) {
 		t.Errorf("a watch of an alarm that was deleted answered %v", err)
 	}
+	if left, err := d.p.alarmStates().List(t.Context(), ""); err != nil || len(left) > 0 {
+		t.Errorf("of alarms that are gone is kept %+v (%v)", left, err)
+	}
 	watched := changeset.Change{Stack: "web", Template: []byte(none), Rollback: pace.Alarms{ARNs: []string{arn}}}
 	if _, err := d.engine.Plan(t.Context(), watched); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "has no alarm "+arn) || !strings.Contains(fault.HintOf(err), "make one first") {
 		t.Errorf("a plan with no such alarm answered %v", fault.Text(err))
