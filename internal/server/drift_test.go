@@ -54,7 +54,11 @@ func TestDriftBySchedule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(files[0], []byte(strings.ReplaceAll(string(text), "365", "30")), 0o600); err != nil {
+	changed := filepath.Join(folder, "changed.json") // moved into its place, since somebody may read it meanwhile
+	if err := os.WriteFile(changed, []byte(strings.ReplaceAll(string(text), "365", "30")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(changed, files[0]); err != nil {
 		t.Fatal(err)
 	}
 	scheduled("{every: 1s, then: repair}")
