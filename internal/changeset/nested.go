@@ -30,7 +30,19 @@ func (p *Planner) within(id string, properties map[string]any, physical Physical
 	} else if err != nil {
 		p.Diags.Errorf(r.Pos, "nested stack %s: %v", id, err).Hint = fault.HintOf(err)
 	} else {
+		nested.hide(p.Secrets)
 		p.Nested[id] = nested
+	}
+}
+
+// hide masks secrets of the parent, of which a nested stack does not know, in
+// what its details show.
+func (cs *Set) hide(secrets []string) {
+	for _, c := range cs.Changes {
+		for i := range c.Details {
+			target := &c.Details[i].Target
+			target.BeforeValue, target.AfterValue = Scrub(target.BeforeValue, secrets), Scrub(target.AfterValue, secrets)
+		}
 	}
 }
 

@@ -145,7 +145,7 @@ func (cs *Set) Leaves() bool {
 // people who may read the change but not its secrets. It cannot be applied.
 func (cs *Set) Public() *Set {
 	public := *cs
-	public.Change.Template, public.Change.Parameters, public.Change.Files, public.Outside = nil, nil, nil, Outside{}
+	public.Change.Template, public.Change.Parameters, public.Change.Tags, public.Change.Files, public.Outside = nil, nil, nil, nil, Outside{}
 	public.Nested = map[string]*Set{}
 	for id, nested := range cs.Nested {
 		public.Nested[id] = nested.Public()

@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -104,5 +105,24 @@ func TestTagLimits(t *testing.T) {
 		if _, err := b.engine.Plan(t.Context(), c); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("answered %v, want %s", err, want)
 		}
+	}
+}
+
+// TestNestedTagsHideSecrets shows a change of a nested stack's tags without the
+// secret that its parent puts there.
+func TestNestedTagsHideSecrets(t *testing.T) {
+	b := newBench(t)
+	family := func(secret string) changeset.Change {
+		return changeset.Change{Stack: "app", File: "app.yaml", Parameters: map[string]string{"S": secret}, Template: []byte(`
+Parameters: {S: {Type: String, NoEcho: true}}
+Resources: {Inner: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: inner.yaml, Tags: [{Key: k, Value: !Ref S}]}}}
+`), Files: map[string][]byte{"inner.yaml": []byte(`Resources: {Files: {Type: AWS::S3::Bucket}}`)}}
+	}
+	if err := b.applyChange(family("secret-one")); err != nil {
+		t.Fatal(err)
+	}
+	public, err := json.Marshal(b.planChange(family("secret-two")).Public())
+	if err != nil || strings.Contains(string(public), "secret-two") || !strings.Contains(string(public), `"Tags"`) {
+		t.Errorf("shown is %s (%v)", public, err)
 	}
 }
