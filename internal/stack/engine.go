@@ -206,11 +206,6 @@ func (e *Engine) Events(ctx context.Context, name string, after int64) ([]Event,
 	}
 }
 
-// WaitEvents returns nil when the stack has an event above after, or ctx's error.
-func (e *Engine) WaitEvents(ctx context.Context, name string, after int64) error {
-	return e.store.Wait(ctx, e.stream(name), after)
-}
-
 var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]*$`)
 
 // pseudo gives the pseudo parameters of a stack.

@@ -41,18 +41,6 @@ func (t *Template) ParametersOf(v *Value, conditions map[string]bool) []string {
 	return found
 }
 
-// Active gives the logical ids whose condition holds, sorted.
-func (t *Template) Active(conditions map[string]bool) []string {
-	var ids []string
-	for id, r := range t.Resources {
-		if r.Condition == "" || conditions[r.Condition] {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 // Graph gives, for each active resource, the sorted active resources it
 // depends on, and reports cycles and references to resources whose condition
 // does not hold.
