@@ -124,15 +124,22 @@ func (s Standing) GetAtt(id, attribute string) (any, error) {
 	return template.Unknown{Because: id + "." + attribute}, nil
 }
 
+// Hidden gives what may not be shown: secret parameters of both templates, and
+// what the things that exist hold of secrets.
+func (p *Planner) Hidden() []string {
+	hidden := append(p.After.Secrets(), p.Before.Secrets()...)
+	for _, id := range slices.Sorted(maps.Keys(p.Exists)) {
+		hidden = append(hidden, p.Exists[id].secrets()...)
+	}
+	return hidden
+}
+
 // Plan gives all changes: additions and modifications in the order of
 // dependencies, then what is removed, in reverse.
 func (p *Planner) Plan() ([]ResourceChange, []OutputChange) {
 	p.Changes, p.planned, p.likely = map[string]*ResourceChange{}, map[string]map[string]any{}, map[string][]Detail{}
 	p.Nested = map[string]*Set{}
-	p.Secrets = append(p.After.Secrets(), p.Before.Secrets()...)
-	for _, id := range slices.Sorted(maps.Keys(p.Exists)) {
-		p.Secrets = append(p.Secrets, p.Exists[id].secrets()...)
-	}
+	p.Secrets = p.Hidden()
 	p.checkTypes()
 	p.findMoves()
 	if p.Diags.HasErrors() {

@@ -102,8 +102,12 @@ func (e *Engine) begin(ctx context.Context, s Stack, cs *changeset.Set, listen f
 		return nil, err
 	}
 	if !s.exists() {
+		former := s
 		s = Stack{Environment: e.environment, Name: cs.Stack, ID: cs.StackID, Revision: s.Revision, Created: now(),
 			Parent: s.Parent, Root: s.Root, ParentRevision: s.ParentRevision}
+		if former.Status == RollbackComplete { // it is still there, with what was said of it
+			s.Protected, s.Policy = former.Protected, former.Policy
+		}
 	}
 	s.Revision++
 	s.Monitored = time.Time{}

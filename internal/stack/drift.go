@@ -91,7 +91,7 @@ func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
 		return StackDrift{}, err
 	}
 	drift := StackDrift{Stack: s.Name, Status: InSync, Revision: s.Revision, Time: now(), Resources: []ResourceDrift{}}
-	secrets := p.Before.Secrets()
+	secrets := p.Hidden()
 	for r := range found {
 		for i, d := range r.Differences {
 			r.Differences[i].Expected, r.Differences[i].Actual = changeset.Scrub(d.Expected, secrets), changeset.Scrub(d.Actual, secrets)

@@ -230,3 +230,22 @@ func TestDisableRollback(t *testing.T) {
 	b.platform.On("create", "D", nil)
 	b.mustApply("app", chain)
 }
+
+// TestProtectedOverANewBegin keeps what was said of a stack whose creation was
+// rolled back when it is created again.
+func TestProtectedOverANewBegin(t *testing.T) {
+	b := newBench(t)
+	b.platform.Fail("create", "C", errors.New("broken"))
+	if err := b.apply("app", chain); err == nil {
+		t.Fatal("it did not fail")
+	}
+	const policy = `{"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "Update:*", "Resource": "*"}]}`
+	if err := errors.Join(b.engine.Protect(t.Context(), "app", true), b.engine.SetPolicy(t.Context(), "app", policy)); err != nil {
+		t.Fatal(err)
+	}
+	b.platform.On("create", "C", nil)
+	b.mustApply("app", chain)
+	if s, err := b.engine.Stack(t.Context(), "app"); err != nil || !s.Protected || s.Policy != policy {
+		t.Errorf("the stack is %+v (%v)", s, err)
+	}
+}

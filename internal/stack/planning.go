@@ -316,7 +316,7 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 		return nil, err
 	}
 	cs := &changeset.Set{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: changeset.Delete, Base: s.Revision, Change: changeset.Change{Stack: s.Name}}
-	p.Secrets = p.Before.Secrets()
+	p.Secrets = p.Hidden()
 	cs.Changes, cs.Outputs = p.Removals(), p.OutputChanges()
 	if err := e.nestedSets(ctx, cs, p); err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func (o *operation) restore(ctx context.Context, id string) error {
 
 // restored stores that a resource is again what it was.
 func (o *operation) restored(ctx context.Context, s resourceState, old changeset.Physical, result Result) error {
-	old.PhysicalID, old.Attributes = result.PhysicalID, result.Attributes
+	old.PhysicalID, old.Attributes, old.NoEcho = result.PhysicalID, result.Attributes, result.NoEcho
 	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
 	return o.save(ctx, s, old.PhysicalID)
 }

@@ -310,4 +310,11 @@ Resources:
 	if err != nil || resources[0].Attributes["Password"] != changeset.Masked {
 		t.Errorf("the resources are %+v (%v)", resources, err)
 	}
+	gone, err := w.engine.PlanDelete(t.Context(), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown, err := json.Marshal(gone); err != nil || bytes.Contains(shown, []byte("hunter22")) {
+		t.Errorf("the set of a delete is %s (%v)", shown, err)
+	}
 }
