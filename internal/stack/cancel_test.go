@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 
 	"makeitso/internal/fault"
@@ -168,4 +169,44 @@ func (s *lastMoment) AppendWith(ctx context.Context, stream string, values [][]b
 		defer s.cancel()
 	}
 	return s.Store.AppendWith(ctx, stream, values, ops...)
+}
+
+// TestStoreFailsWhileWatching loses the store for a moment while an update is
+// watched for a cancel: the update stays where it is and goes on.
+func TestStoreFailsWhileWatching(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", cancelBefore)
+	cs := b.plan("app", cancelAfter, nil)
+	started := make(chan struct{})
+	b.platform.On("update", "A", func(ctx context.Context, _ stack.Request) error {
+		close(started)
+		<-ctx.Done()
+		return ctx.Err() // as what waits for a program does
+	})
+	store := &brokenWait{Store: b.store, when: started}
+	broken := stack.New("local", b.platform, store, stack.Options{Holder: "first"})
+	if err := broken.Apply(t.Context(), cs, nil); err == nil || !strings.Contains(err.Error(), "lost") {
+		t.Errorf("answered %v", err)
+	}
+	b.wantStatus("app", stack.UpdateInProgress)
+	b.platform.On("update", "A", nil)
+	if err := b.engine.Resume(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.UpdateComplete)
+}
+
+// brokenWait fails whoever waits, as soon as something has happened.
+type brokenWait struct {
+	record.Store
+	when <-chan struct{}
+}
+
+func (s *brokenWait) Wait(ctx context.Context, _ string, _ int64) error {
+	select {
+	case <-s.when:
+		return fault.New(fault.Unavailable, "the store is lost")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

@@ -208,7 +208,16 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	return o, o.enter(ctx, DeleteInProgress, "User Initiated", change, before)
+	for range exportAttempts {
+		leaving, err := e.leavingOps(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if err = o.enter(ctx, DeleteInProgress, "User Initiated", append(leaving, change, before)...); !fault.Is(err, fault.Conflict) {
+			return o, err
+		}
+	}
+	return nil, fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", s.Name).WithHint("try again")
 }
 
 // remove deletes every thing that the stack's records name, then the stack.
@@ -230,6 +239,14 @@ func (o *operation) remove(ctx context.Context) error {
 	return o.vanish(ctx, dooms, "")
 }
 
+func (o *operation) deleteFailed(ctx context.Context, err error) error {
+	if e := o.enter(ctx, DeleteFailed, err.Error()); e != nil {
+		return e
+	}
+	return fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name).
+		WithHint("see what happened: makeitso events %s; then delete it again", o.stack.Name)
+}
+
 // vanish deletes things, and then the stack.
 func (o *operation) vanish(ctx context.Context, dooms map[string]doom, reason string) error {
 	failed, err := o.deleteAll(ctx, dooms)
@@ -240,18 +257,14 @@ func (o *operation) vanish(ctx context.Context, dooms map[string]doom, reason st
 		if err == nil {
 			err = deleteFailure(failed)
 		}
-		if e := o.enter(ctx, DeleteFailed, err.Error()); e != nil {
-			return e
-		}
-		return fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name).
-			WithHint("see what happened: makeitso events %s; then delete it again", o.stack.Name)
+		return o.deleteFailed(ctx, err)
 	}
 	if err := o.e.keepImports(ctx, o.stack.Name, nil); err != nil {
 		return halt{err}
 	}
 	exports, err := o.e.exportOps(ctx, o.stack.Name, nil, o.moves(ctx))
 	if err != nil {
-		return err
+		return o.deleteFailed(ctx, err)
 	}
 	o.stack.Outputs = nil
 	ops := append(exports, o.e.changes.DeleteOp(o.e.key(o.stack.Name)), o.e.sources.DeleteOp(o.e.key(o.stack.Name)))

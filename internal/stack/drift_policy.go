@@ -242,7 +242,7 @@ func (o *operation) mend(ctx context.Context, r ResourceDrift) error {
 			return err
 		}
 		result, err := o.remake(ctx, r, current)
-		if err != nil && errors.Is(context.Cause(ctx), ErrSuspend) {
+		if err != nil && suspended(ctx) {
 			return halt{ErrSuspend} // Resume goes on
 		}
 		if err != nil {
@@ -254,7 +254,9 @@ func (o *operation) mend(ctx context.Context, r ResourceDrift) error {
 			s.Doomed = append(slices.Clone(s.Doomed), current) // goes with the next change's clean-up
 			current.Token = o.newToken(r.LogicalID)
 		}
-		current.PhysicalID, current.Attributes = result.PhysicalID, result.Attributes
+		current.PhysicalID, current.Attributes, current.NoEcho = result.PhysicalID, result.Attributes, result.NoEcho
+	} else if r.actual.Attributes != nil { // mended before a crash, which lost the answer
+		current.PhysicalID, current.Attributes = r.actual.PhysicalID, r.actual.Attributes
 	}
 	s.Current, s.Status, s.Reason = &current, UpdateComplete, "drift was repaired: "+r.what()
 	return o.save(ctx, s, current.PhysicalID)

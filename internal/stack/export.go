@@ -139,6 +139,31 @@ func (e *Engine) exportOps(ctx context.Context, stack string, outputs []changese
 	return ops, nil
 }
 
+// leavingOps gives the writes after which nobody new can import from a stack
+// that is deleted.
+func (e *Engine) leavingOps(ctx context.Context, s Stack) ([]record.Op, error) {
+	exports, err := e.exportMap(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := guardExports(s.Name, nil, exports, e.movers(ctx, changeset.Change{Stack: s.Name}, view{root: s.Root})); err != nil {
+		return nil, err
+	}
+	var ops []record.Op
+	for name, x := range exports {
+		if x.Stack != s.Name || x.Leaving {
+			continue
+		}
+		x.Leaving = true
+		op, err := e.exports.PutOp(e.key(name), x, x.version)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, op)
+	}
+	return ops, nil
+}
+
 // exportAttempts bounds how often a write is tried again because another stack
 // changed an export between reading and writing.
 const exportAttempts = 20
@@ -281,17 +306,25 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 			dooms[id] = doom{things: r.Doomed, keep: r}
 		}
 	}
-	if _, err := o.deleteAll(ctx, dooms); err != nil {
-		return err
+	if failed, err := o.deleteAll(ctx, dooms); err != nil || len(failed) > 0 {
+		return err // what is left is named in the records and events
 	}
 	ops, err := e.heldOps(ctx, name)
 	if err != nil {
 		return err
 	}
 	if s.Status == DeleteComplete {
-		return e.store.Write(ctx, ops...)
+		err = e.store.Write(ctx, ops...)
+	} else {
+		if s.Status == UpdateComplete {
+			s.Reason = "" // that something was kept
+		}
+		err = o.enter(ctx, s.Status, s.Reason, ops...)
 	}
-	return o.enter(ctx, s.Status, "", ops...)
+	if fault.Is(err, fault.Conflict) {
+		return nil // somebody else has changed an export: the next settles it
+	}
+	return err
 }
 
 // heldOps gives the writes after which a stack holds nothing for others.

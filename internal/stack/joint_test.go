@@ -362,3 +362,24 @@ Resources: {A: {Type: "Test::Thing", Properties: {Arn: !Ref Arn, Name: !Ref Name
 		t.Errorf("answered %v", err)
 	}
 }
+
+// TestNobodyImportsFromWhatIsDeleted begins to import from a stack while it is
+// being deleted.
+func TestNobodyImportsFromWhatIsDeleted(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("base", base("one"))
+	cs := b.plan("user", user, nil)
+	started, release := b.platform.Block("delete", "Queue")
+	done := make(chan error, 1)
+	go func() { done <- b.engine.Delete(t.Context(), "base", nil) }()
+	<-started
+	if err := b.engine.Apply(t.Context(), cs, nil); err == nil || !strings.Contains(err.Error(), "No export named arn found") {
+		t.Errorf("the import answered %v", err)
+	}
+	release()
+	if err := <-done; err != nil {
+		t.Errorf("the delete answered %v", err)
+	}
+	b.wantStatus("base", "gone")
+	b.wantStatus("user", "gone")
+}

@@ -33,8 +33,8 @@ func (e *Engine) Await(ctx context.Context, name string, told func(holder string
 }
 
 // suspended says whether an operation shall stop where it stands: it was asked
-// to, or its lease is another's.
+// to, its lease is another's, or what it must know of its store is not to be had.
 func suspended(ctx context.Context) bool {
 	cause := context.Cause(ctx)
-	return errors.Is(cause, ErrSuspend) || errors.Is(cause, lease.ErrLost)
+	return errors.Is(cause, ErrSuspend) || errors.Is(cause, lease.ErrLost) || halted(cause)
 }

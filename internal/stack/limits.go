@@ -76,11 +76,14 @@ func (o *operation) limited(ctx context.Context) error {
 	alarms, _ := offered[AlarmStore](o.e.platform) // the plan has looked whether there are any
 	for _, arn := range c.Rollback.ARNs {
 		watches.Go(func() {
-			err := alarms.WaitAlarm(within, arn)
-			if err == nil {
-				err = fault.New(fault.Failed, "alarm %s is in state ALARM", arn)
+			switch err := alarms.WaitAlarm(within, arn); { // stop does nothing, if within has ended
+			case err == nil:
+				stop(errAlarm{fault.New(fault.Failed, "alarm %s is in state ALARM", arn)})
+			case fault.Is(err, fault.NotFound):
+				stop(errAlarm{err})
+			default: // that it cannot be read says nothing of the change
+				stop(halt{fmt.Errorf("watch alarm %s: %w", arn, err)})
 			}
-			stop(errAlarm{err}) // nothing, if within has ended
 		})
 	}
 	err := dag.Walk(within, o.after.Graph, o.e.o.Parallel, o.forward)

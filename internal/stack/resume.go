@@ -128,7 +128,7 @@ func (e *Engine) resume(ctx context.Context, name string, listen func(Event), id
 			return err
 		}
 	}
-	if err := o.run(ctx); halted(err) {
+	if err := o.run(ctx); halted(err) || err != nil && strings.HasSuffix(o.stack.Status, "IN_PROGRESS") {
 		return err
 	}
 	return nil // how it ended is in the stack's status and events

@@ -147,6 +147,10 @@ func (o *operation) restore(ctx context.Context, id string) error {
 
 // restored stores that a resource is again what it was.
 func (o *operation) restored(ctx context.Context, s resourceState, old changeset.Physical, result Result) error {
+	if result.Replaced {
+		s.Doomed = append(slices.Clone(s.Doomed), *s.Current) // goes with the clean-up of the roll back
+		old.Token = o.newToken(s.LogicalID)
+	}
 	old.PhysicalID, old.Attributes, old.NoEcho = result.PhysicalID, result.Attributes, result.NoEcho
 	s.Current, s.Step, s.Status = &old, nil, UpdateComplete
 	return o.save(ctx, s, old.PhysicalID)
