@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path"
 	"strings"
 	"time"
@@ -76,7 +77,11 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 	if err != nil {
 		return err
 	}
-	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: s.holder(), Beat: s.beat(), Drifted: env.observeDrift})
+	holder, err := s.holder()
+	if err != nil {
+		return err
+	}
+	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: holder, Beat: s.beat(), Drifted: env.observeDrift})
 	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
 	return nil
 }
@@ -133,8 +138,20 @@ func (env *environment) supervise() error {
 	return nil
 }
 
-// holder names this process in leases.
-func (s *Server) holder() string { return "makeitso of " + s.o.State }
+// holder names this process in leases. It has the name of the process that used
+// the state folder before, which is gone, since the folder is locked; on another
+// machine that shares the database, a folder of the same path is another's.
+func (s *Server) holder() (string, error) {
+	name := "makeitso of " + s.o.State
+	if s.o.Database == "" {
+		return name, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("find the name of this machine, for leases: %w", err)
+	}
+	return name + " on " + host, nil
+}
 
 // beat is how often a lease is renewed: on a database of its own, which the
 // lock of the state folder guards, never.

@@ -336,7 +336,7 @@ func stubborn(ctx context.Context) (context.Context, func()) {
 	on, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
 		if suspended(ctx) {
-			cancel(ErrSuspend)
+			cancel(context.Cause(ctx))
 		}
 	})
 	return on, func() { stop(); cancel(nil) }

@@ -4,17 +4,23 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
+	"makeitso/internal/lease"
 	"makeitso/internal/record"
 )
 
 // journal does writes and appends the events that tell of them to the stack's
 // stream, all in one write, so that records and events never disagree. It works
-// after ctx was cancelled, since what was done must be known.
+// after ctx was cancelled, since what was done must be known; but not after the
+// lease was lost, since the records are another's then.
 func (o *operation) journal(ctx context.Context, ops []record.Op, events ...Event) error {
+	if errors.Is(context.Cause(ctx), lease.ErrLost) {
+		return halt{lease.ErrLost}
+	}
 	ctx = context.WithoutCancel(ctx)
 	if len(events) == 0 {
 		return o.e.store.Write(ctx, ops...)

@@ -78,3 +78,51 @@ func (s deadStore) AppendWith(ctx context.Context, stream string, values [][]byt
 func (s deadStore) Append(ctx context.Context, stream string, values ...[]byte) (int64, error) {
 	return s.AppendWith(ctx, stream, values)
 }
+
+// TestLostLeaseWritesNothing has a process lose its lease while a handler works
+// that cannot be stopped: what it answers is not written over what another has
+// made of the stack since.
+func TestLostLeaseWritesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		first := stack.New("local", b.platform, unrenewed{b.store}, stack.Options{Holder: "first", Beat: time.Second})
+		b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "second", Beat: time.Second})
+		started, answer := make(chan struct{}), make(chan struct{})
+		b.platform.On("create", "C", func(context.Context, stack.Request) error {
+			close(started)
+			<-answer
+			return nil
+		})
+		done := make(chan error, 1)
+		cs := b.plan("app", chain, nil)
+		go func() { done <- first.Apply(t.Context(), cs, nil) }()
+		<-started
+		b.platform.On("create", "C", nil)
+		if err := b.engine.Await(t.Context(), "app", func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		b.wantStatus("app", stack.CreateComplete)
+		if err := b.engine.Delete(t.Context(), "app", nil); err != nil {
+			t.Fatal(err)
+		}
+		close(answer)
+		if err := <-done; err == nil {
+			t.Error("the apply that lost its lease succeeded")
+		}
+		if left, err := b.store.List(t.Context(), "stack-resource", ""); err != nil || len(left) != 0 {
+			t.Errorf("records are left of a stack that is gone: %v (%v)", left, err)
+		}
+	})
+}
+
+// unrenewed is a store in which no lease can be renewed.
+type unrenewed struct{ record.Store }
+
+func (s unrenewed) Write(ctx context.Context, ops ...record.Op) error {
+	for _, op := range ops {
+		if op.Kind == "stack-lease" && op.If > 0 {
+			return fault.New(fault.Unavailable, "cut off")
+		}
+	}
+	return s.Store.Write(ctx, ops...)
+}

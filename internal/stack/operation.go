@@ -121,7 +121,7 @@ func (o *operation) keep(ctx context.Context, s resourceState, events ...Event) 
 
 // forget removes the record of a resource of which nothing is left.
 func (o *operation) forget(ctx context.Context, id string) error {
-	if err := o.e.resources.Delete(context.WithoutCancel(ctx), o.e.resourceKey(o.stack.Name, id)); err != nil {
+	if err := o.journal(ctx, []record.Op{o.e.resources.DeleteOp(o.e.resourceKey(o.stack.Name, id))}); err != nil {
 		return halt{fmt.Errorf("remove the record of resource %s: %w", id, err)}
 	}
 	o.mu.Lock()
