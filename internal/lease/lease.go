@@ -51,6 +51,7 @@ type Table struct {
 	kind, prefix string
 	store        record.Store
 	leases       record.Collection[Lease]
+	terms        record.Collection[Lease] // see Hold.take
 	o            Options
 
 	mu   sync.Mutex
@@ -63,27 +64,34 @@ func New(store record.Store, kind, prefix string, o Options) *Table {
 	if o.Alive == nil {
 		o.Alive = func(string) bool { return false }
 	}
-	return &Table{kind: kind, prefix: prefix, store: store, leases: record.Of[Lease](store, kind+"-lease"), o: o, held: map[string]bool{}}
+	return &Table{kind: kind, prefix: prefix, store: store, leases: record.Of[Lease](store, kind+"-lease"), terms: record.Of[Lease](store, kind+"-lease-term"), o: o, held: map[string]bool{}}
 }
 
-// Names gives the names of all things that are held.
-func (t *Table) Names(ctx context.Context) ([]string, error) {
+// Left gives the names of the things whose holder is dead.
+func (t *Table) Left(ctx context.Context) ([]string, error) {
 	entries, err := t.store.List(ctx, t.kind+"-lease", t.prefix)
 	if err != nil {
 		return nil, fmt.Errorf("list leases: %w", err)
 	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = strings.TrimPrefix(e.Key, t.prefix)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var names []string
+	for _, e := range entries {
+		var l Lease
+		if err := json.Unmarshal(e.Value, &l); err != nil {
+			return nil, fmt.Errorf("decode the lease %s: %w", e.Key, err)
+		}
+		if name := strings.TrimPrefix(e.Key, t.prefix); t.dead(name, l) {
+			names = append(names, name)
+		}
 	}
 	return names, nil
 }
 
 // Acquire takes the lease of a thing, or refuses with fault.Conflict and says
 // who holds it. With takeover, a lease whose holder is dead is taken from it.
-// What is done with the lease goes by the context held, which ends with ErrLost
-// if the lease is lost. release must be called; it gives the lease back.
-func (t *Table) Acquire(ctx context.Context, name string, takeover bool) (held context.Context, release func() error, err error) {
+// The Hold must be ended with Release or Leave.
+func (t *Table) Acquire(ctx context.Context, name string, takeover bool) (*Hold, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	l, version, err := t.leases.GetVersion(ctx, t.prefix+name)
@@ -91,23 +99,22 @@ func (t *Table) Acquire(ctx context.Context, name string, takeover bool) (held c
 	case fault.Is(err, fault.NotFound):
 		version = record.Absent
 	case err != nil:
-		return nil, nil, fmt.Errorf("read the lease of %s %s: %w", t.kind, name, err)
+		return nil, fmt.Errorf("read the lease of %s %s: %w", t.kind, name, err)
 	case !takeover || !t.dead(name, l):
-		return nil, nil, t.refusal(name, l)
+		return nil, t.refusal(name, l)
 	}
-	mine := Lease{Holder: t.o.Holder, Since: now(), Until: t.until()}
-	if err := t.leases.PutIf(ctx, t.prefix+name, mine, version); fault.Is(err, fault.Conflict) {
+	h := &Hold{t: t, name: name, lease: Lease{Holder: t.o.Holder, Since: now(), Until: t.until()}, version: max(version, 0) + 1}
+	if err := h.take(ctx, version); fault.Is(err, fault.Conflict) {
 		if l, err = t.leases.Get(ctx, t.prefix+name); err == nil {
-			return nil, nil, t.refusal(name, l)
+			return nil, t.refusal(name, l)
 		}
-		return nil, nil, fault.Wrap(fault.Conflict, err, "%s %s is being changed by another process", t.kind, name).WithHint("try again")
+		return nil, fault.Wrap(fault.Conflict, err, "%s %s is being changed by another process", t.kind, name).WithHint("try again")
 	} else if err != nil {
-		return nil, nil, fmt.Errorf("take the lease of %s %s: %w", t.kind, name, err)
+		return nil, fmt.Errorf("take the lease of %s %s: %w", t.kind, name, err)
 	}
 	t.held[name] = true
-	h := &hold{t: t, name: name, lease: mine, version: max(version, 0) + 1}
-	held, release = h.keep(ctx)
-	return held, release, nil
+	h.keep(ctx)
+	return h, nil
 }
 
 // until is when a lease that is taken or renewed now runs out.
@@ -131,7 +138,7 @@ func (t *Table) dead(name string, l Lease) bool {
 
 func (t *Table) refusal(name string, l Lease) error {
 	return fault.New(fault.Conflict, "%s %s is being changed by %s", t.kind, name, l).
-		WithHint("wait until that has ended (apply --wait does); if that process is gone, start makeitso again, which takes its place")
+		WithHint("wait until that has ended: apply --wait does, and goes on with it if that process is gone")
 }
 
 // Await waits until nobody holds the lease of a thing, or its holder is dead.
@@ -185,17 +192,72 @@ func (t *Table) untilGiven(ctx context.Context, name string, last int64, end tim
 // stream is where it is told that a lease was given back.
 func (t *Table) stream(name string) string { return t.kind + "-lease/" + t.prefix + name }
 
-// hold is a lease in the hands of its holder.
-type hold struct {
+// Hold is a lease in the hands of its holder.
+type Hold struct {
+	// Context is for what is done with the lease. It ends with ErrLost if the
+	// lease is lost; see Fenced.
+	Context context.Context
+
 	t       *Table
 	name    string
 	lease   Lease
-	version int64 // of the record; only renew and, after it, giveBack use it
+	version int64     // of the record; only renew and, after it, Release use it
+	fence   record.Op // holds for as long as nobody else was given the lease
+	end     func()    // ends Context; with t.mu held
 }
 
-// keep renews the lease until release is called.
-func (h *hold) keep(ctx context.Context) (held context.Context, release func() error) {
-	held, cancel := context.WithCancelCause(ctx)
+// take writes the lease, whose record has a version by now, and its term. The
+// term of a thing is a record that changes whenever somebody is given its
+// lease, and at no other time; it stays when the lease is given back.
+func (h *Hold) take(ctx context.Context, version int64) error {
+	key := h.t.prefix + h.name
+	_, term, err := h.t.terms.GetVersion(ctx, key)
+	if fault.Is(err, fault.NotFound) {
+		term, err = record.Absent, nil
+	}
+	if err != nil {
+		return err
+	}
+	mine, err := h.t.leases.PutOp(key, h.lease, version)
+	if err != nil {
+		return err
+	}
+	began, err := h.t.terms.PutOp(key, h.lease, term)
+	if err != nil {
+		return err
+	}
+	h.fence = record.Op{Kind: began.Kind, Key: key, If: max(term, 0) + 1, Keep: true}
+	return h.t.store.Write(ctx, mine, began)
+}
+
+type holdKey struct{}
+
+// Fenced does a write as the holder of the lease that ctx is the Context of, if
+// it is of one. The write must have the fence among its ops, so that it fails
+// once somebody else was given the lease; then, and if ctx has ended with
+// ErrLost, the answer is ErrLost.
+func Fenced(ctx context.Context, write func(fence []record.Op) error) error {
+	h, holds := ctx.Value(holdKey{}).(*Hold)
+	if !holds {
+		return write(nil)
+	}
+	if errors.Is(context.Cause(ctx), ErrLost) {
+		return ErrLost
+	}
+	err := write([]record.Op{h.fence})
+	if !fault.Is(err, fault.Conflict) {
+		return err
+	}
+	_, term, failed := h.t.terms.GetVersion(context.WithoutCancel(ctx), h.fence.Key)
+	if failed == nil && term != h.fence.If {
+		return ErrLost
+	}
+	return errors.Join(err, failed)
+}
+
+// keep renews the lease until it is ended.
+func (h *Hold) keep(ctx context.Context) {
+	held, cancel := context.WithCancelCause(context.WithValue(ctx, holdKey{}, h))
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -203,17 +265,18 @@ func (h *hold) keep(ctx context.Context) (held context.Context, release func() e
 			h.renew(context.WithoutCancel(ctx), stop, cancel)
 		}
 	}()
-	return held, func() error {
+	h.Context = held
+	h.end = func() {
 		close(stop)
 		<-done
-		defer cancel(nil)
-		return h.giveBack(context.WithoutCancel(ctx))
+		cancel(nil)
+		delete(h.t.held, h.name)
 	}
 }
 
 // renew renews the lease with every beat. If that does not succeed in time,
 // others take the holder for dead, so that it must do nothing more.
-func (h *hold) renew(ctx context.Context, stop <-chan struct{}, cancel context.CancelCauseFunc) {
+func (h *Hold) renew(ctx context.Context, stop <-chan struct{}, cancel context.CancelCauseFunc) {
 	beat := time.NewTicker(h.t.o.Beat)
 	defer beat.Stop()
 	for {
@@ -237,18 +300,27 @@ func (h *hold) renew(ctx context.Context, stop <-chan struct{}, cancel context.C
 	}
 }
 
-// giveBack ends the lease, unless it is another's by now.
-func (h *hold) giveBack(ctx context.Context) error {
+// Leave leaves the lease as that of a dead holder: what was to be done with it
+// is not done, and nobody shall change the thing before somebody takes it over.
+func (h *Hold) Leave() {
 	h.t.mu.Lock()
 	defer h.t.mu.Unlock()
-	delete(h.t.held, h.name)
+	h.end()
+}
+
+// Release gives the lease back, unless it is another's by now.
+func (h *Hold) Release() error {
+	h.t.mu.Lock()
+	defer h.t.mu.Unlock()
+	h.end()
 	raw, err := json.Marshal(h.lease)
 	if err != nil {
 		return err
 	}
 	op := h.t.leases.DeleteOp(h.t.prefix + h.name)
 	op.If = h.version
-	if _, err := h.t.store.AppendWith(ctx, h.t.stream(h.name), [][]byte{raw}, op); err != nil && !fault.Is(err, fault.Conflict) {
+	_, err = h.t.store.AppendWith(context.WithoutCancel(h.Context), h.t.stream(h.name), [][]byte{raw}, op)
+	if err != nil && !fault.Is(err, fault.Conflict) {
 		return fmt.Errorf("give back the lease of %s %s: %w", h.t.kind, h.name, err)
 	}
 	return nil

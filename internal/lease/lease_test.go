@@ -21,11 +21,11 @@ func table(s record.Store, holder string, beat time.Duration) *lease.Table {
 
 func acquire(t *testing.T, tb *lease.Table, takeover bool) (context.Context, func() error) {
 	t.Helper()
-	held, release, err := tb.Acquire(t.Context(), "app", takeover)
+	h, err := tb.Acquire(t.Context(), "app", takeover)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return held, release
+	return h.Context, h.Release
 }
 
 // severed is a store that can be cut off from who uses it.
@@ -41,29 +41,32 @@ func (s *severed) Write(ctx context.Context, ops ...record.Op) error {
 	return s.Store.Write(ctx, ops...)
 }
 
+// stores are stores that two processes use.
+var stores = map[string]func(*testing.T) (one, two record.Store){
+	"memory": func(*testing.T) (record.Store, record.Store) { s := record.NewMemory(); return s, s },
+	"PostgreSQL": func(t *testing.T) (record.Store, record.Store) {
+		url := testneed.PostgresServer(t)
+		open := func() record.Store {
+			s, err := store.OpenPostgres(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = s.Close() })
+			return s
+		}
+		return open(), open()
+	},
+}
+
 // TestAwait has one holder wait for another, on a store that two processes use.
 func TestAwait(t *testing.T) {
-	for name, open := range map[string]func(*testing.T) (one, two record.Store){
-		"memory": func(*testing.T) (record.Store, record.Store) { s := record.NewMemory(); return s, s },
-		"PostgreSQL": func(t *testing.T) (record.Store, record.Store) {
-			url := testneed.PostgresServer(t)
-			open := func() record.Store {
-				s, err := store.OpenPostgres(t.Context(), url)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { _ = s.Close() })
-				return s
-			}
-			return open(), open()
-		},
-	} {
+	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			one, two := open(t)
 			first, second := table(one, "first", time.Minute), table(two, "second", time.Minute)
 			_, release := acquire(t, first, false)
-			if _, _, err := second.Acquire(t.Context(), "app", true); !fault.Is(err, fault.Conflict) {
+			if _, err := second.Acquire(t.Context(), "app", true); !fault.Is(err, fault.Conflict) {
 				t.Errorf("a lease that is held was given: %v", err)
 			}
 			told := make(chan string, 2)
@@ -137,13 +140,102 @@ func TestDeadHolder(t *testing.T) {
 		if err := release(); err != nil {
 			t.Error(err)
 		}
-		if names, err := second.Names(t.Context()); err != nil || len(names) != 1 || names[0] != "app" {
-			t.Errorf("after the first holder gave back what was not its own: %v, %v", names, err)
+		if _, err := first.Acquire(t.Context(), "app", true); !fault.Is(err, fault.Conflict) {
+			t.Errorf("after the first holder gave back what was not its own, it was given: %v", err)
 		}
 		if err := releaseSecond(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// TestFenced has a lease taken over from a holder that does not know of it yet,
+// as one whose process stood still: nothing that it writes is done any more.
+func TestFenced(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			one, two := open(t)
+			things := record.Of[string](one, "thing")
+			write := func(ctx context.Context, value string) error {
+				return lease.Fenced(ctx, func(fence []record.Op) error {
+					op, err := things.PutOp("it", value, record.Any)
+					if err != nil {
+						return err
+					}
+					return one.Write(context.WithoutCancel(ctx), append(fence, op)...)
+				})
+			}
+			// The second process takes every other holder for dead.
+			held, release := acquire(t, table(one, "first", 0), false)
+			if err := write(held, "first"); err != nil {
+				t.Fatal(err)
+			}
+			taken, releaseSecond := acquire(t, table(two, "second", 0), true)
+			if err := write(held, "late"); !errors.Is(err, lease.ErrLost) {
+				t.Errorf("a write after the lease was taken over: %v, want ErrLost", err)
+			}
+			if err := releaseSecond(); err != nil {
+				t.Fatal(err)
+			}
+			if err := write(held, "late"); !errors.Is(err, lease.ErrLost) {
+				t.Errorf("a write after who took the lease over has given it back: %v, want ErrLost", err)
+			}
+			again, releaseAgain := acquire(t, table(one, "first", 0), false)
+			if err := write(again, "again"); err != nil {
+				t.Errorf("a write with the lease taken anew: %v", err)
+			}
+			if err := write(taken, "late"); !errors.Is(err, lease.ErrLost) {
+				t.Errorf("a write of who has given the lease back, after another took it: %v, want ErrLost", err)
+			}
+			stale := lease.Fenced(again, func(fence []record.Op) error {
+				op, err := things.PutOp("it", "late", 7)
+				if err != nil {
+					return err
+				}
+				return one.Write(again, append(fence, op)...)
+			})
+			if !fault.Is(stale, fault.Conflict) || errors.Is(stale, lease.ErrLost) {
+				t.Errorf("a condition of its own that does not hold: %v, want a conflict that is no lost lease", stale)
+			}
+			if got, err := things.Get(t.Context(), "it"); got != "again" {
+				t.Errorf("what is stored is %q, %v", got, err)
+			}
+			if err := errors.Join(releaseAgain(), release()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestLeft leaves a lease: nobody is given it who does not take it over.
+func TestLeft(t *testing.T) {
+	memory := record.NewMemory()
+	tb := table(memory, "first", 0)
+	h, err := tb.Acquire(t.Context(), "app", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := tb.Left(t.Context()); len(left) > 0 || err != nil {
+		t.Errorf("left while it is held: %v, %v", left, err)
+	}
+	h.Leave()
+	if h.Context.Err() == nil {
+		t.Error("its context goes on after it was left")
+	}
+	if left, err := tb.Left(t.Context()); len(left) != 1 || left[0] != "app" || err != nil {
+		t.Errorf("left is %v, %v; want [app]", left, err)
+	}
+	if _, err := tb.Acquire(t.Context(), "app", false); !fault.Is(err, fault.Conflict) {
+		t.Errorf("it was given to somebody who does not take it over: %v", err)
+	}
+	_, release := acquire(t, tb, true)
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := tb.Left(t.Context()); len(left) > 0 || err != nil {
+		t.Errorf("left after it was given back: %v, %v", left, err)
+	}
 }
 
 // TestTakenOver changes a lease under its holder, as one does that took it for

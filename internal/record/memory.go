@@ -60,6 +60,9 @@ func (m *Memory) write(ops []Op) error {
 		}
 	}
 	for _, op := range ops {
+		if op.Keep {
+			continue
+		}
 		kind := m.records[op.Kind]
 		if kind == nil {
 			kind = map[string]Entry{}

@@ -54,6 +54,9 @@ type Op struct {
 	Value     []byte // nil deletes; deleting what does not exist is fine
 	// If is the condition: Any, Absent, or the version the record must have.
 	If int64
+	// Keep leaves the record as it is: If, a version, is a condition alone. It
+	// holds until all of the write is done.
+	Keep bool
 }
 
 // Conditions of an Op that name no version.

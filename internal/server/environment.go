@@ -123,6 +123,11 @@ func (env *environment) supervise() error {
 	}
 	s.working.Go(func() { env.platform.Keep(s.ctx) })
 	s.working.Go(func() {
+		env.stacks.Watch(s.ctx, func(err error) {
+			s.o.Announce(fmt.Sprintf("environment %s: a change that was left half done cannot go on yet: %s", env.name, fault.Text(err)))
+		})
+	})
+	s.working.Go(func() {
 		if err := env.services.Run(s.ctx); err != nil && s.ctx.Err() == nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not kept alive any more: %v", env.name, err))
 		}

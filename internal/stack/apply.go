@@ -27,11 +27,11 @@ func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event
 	if cs.Empty() {
 		return nil
 	}
-	ctx, release, err := e.leases.Acquire(ctx, cs.Stack, false)
+	ctx, release, err := e.hold(ctx, cs.Stack, false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	s, err := e.find(ctx, cs.Stack)
 	if err != nil {
 		return err

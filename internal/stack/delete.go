@@ -151,11 +151,11 @@ func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) e
 
 // delete is Delete, if the stack is still as the digest says; "" is any.
 func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
-	ctx, release, err := e.leases.Acquire(ctx, stack, false)
+	ctx, release, err := e.hold(ctx, stack, true)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	s, err := e.find(ctx, stack)
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ type Engine struct {
 	leases    *lease.Table
 	drifts    record.Collection[StackDrift]
 	verdicts  lease.Verdicts // by stack and revision, of updates under way
+	left      chan struct{}  // has a value when a change was left half done
 }
 
 // New makes the engine of an environment.
@@ -91,6 +92,7 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 		leases:    lease.New(store, "stack", environment+"/", lease.Options{Holder: o.Holder, Alive: o.Alive, Beat: o.Beat}),
 		drifts:    record.Of[StackDrift](store, "stack-drift"),
 		verdicts:  lease.NewVerdicts(store, "stack"),
+		left:      make(chan struct{}, 1),
 	}
 }
 

@@ -3,7 +3,6 @@ package stack
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -185,7 +184,11 @@ func (e *Engine) setImporter(ctx context.Context, export, stack string, uses boo
 		} else {
 			x.Importers = slices.Delete(x.Importers, at, at+1)
 		}
-		if err := e.exports.PutIf(ctx, e.key(export), x, version); !fault.Is(err, fault.Conflict) {
+		op, err := e.exports.PutOp(e.key(export), x, version)
+		if err != nil {
+			return err
+		}
+		if err := e.write(ctx, op); !fault.Is(err, fault.Conflict) {
 			return err
 		}
 	}
@@ -281,14 +284,14 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 	if err != nil {
 		return err
 	}
-	ctx, release, err := e.leases.Acquire(ctx, s.root(), false)
+	ctx, release, err := e.hold(ctx, s.root(), false)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	if s, err = e.find(ctx, name); err != nil || strings.HasSuffix(s.Status, "IN_PROGRESS") {
 		return err
 	}
@@ -314,7 +317,7 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 		return err
 	}
 	if s.Status == DeleteComplete {
-		err = e.store.Write(ctx, ops...)
+		err = e.write(ctx, ops...)
 	} else {
 		if s.Status == UpdateComplete {
 			s.Reason = "" // that something was kept

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"errors"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/policy"
@@ -27,11 +26,11 @@ func (e *Engine) SetPolicy(ctx context.Context, stack, text string) error {
 
 // amend changes the record of a stack that nobody else is changing.
 func (e *Engine) amend(ctx context.Context, name string, change func(*Stack)) (err error) {
-	ctx, release, err := e.leases.Acquire(ctx, name, false)
+	ctx, release, err := e.hold(ctx, name, false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	s, err := e.Stack(ctx, name)
 	if err != nil {
 		return err
@@ -44,7 +43,7 @@ func (e *Engine) amend(ctx context.Context, name string, change func(*Stack)) (e
 	if err != nil {
 		return err
 	}
-	return e.store.Write(ctx, op)
+	return e.write(ctx, op)
 }
 
 // deletable says why a stack may not be deleted.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -15,15 +14,11 @@ import (
 
 // journal does writes and appends the events that tell of them to the stack's
 // stream, all in one write, so that records and events never disagree. It works
-// after ctx was cancelled, since what was done must be known; but not after the
-// lease was lost, since the records are another's then.
+// after ctx was cancelled, since what was done must be known; but not once the
+// lease is another's, since the records are that one's then.
 func (o *operation) journal(ctx context.Context, ops []record.Op, events ...Event) error {
-	if errors.Is(context.Cause(ctx), lease.ErrLost) {
-		return halt{lease.ErrLost}
-	}
-	ctx = context.WithoutCancel(ctx)
 	if len(events) == 0 {
-		return o.e.store.Write(ctx, ops...)
+		return o.e.write(ctx, ops...)
 	}
 	raw := make([][]byte, len(events))
 	for i := range events {
@@ -33,8 +28,19 @@ func (o *operation) journal(ctx context.Context, ops []record.Op, events ...Even
 			return fmt.Errorf("encode event: %w", err)
 		}
 	}
-	return o.told.write(events, func() (int64, error) {
-		return o.e.store.AppendWith(ctx, o.e.stream(o.stack.Name), raw, ops...)
+	return o.told.write(events, func() (last int64, err error) {
+		err = lease.Fenced(ctx, func(fence []record.Op) error {
+			last, err = o.e.store.AppendWith(context.WithoutCancel(ctx), o.e.stream(o.stack.Name), raw, append(fence, ops...)...)
+			return err
+		})
+		return last, err
+	})
+}
+
+// write does writes that no event tells of, on the terms of journal.
+func (e *Engine) write(ctx context.Context, ops ...record.Op) error {
+	return lease.Fenced(ctx, func(fence []record.Op) error {
+		return e.store.Write(context.WithoutCancel(ctx), append(fence, ops...)...)
 	})
 }
 

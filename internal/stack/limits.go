@@ -13,6 +13,7 @@ import (
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
+	"makeitso/internal/record"
 )
 
 // AlarmStore is a Platform that has alarms.
@@ -111,7 +112,11 @@ func (o *operation) monitor(ctx context.Context) error {
 		o.stack.Monitored = now().Add(o.set.Change.Rollback.Monitor)
 		s := o.stack
 		o.mu.Unlock()
-		if err := o.e.stacks.Put(context.WithoutCancel(ctx), o.e.key(s.Name), s); err != nil {
+		op, err := o.e.stacks.PutOp(o.e.key(s.Name), s, record.Any)
+		if err == nil {
+			err = o.journal(ctx, []record.Op{op})
+		}
+		if err != nil {
 			return halt{fmt.Errorf("store stack %s: %w", s.Name, err)}
 		}
 	}

@@ -57,7 +57,7 @@ type resumption struct {
 // underWayNow gives the stacks that a process which is gone was changing.
 func (e *Engine) underWayNow(ctx context.Context) (map[string][]string, error) {
 	found := map[string][]string{}
-	held, err := e.leases.Names(ctx)
+	held, err := e.leases.Left(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -103,24 +103,24 @@ func unfinished(s Stack) bool {
 
 // resume goes on with one stack, unless its holder is alive.
 func (e *Engine) resume(ctx context.Context, name string, listen func(Event), idle func()) (err error) {
-	ctx, release, err := e.leases.Acquire(ctx, name, true)
+	ctx, release, err := e.hold(ctx, name, true)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	s, err := e.find(ctx, name)
 	if err != nil {
-		return err
+		return halt{err}
 	}
 	if !unfinished(s) {
 		return errors.Join(e.keepPresentImports(ctx, name), e.goOnWithDrift(ctx, name, listen))
 	}
 	o, err := e.underWay(ctx, s, listen)
 	if err != nil {
-		return err
+		return halt{err}
 	}
 	o.idle = idle
 	if s.Status == UpdateRollbackFailed {
@@ -146,11 +146,11 @@ func (e *Engine) underWay(ctx context.Context, s Stack, listen func(Event)) (*op
 // Rollback rolls back a stack whose change failed and was left as it was. It
 // answers nil when the stack is where it was before the change.
 func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) (err error) {
-	ctx, release, err := e.leases.Acquire(ctx, name, false)
+	ctx, release, err := e.hold(ctx, name, false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	s, err := e.Stack(ctx, name)
 	if err != nil {
 		return err
@@ -174,11 +174,11 @@ func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) 
 // rolled back as they are. It answers nil when the stack is where it was
 // before the update.
 func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []string, listen func(Event)) (err error) {
-	ctx, release, err := e.leases.Acquire(ctx, name, false)
+	ctx, release, err := e.hold(ctx, name, false)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() { err = release(err) }()
 	s, err := e.Stack(ctx, name)
 	if err != nil {
 		return err

@@ -49,6 +49,7 @@ type dialect struct {
 	// transactions already do.
 	lockStream string
 	notify     string // tells other processes that a stream has grown
+	keep       string // locks a record against writers, after it is found at a version
 	numbered   bool   // placeholders are $1, $2 … instead of ?
 	grouped    bool   // writes that come at a time share a transaction
 }
@@ -72,6 +73,7 @@ var postgresDialect = dialect{
 	},
 	lockStream: `SELECT pg_advisory_xact_lock(hashtext(?))`,
 	notify:     `SELECT pg_notify('makeitso', ?)`,
+	keep:       ` FOR SHARE`,
 	numbered:   true,
 }
 
@@ -283,6 +285,14 @@ func (s *Store) write(ctx context.Context, tx *sql.Tx, op record.Op) error {
 	var result sql.Result
 	var err error
 	switch {
+	case op.Keep:
+		var one int
+		query := `SELECT 1 FROM makeitso_records WHERE kind = ? AND key = ? AND version = ?` + s.dialect.keep
+		if err := tx.QueryRowContext(ctx, s.sql(query), op.Kind, op.Key, op.If).Scan(&one); errors.Is(err, sql.ErrNoRows) {
+			return changed(op)
+		} else {
+			return err
+		}
 	case op.Value == nil && op.If > 0:
 		result, err = tx.ExecContext(ctx, s.sql(`DELETE FROM makeitso_records WHERE kind = ? AND key = ? AND version = ?`), op.Kind, op.Key, op.If)
 	case op.Value == nil:
@@ -304,9 +314,14 @@ func (s *Store) write(ctx context.Context, tx *sql.Tx, op record.Op) error {
 		return err
 	}
 	if n == 0 {
-		return fault.New(fault.Conflict, "%s %q was changed by somebody else", op.Kind, op.Key)
+		return changed(op)
 	}
 	return nil
+}
+
+// changed is the answer to an op whose condition does not hold.
+func changed(op record.Op) error {
+	return fault.New(fault.Conflict, "%s %q was changed by somebody else", op.Kind, op.Key)
 }
 
 // fault turns a database's error into one that says what to do.

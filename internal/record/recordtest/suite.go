@@ -85,6 +85,19 @@ func conditions(ctx context.Context, t *testing.T, store record.Store) {
 	if err := store.Write(ctx, stale); !fault.Is(err, fault.Conflict) {
 		t.Errorf("delete with an old version: %v, want conflict", err)
 	}
+	for at, allowed := range map[int64]bool{1: false, 2: true} {
+		beside, err := things.PutOp(fmt.Sprint("beside ", at), thing{"1"}, record.Any)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = store.Write(ctx, record.Op{Kind: "conditional", Key: "k", Keep: true, If: at}, beside)
+		if allowed != (err == nil) || !allowed && !fault.Is(err, fault.Conflict) {
+			t.Errorf("write while another record has version %d, which has 2: %v", at, err)
+		}
+	}
+	if value, version, err := things.GetVersion(ctx, "k"); err != nil || value.Name != "2" || version != 2 {
+		t.Errorf("after it was a condition alone: %v version %d, %v; want 2 version 2", value, version, err)
+	}
 }
 
 func allOrNone(ctx context.Context, t *testing.T, store record.Store) {
