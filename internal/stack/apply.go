@@ -262,19 +262,31 @@ func (o *operation) commit(ctx context.Context) error {
 		}
 		ops = append(ops, end)
 	}
+	return o.publish(ctx, outputs, func(exports []record.Op) error {
+		err := o.putStack(ctx, s, append(exports, ops...)...)
+		if fault.Is(err, fault.Conflict) {
+			if was, err := o.e.verdicts.Cancelled(context.WithoutCancel(ctx), o.e.verdictKey(s)); err != nil || was {
+				return cmp.Or(err, error(errUpdateCancelled))
+			}
+		}
+		return err
+	})
+}
+
+// publish makes the stack's exports those of outputs with write, which is
+// called again after a fault.Conflict: another stack has changed an export
+// between reading and writing.
+func (o *operation) publish(ctx context.Context, outputs []changeset.Output, write func(exports []record.Op) error) error {
 	for range exportAttempts {
-		exports, err := o.e.exportOps(context.WithoutCancel(ctx), s.Name, outputs, o.moves(ctx))
+		exports, err := o.e.exportOps(context.WithoutCancel(ctx), o.stack.Name, outputs, o.moves(ctx))
 		if err != nil {
 			return err
 		}
-		if err = o.putStack(ctx, s, append(exports, ops...)...); !fault.Is(err, fault.Conflict) {
+		if err = write(exports); !fault.Is(err, fault.Conflict) {
 			return err
 		}
-		if was, err := o.e.verdicts.Cancelled(context.WithoutCancel(ctx), o.e.verdictKey(s)); err != nil || was {
-			return cmp.Or(err, error(errUpdateCancelled))
-		}
 	}
-	return fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", s.Name).WithHint("try again")
+	return fault.New(fault.Unavailable, "the exports of stack %s are being changed by others all the time", o.stack.Name).WithHint("try again")
 }
 
 // sourceOp stores what the stack is made from now.

@@ -206,6 +206,51 @@ func TestNestedGoesBack(t *testing.T) {
 	b.wantStatus(s.Name, stack.UpdateComplete)
 }
 
+// TestNestedExportTaken has another stack import what a nested one exports anew
+// before its parent's update fails: the roll back fails with the reason, and is
+// continued when the other is gone.
+func TestNestedExportTaken(t *testing.T) {
+	b := newBench(t)
+	if err := b.applyChange(family("small", "one")); err != nil {
+		t.Fatal(err)
+	}
+	s := b.nested()
+	b.platform.On("update", "Last", func(_ context.Context, r stack.Request) error {
+		if r.Properties["Name"] != "two" {
+			return nil
+		}
+		b.mustApply("other", `{Resources: {Uses: {Type: "Test::Thing", Properties: {Arn: !ImportValue inner-arn}}}}`)
+		return errors.New("broken")
+	})
+	if err := b.applyChange(family("large", "two")); !fault.Is(err, fault.Failed) {
+		t.Errorf("answered %v", err)
+	}
+	for _, name := range []string{"app", s.Name} {
+		b.wantStatus(name, stack.UpdateRollbackFailed)
+		if s, err := b.engine.Stack(t.Context(), name); err != nil || !strings.Contains(s.Reason, "Export inner-arn cannot be updated as it is in use by other") {
+			t.Errorf("the reason of %s is %q (%v)", name, s.Reason, err)
+		}
+	}
+	if err := b.engine.ContinueRollback(t.Context(), "app", nil, nil); !fault.Is(err, fault.Failed) {
+		t.Errorf("continued while it is in use: %v", err)
+	}
+	if err := b.engine.Delete(t.Context(), "other", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.ContinueRollback(t.Context(), "app", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+	outputs, err := b.engine.Outputs(t.Context(), s.Name)
+	if err != nil || outputs["Name"] != "one" {
+		t.Errorf("the nested stack's outputs are %v (%v)", outputs, err)
+	}
+	b.platform.On("update", "Last", nil)
+	if err := b.applyChange(family("large", "two")); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNestedFails rolls the parent back when its nested stack fails.
 func TestNestedFails(t *testing.T) {
 	b := newBench(t)

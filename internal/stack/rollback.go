@@ -38,24 +38,42 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 	if err != nil {
 		return halt{err}
 	}
-	var exports []record.Op
 	if o.set.Action != changeset.Create {
 		o.stack.Tags = src.Change.Tags
 	}
-	if o.set.Action == changeset.Update && o.stack.Parent != "" { // its outputs were told to its parent
-		outputs, diags := o.before.Outputs(o, true)
-		if err := diags.Err(); err != nil {
-			return err
-		}
-		if exports, err = o.e.exportOps(on, o.stack.Name, outputs, o.moves(on)); err != nil {
-			return halt{err}
-		}
-		o.stack.Outputs = outputs
+	end := func(exports []record.Op) error {
+		return o.finish(on, statusesOf(o.set.Action).restored, o.stack.Reason, src.Imports, exports...)
 	}
-	if err := o.finish(on, statusesOf(o.set.Action).restored, o.stack.Reason, src.Imports, exports...); err != nil {
+	if o.set.Action == changeset.Update && o.stack.Parent != "" {
+		err = o.withdraw(on, end)
+	} else {
+		err = end(nil)
+	}
+	if err != nil {
 		return err
 	}
 	return rolledBack(o.stack, cause)
+}
+
+// withdraw ends the roll back of a nested stack whose outputs were told to its
+// parent, and what it exports to all: they are again what they were. Another
+// stack that has imported a new one meanwhile is in the way of that.
+func (o *operation) withdraw(ctx context.Context, end func(exports []record.Op) error) error {
+	outputs, diags := o.before.Outputs(o, true)
+	if err := diags.Err(); err != nil {
+		return o.rollBackFailed(ctx, UpdateRollbackFailed, err)
+	}
+	told := o.stack.Outputs
+	o.stack.Outputs = outputs
+	err := o.publish(ctx, outputs, end)
+	if fault.Is(err, fault.Conflict) && !halted(err) {
+		o.stack.Outputs = told
+		return o.rollBackFailed(ctx, UpdateRollbackFailed, err)
+	}
+	if err != nil {
+		return halt{err}
+	}
+	return nil
 }
 
 // rolledBack is the answer of an operation that came back to where it began.
