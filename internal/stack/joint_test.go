@@ -3,6 +3,7 @@ package stack_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -234,6 +235,33 @@ func TestExportUserFails(t *testing.T) {
 	b.mustApply("user", user)
 	if queues() != 1 {
 		t.Errorf("after the move, %d queues exist: %s", queues(), b.things())
+	}
+}
+
+// TestExportChangesUnderCleanup has a third stack begin to import while what the
+// export named before is being let go: that the export was changed fails nobody,
+// and the next change settles it.
+func TestExportChangesUnderCleanup(t *testing.T) {
+	b := newBench(t)
+	b.mustTogether("base", base("one"), "user", user)
+	reader := func() {
+		b.mustApply("third", `{Resources: {Third: {Type: "Test::Thing", Properties: {Arn: !ImportValue arn}}}}`)
+	}
+	b.platform.On("delete", "Queue", func(context.Context, stack.Request) error {
+		b.platform.On("delete", "Queue", nil)
+		reader()
+		return nil
+	})
+	b.mustTogether("base", base("two"), "user", user)
+	b.wantStatus("base", stack.UpdateComplete)
+	if n := strings.Count(b.things(), "Queue{"); n != 1 {
+		t.Errorf("%d queues exist: %s", n, b.things())
+	}
+	b.mustApply("user", user+"# again\n")
+	b.mustApply("user", strings.Replace(user, "Resources:", "Resources:\n  More: {Type: \"Test::Thing\"}", 1))
+	exports, err := b.engine.Exports(t.Context())
+	if err != nil || exports[0].Name != "arn" || exports[0].Held || fmt.Sprint(exports[0].Importers) != "[third user]" {
+		t.Errorf("exports are %+v (%v)", exports, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/stack"
+	"makeitso/internal/stack/stacktest"
 )
 
 // with applies a template with the settings of a change.
@@ -98,6 +99,32 @@ func TestAlarmRollsBack(t *testing.T) {
 		t.Errorf("with a missing alarm something was begun: %+v (%v)", s, err)
 	}
 }
+
+// TestAlarmUnreadable watches an alarm that cannot be read for a while: that says
+// nothing of the change, which stops where it stands and is gone on with.
+func TestAlarmUnreadable(t *testing.T) {
+	b := newBench(t)
+	goOff := b.platform.AddAlarm(alarm)
+	b.engine = stack.New("local", blind{b.platform}, b.store, stack.Options{Holder: "test"})
+	c := changeset.Change{Template: []byte(chain), Rollback: pace.Alarms{ARNs: []string{alarm}, Monitor: time.Hour}}
+	if err := b.with(c); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "watch alarm "+alarm) {
+		t.Errorf("apply answered %v", err)
+	}
+	b.wantStatus("app", stack.CreateInProgress)
+	b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "second"})
+	wait := b.engine.Continue(t.Context(), nil)
+	b.wantStatus("app", stack.CreateInProgress)
+	goOff()
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	b.wantStatus("app", stack.RollbackComplete)
+}
+
+// blind is a platform whose alarms cannot be read.
+type blind struct{ *stacktest.Platform }
+
+func (blind) WaitAlarm(context.Context, string) error { return fault.New(fault.Unavailable, "dark") }
 
 // over is a platform that stands over another one.
 type over struct{ stack.Platform }
