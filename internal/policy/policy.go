@@ -5,6 +5,7 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -64,41 +65,42 @@ func Parse(text string) (Policy, error) {
 	if len(p.Statement) == 0 {
 		return p, invalidPolicy("it has no Statement")
 	}
-	for _, s := range p.Statement {
-		if err := s.check(); err != nil {
-			return p, err
+	for i, s := range p.Statement {
+		if wrong := s.check(); wrong != "" {
+			return p, invalidPolicy(fmt.Sprintf("statement %d: %s", i+1, wrong))
 		}
 	}
 	return p, nil
 }
 
-func (s statement) check() error {
+// check says what is wrong with a statement, "" if nothing is.
+func (s statement) check() string {
 	switch {
 	case s.Effect != "Allow" && s.Effect != "Deny":
-		return invalidPolicy("Effect is Allow or Deny, not " + s.Effect)
+		return "Effect is Allow or Deny, not " + s.Effect
 	case s.Principal != "*":
-		return invalidPolicy(`Principal is "*", not ` + s.Principal)
+		return `Principal is "*", not ` + s.Principal
 	case (len(s.Action) == 0) == (len(s.NotAction) == 0):
-		return invalidPolicy("a statement has either Action or NotAction")
+		return "a statement has either Action or NotAction"
 	case (len(s.Resource) == 0) == (len(s.NotResource) == 0):
-		return invalidPolicy("a statement has either Resource or NotResource")
+		return "a statement has either Resource or NotResource"
 	}
 	for _, action := range slices.Concat(s.Action, s.NotAction) {
 		if !slices.Contains([]string{Modify, Replace, Delete, "Update:*"}, action) {
-			return invalidPolicy("unknown action " + action)
+			return "unknown action " + action
 		}
 	}
 	for _, resource := range slices.Concat(s.Resource, s.NotResource) {
 		if _, err := path.Match(resource, ""); err != nil || resource != "*" && !strings.HasPrefix(resource, LogicalResource) {
-			return invalidPolicy("a resource is * or " + LogicalResource + "NAME, not " + resource)
+			return "a resource is * or " + LogicalResource + "NAME, not " + resource
 		}
 	}
 	for operator := range s.Condition {
 		if operator != "StringEquals" && operator != "StringLike" {
-			return invalidPolicy("a condition is StringEquals or StringLike, not " + operator)
+			return "a condition is StringEquals or StringLike, not " + operator
 		}
 	}
-	return nil
+	return ""
 }
 
 func invalidPolicy(reason string) error {
@@ -146,19 +148,21 @@ func (s statement) applies(action, logicalID, typ string) bool {
 
 // wildcard says whether a pattern with * for any letters matches a text.
 func wildcard(pattern, text string) bool {
-	head, rest, found := strings.Cut(pattern, "*")
-	if !found {
+	parts := strings.Split(pattern, "*")
+	first, last := parts[0], parts[len(parts)-1]
+	if len(parts) == 1 {
 		return pattern == text
 	}
-	if !strings.HasPrefix(text, head) {
+	if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
 		return false
 	}
-	for text = text[len(head):]; ; text = text[1:] {
-		if wildcard(rest, text) {
-			return true
-		}
-		if text == "" {
+	text = text[len(first) : len(text)-len(last)]
+	for _, part := range parts[1 : len(parts)-1] { // each as early as it can be
+		_, after, found := strings.Cut(text, part)
+		if !found {
 			return false
 		}
+		text = after
 	}
+	return true
 }

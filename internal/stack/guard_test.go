@@ -157,7 +157,7 @@ func TestContinueRollback(t *testing.T) {
 	if err := b.engine.ContinueRollback(t.Context(), "app", nil, b.listen); !fault.Is(err, fault.Failed) {
 		t.Errorf("while the cause is there, it answered %v", err)
 	}
-	if err := b.engine.ContinueRollback(t.Context(), "app", []string{"A"}, b.listen); !fault.Is(err, fault.Invalid) {
+	if err := b.engine.ContinueRollback(t.Context(), "app", []string{"A"}, b.listen); !fault.Is(err, fault.Invalid) || fault.HintOf(err) != "skip those alone that failed: C" {
 		t.Errorf("skipping what did not fail answered %v", err)
 	}
 	b.wantStatus("app", stack.UpdateRollbackFailed)

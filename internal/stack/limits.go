@@ -31,7 +31,8 @@ func (e *Engine) checkLimits(ctx context.Context, c changeset.Change) error {
 		return err
 	}
 	if c.DisableRollback && c.OnFailure != "" {
-		return fault.New(fault.Invalid, "Either DisableRollback or OnFailure can be specified, not both.")
+		return fault.New(fault.Invalid, "Either DisableRollback or OnFailure can be specified, not both.").
+			WithHint("leave out --no-rollback, or on-failure (in makeitso.yaml, or as --on-failure)")
 	}
 	if allowed := []string{"", changeset.OnFailureNothing, changeset.OnFailureRollback, changeset.OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
 		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))

@@ -98,7 +98,10 @@ func (e *Engine) parameter(ctx context.Context, name string) (string, error) {
 }
 
 // noExport says it in the service's words.
-func noExport(name string) error { return fault.New(fault.NotFound, "No export named %s found", name) }
+func noExport(name string) error {
+	return fault.New(fault.NotFound, "No export named %s found", name).
+		WithHint("apply the stack that shall export it before this one, or together with it: makeitso apply STACK STACK")
+}
 
 // importValue gives the value of an export as a template takes it.
 func importValue(name, value string) any {

@@ -198,7 +198,7 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 		}
 		if r := inner.state(id); r.Step == nil || r.Step.Before == nil || r.Status != UpdateFailed {
 			return fault.New(fault.Invalid, "resource %s did not fail in the roll back of stack %s", resource, name).
-				WithHint("skip those alone that failed: makeitso events %s", inner.stack.Name)
+				WithHint("skip those alone that failed: %s", inner.unrestored())
 		}
 		skips = append(skips, func() error { return inner.skip(ctx, id) })
 	}
@@ -215,6 +215,18 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 		return nil // the error is what the roll back was for
 	}
 	return err
+}
+
+// unrestored names the resources whose roll back has failed.
+func (o *operation) unrestored() string {
+	var failed []string
+	for id, r := range o.states() {
+		if r.Step != nil && r.Step.Before != nil && r.Status == UpdateFailed {
+			failed = append(failed, id)
+		}
+	}
+	slices.Sort(failed)
+	return strings.Join(failed, ", ")
 }
 
 // skip takes a resource for rolled back. What the update had begun in its place
