@@ -34,42 +34,28 @@ func checkTags(tags map[string]string) error {
 	return nil
 }
 
-// tagsFor gives the stack's tags that a resource shall have: one that exists
-// keeps those it has, unless the stack's change and its type can follow.
+// tagsFor gives the stack's tags that a resource shall have.
 func (o *operation) tagsFor(current *changeset.Physical, typ string) map[string]string {
-	facts, _ := registry.Type(typ)
-	if current != nil && current.Type == typ && !(o.retag && facts.Tagging.Updatable) {
-		return current.Tags
-	}
-	if !facts.Tagging.Taggable {
-		return nil
-	}
-	return o.set.Change.Tags
+	return changeset.TagsFor(current, typ, o.set.Change.Tags, o.retag)
 }
 
 // sameThing says whether two states of a resource need no call of its handler.
 func sameThing(a, b changeset.Physical) bool {
-	return changeset.SameProperties(a.Properties, b.Properties) && maps.Equal(a.Tags, b.Tags)
+	return changeset.SameProperties(a.Properties, b.Properties) && maps.Equal(a.StackTags(), b.StackTags())
 }
 
-// addTags gives a request the stack's tags and the service's own.
-func (r *Request) addTags(tags map[string]string) {
+// addTags gives a request the tags that the stack gives a thing and the
+// service's own.
+func (r *Request) addTags(p changeset.Physical) {
 	facts, _ := registry.Type(r.Type)
 	if !facts.Tagging.Taggable {
 		return
 	}
 	r.Tags = map[string]string{}
-	maps.Copy(r.Tags, tags)
+	maps.Copy(r.Tags, p.StackTags())
 	if facts.Tagging.System {
 		r.Tags["aws:cloudformation:stack-name"] = r.Stack
 		r.Tags["aws:cloudformation:stack-id"] = r.StackID
 		r.Tags["aws:cloudformation:logical-id"] = r.LogicalID
-	}
-	own, _ := r.Properties["Tags"].([]any)
-	for _, item := range own {
-		tag, _ := item.(map[string]any)
-		if key, ok := tag["Key"].(string); ok {
-			delete(r.Tags, key)
-		}
 	}
 }

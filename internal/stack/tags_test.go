@@ -90,6 +90,106 @@ func TestTags(t *testing.T) {
 	}
 }
 
+// TestOwnTags changes tags of the stack that resources set themselves, in the
+// properties that their types have for it: nobody is called for that.
+func TestOwnTags(t *testing.T) {
+	b := newBench(t)
+	owners := `
+Resources:
+  Bucket: {Type: "AWS::S3::Bucket", Properties: {BucketName: q, Tags: [{Key: team, Value: own}]}}
+  Name: {Type: "AWS::SSM::Parameter", Properties: {Type: String, Value: x, Tags: {team: own}}}
+  Zone: {Type: "AWS::Route53::HostedZone", Properties: {Name: example.com, HostedZoneTags: [{Key: team, Value: own}]}}
+`
+	if err := b.applyChange(withTags(owners, "team", "one")); err != nil {
+		t.Fatal(err)
+	}
+	calls := len(b.platform.Calls())
+	cs := b.planChange(withTags(owners, "team", "two"))
+	if len(cs.Changes) != 0 || fmt.Sprint(cs.Other) != "[Tags]" {
+		t.Errorf("the changes are %+v, also %v", cs.Changes, cs.Other)
+	}
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.platform.Calls(); len(got) != calls {
+		t.Errorf("it called %v", got[calls:])
+	}
+	for _, id := range []string{"Bucket", "Name", "Zone"} {
+		if got := b.tagsOf(id); got != "map[]" {
+			t.Errorf("%s was given %s", id, got)
+		}
+	}
+
+	// What a resource sets itself no longer, the stack gives it, and the other way round.
+	left := withTags(strings.Replace(owners, "q, Tags: [{Key: team, Value: own}]", "q", 1), "team", "two")
+	cs = b.planChange(left)
+	if len(cs.Changes) != 1 || fmt.Sprint(cs.Changes[0].Scope) != "[Properties Tags]" {
+		t.Fatalf("the changes are %+v", cs.Changes)
+	}
+	want := changeset.Target{Attribute: "Tags", Name: "team", RequiresRecreation: "Never", AfterValue: "two", AttributeChangeType: changeset.Add}
+	if got := cs.Changes[0].Details[1].Target; got != want {
+		t.Errorf("the detail is %+v, want %+v", got, want)
+	}
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil || b.tagsOf("Bucket") != "map[team:two]" {
+		t.Errorf("the bucket has %s (%v)", b.tagsOf("Bucket"), err)
+	}
+	cs = b.planChange(withTags(owners, "team", "three"))
+	if len(cs.Changes) != 1 || fmt.Sprint(cs.Changes[0].Scope) != "[Properties]" {
+		t.Fatalf("the changes are %+v", cs.Changes)
+	}
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil || b.tagsOf("Bucket") != "map[]" {
+		t.Errorf("the bucket has %s (%v)", b.tagsOf("Bucket"), err)
+	}
+}
+
+// TestOwnTagsTouchNoAttributes changes tags in a property of another name: what
+// is asked of the resource besides stays known.
+func TestOwnTagsTouchNoAttributes(t *testing.T) {
+	b := newBench(t)
+	template := `
+Resources:
+  Files: {Type: "AWS::EFS::FileSystem", Properties: {FileSystemTags: [{Key: team, Value: one}]}}
+  User: {Type: "Test::Thing", Properties: {Arn: !GetAtt Files.Arn}}
+`
+	b.mustApply("app", template)
+	if cs := b.plan("app", strings.Replace(template, "one", "two", 1), nil); len(cs.Changes) != 1 {
+		t.Errorf("the changes are %+v", cs.Changes)
+	}
+}
+
+// TestTagNamedLikeAProperty tells a tag from the property of the same name.
+func TestTagNamedLikeAProperty(t *testing.T) {
+	b := newBench(t)
+	template := `
+Resources:
+  A: {Type: "AWS::SNS::Topic", Properties: {TopicName: a}}
+  B: {Type: "AWS::SNS::Topic", Properties: {TopicName: b, DisplayName: !GetAtt A.TopicName}}
+`
+	if err := b.applyChange(withTags(template, "DisplayName", "1", "TopicName", "1")); err != nil {
+		t.Fatal(err)
+	}
+	cs := b.planChange(withTags(strings.Replace(template, "TopicName: a", "TopicName: a, DisplayName: x", 1), "DisplayName", "2", "TopicName", "2"))
+	var text strings.Builder
+	if err := cs.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	want := `stack app in local: 2 to change
+  ~   A  AWS::SNS::Topic
+        DisplayName: (none) → x
+        tag DisplayName: 1 → 2
+        tag TopicName: 1 → 2
+  ~   B  AWS::SNS::Topic
+        tag DisplayName: 1 → 2
+        tag TopicName: 1 → 2
+`
+	if text.String() != want {
+		t.Errorf("the change set is\n%swant\n%s", &text, want)
+	}
+	if len(cs.Likely) != 1 || cs.Likely[0].Details[0].Target.Name != "DisplayName" {
+		t.Errorf("listed besides is %+v", cs.Likely)
+	}
+}
+
 func TestTagLimits(t *testing.T) {
 	b := newBench(t)
 	many := withTags(tagged)
