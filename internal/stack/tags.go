@@ -1,8 +1,11 @@
 package stack
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
@@ -16,22 +19,30 @@ const (
 	maxTagValue = 256
 )
 
-// checkTags says what is wrong with the tags of a stack.
-func checkTags(tags map[string]string) error {
+// checkTags says all that is wrong with the tags of a stack. A value that only
+// the apply will know is judged then.
+func checkTags(stack string, tags map[string]string) error {
+	var wrong []string
 	if len(tags) > maxTags {
-		return fault.New(fault.Invalid, "the stack has %d tags; allowed are %d", len(tags), maxTags)
+		wrong = append(wrong, fmt.Sprintf("found %d tags", len(tags)))
 	}
-	for key, value := range tags {
-		switch {
-		case strings.HasPrefix(strings.ToLower(key), "aws:"):
-			return fault.New(fault.Invalid, "aws: prefixed tag key names are not allowed for external use: found %s", key)
-		case key == "" || len([]rune(key)) > maxTagKey:
-			return fault.New(fault.Invalid, "a tag's key has 1 to %d characters; found %q", maxTagKey, key)
-		case len([]rune(value)) > maxTagValue:
-			return fault.New(fault.Invalid, "the value of tag %s has %d characters; allowed are %d", key, len([]rune(value)), maxTagValue)
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		if strings.HasPrefix(strings.ToLower(key), "aws:") {
+			wrong = append(wrong, "aws: prefixed tag key names are not allowed for external use: found "+key)
+		}
+		if n := utf8.RuneCountInString(key); n < 1 || n > maxTagKey {
+			wrong = append(wrong, fmt.Sprintf("found a key of %d characters: %q", n, key))
+		}
+		if n := utf8.RuneCountInString(tags[key]); n > maxTagValue && !strings.Contains(tags[key], changeset.KnownAfterApply) {
+			wrong = append(wrong, fmt.Sprintf("found a value of %d characters for the key %s", n, key))
 		}
 	}
-	return nil
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fault.New(fault.Invalid, "the tags of stack %s are wrong: %s", stack, strings.Join(wrong, "; ")).
+		WithHint("allowed are %d tags, keys of 1 to %d characters that do not begin with aws:, and values of up to %d; change them, then: makeitso plan %s",
+			maxTags, maxTagKey, maxTagValue, stack)
 }
 
 // tagsFor gives the stack's tags that a resource shall have.

@@ -196,15 +196,27 @@ func TestTagLimits(t *testing.T) {
 	for i := range 51 {
 		many.Tags[fmt.Sprint(i)] = ""
 	}
+	long, longer := strings.Repeat("k", 129), strings.Repeat("ü", 257)
 	for want, c := range map[string]changeset.Change{
-		"51 tags; allowed are 50": many,
-		"aws: prefixed tag key names are not allowed for external use: found aws:x": withTags(tagged, "aws:x", "y"),
-		"has 1 to 128 characters":                        withTags(tagged, strings.Repeat("k", 129), "y"),
-		"the value of tag k has 257 characters; allowed": withTags(tagged, "k", strings.Repeat("v", 257)),
+		"found 51 tags": many,
+		"aws: prefixed tag key names are not allowed for external use: found AWS:x": withTags(tagged, "AWS:x", "y"),
+		`found a key of 129 characters: "` + long + `"`:                             withTags(tagged, long, "y"),
+		"found a value of 257 characters for the key k":                             withTags(tagged, "k", longer),
+		`found a key of 0 characters: ""; ` +
+			"aws: prefixed tag key names are not allowed for external use: found aws:x; " +
+			"aws: prefixed tag key names are not allowed for external use: found aws:z; found a value of 257 characters for the key b": withTags(tagged, "", "y", "aws:x", "y", "aws:z", "y", "b", longer),
 	} {
-		if _, err := b.engine.Plan(t.Context(), c); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
+		_, err := b.engine.Plan(t.Context(), c)
+		if !fault.Is(err, fault.Invalid) || err.Error() != "the tags of stack app are wrong: "+want {
 			t.Errorf("answered %v, want %s", err, want)
 		}
+		if hint := fault.HintOf(err); hint != "allowed are 50 tags, keys of 1 to 128 characters that do not begin with aws:, and values of up to 256; change them, then: makeitso plan app" {
+			t.Errorf("the next step is %s", hint)
+		}
+	}
+	edge := withTags(tagged, long[1:], longer[2:], "unknown", longer+changeset.KnownAfterApply)
+	if _, err := b.engine.Plan(t.Context(), edge); err != nil {
+		t.Errorf("what is allowed answered %v", err)
 	}
 }
 
