@@ -220,6 +220,67 @@ func TestTagLimits(t *testing.T) {
 	}
 }
 
+// TestTagsKnownAfterApply plans tags that another stack of the plan will give,
+// also for what is nested: with the values, it has the digest that was approved.
+func TestTagsKnownAfterApply(t *testing.T) {
+	b := newBench(t)
+	tagged := func(value string) changeset.Change {
+		c := withTags(`
+Resources:
+  Bucket: {Type: "AWS::S3::Bucket"}
+  Inner: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: inner.yaml}}
+`, "of", value)
+		c.Files = map[string][]byte{"inner.yaml": []byte(`Resources: {Topic: {Type: AWS::SNS::Topic}}`)}
+		return c
+	}
+	if err := b.applyChange(tagged("one")); err != nil {
+		t.Fatal(err)
+	}
+	sets, err := b.planAll(tagged("the " + changeset.KnownAfterApply))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := sets[0].WriteText(&text); err != nil || strings.Count(text.String(), "tag of: one → (known after apply)\n") != 3 {
+		t.Errorf("the plan is\n%s(%v)", &text, err)
+	}
+	known := tagged("the two")
+	known.Joint = sets[0].Change.Joint
+	cs := b.planChange(known)
+	if fmt.Sprint(known.Joint.Tags) != "[of]" || cs.Digest != sets[0].Digest {
+		t.Fatalf("%v are unknown; with the value, the digest is another", known.Joint.Tags)
+	}
+	if err := b.engine.Apply(t.Context(), cs, nil); err != nil || b.tagsOf("Bucket") != "map[of:the two]" || b.tagsOf("Topic") != "map[of:the two]" {
+		t.Errorf("given are %s and %s (%v)", b.tagsOf("Bucket"), b.tagsOf("Topic"), err)
+	}
+	if cs := b.planChange(tagged("the two")); !cs.Empty() {
+		t.Errorf("applied, it plans %s", cs.Summary())
+	}
+
+	// Nothing that can be tagged, and a value that turns out to be the same.
+	plain := func(value string) changeset.Change {
+		c := withTags(`Resources: {A: {Type: "Test::Thing"}}`, "of", value)
+		c.Stack = "plain"
+		return c
+	}
+	if err := b.applyChange(plain("one")); err != nil {
+		t.Fatal(err)
+	}
+	if sets, err = b.planAll(plain(changeset.KnownAfterApply)); err != nil || fmt.Sprint(sets[0].Other) != "[Tags]" {
+		t.Fatalf("planned %+v (%v)", sets, err)
+	}
+	same := plain("one")
+	same.Joint = sets[0].Change.Joint
+	if cs := b.planChange(same); cs.Digest != sets[0].Digest {
+		t.Error("with the same value, the digest is another")
+	}
+
+	known.Tags["of"] = strings.Repeat("v", 257)
+	if _, err := b.engine.Plan(t.Context(), known); !fault.Is(err, fault.Invalid) {
+		t.Errorf("a value that is too long answered %v", err)
+	}
+}
+
 // TestNestedTagsHideSecrets shows a change of a nested stack's tags without the
 // secret that its parent puts there.
 func TestNestedTagsHideSecrets(t *testing.T) {
