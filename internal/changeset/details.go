@@ -84,15 +84,17 @@ func (p *Planner) metadata(c *ResourceChange) {
 	c.Details, c.Scope = append(c.Details, d), append(c.Scope, "Metadata")
 }
 
-// tags compares the tags that the stack gives to its resources.
-func (p *Planner) tags(c *ResourceChange) {
-	if facts, _ := registry.Type(c.Type); !facts.Tagging.Taggable || !facts.Tagging.Updatable {
-		return
-	}
-	for _, key := range keysOf(p.Tags, p.Wanted) {
-		before, had := p.Tags[key]
-		after, has := p.Wanted[key]
-		if had == has && before == after {
+// tags compares the tags that the stack gives to a resource. One that the
+// resource is to set itself is told with the property that holds it.
+func (p *Planner) tags(c *ResourceChange, physical Physical, properties map[string]any) {
+	next := Physical{Type: c.Type, Properties: properties, Tags: TagsFor(&physical, c.Type, p.Wanted, !maps.Equal(p.Tags, p.Wanted))}
+	was, is := physical.StackTags(), next.StackTags()
+	facts, _ := registry.Type(c.Type)
+	own := facts.OwnTags(properties)
+	for _, key := range keysOf(was, is) {
+		before, had := was[key]
+		after, has := is[key]
+		if had == has && before == after || slices.Contains(own, key) {
 			continue
 		}
 		d := Detail{Evaluation: static, ChangeSource: directModification, Target: Target{Attribute: "Tags", Name: key,
@@ -247,7 +249,7 @@ func (p *Planner) unproven(c *ResourceChange) {
 	}
 	facts, _ := registry.Type(c.Type)
 	for _, e := range properties.Entries {
-		if slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Target.Name == e.Key }) {
+		if slices.ContainsFunc(c.Details, func(d Detail) bool { return d.Target.Attribute == "Properties" && d.Target.Name == e.Key }) {
 			continue
 		}
 		for _, ref := range p.After.Template.References(e.Value, p.After.conditions) {

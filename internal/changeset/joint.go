@@ -3,6 +3,7 @@ package changeset
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Joint is what a change goes by as a part of a plan of several stacks. A
@@ -17,19 +18,28 @@ type Joint struct {
 	Exports []string `json:"exports,omitempty"`
 	// Parameters are taken as known after apply, whatever is given for them.
 	Parameters []string `json:"parameters,omitempty"`
+	// Tags are those of the stack, by their keys, whose values are taken as known
+	// after apply, whatever they are now.
+	Tags []string `json:"tags,omitempty"`
 	// Alarms are those of Rollback, by their places, whose ARNs are taken as
 	// known after apply, whatever they are now.
 	Alarms []int `json:"alarms,omitempty"`
 }
 
 // Planned is the change as it is compared: with KnownAfterApply for the
-// parameters and alarms that were not known in the plan.
+// parameters, tags and alarms that were not known in the plan.
 func (c Change) Planned() Change {
 	if len(c.Joint.Parameters) > 0 {
 		c.Parameters = maps.Clone(c.Parameters)
 	}
 	for _, name := range c.Joint.Parameters {
 		c.Parameters[name] = KnownAfterApply
+	}
+	c.Tags = maps.Clone(c.Tags)
+	for key, value := range c.Tags {
+		if slices.Contains(c.Joint.Tags, key) || strings.Contains(value, KnownAfterApply) {
+			c.Tags[key] = KnownAfterApply
+		}
 	}
 	c.Rollback.ARNs = slices.Clone(c.Rollback.ARNs)
 	for _, i := range c.Joint.Alarms {

@@ -3,6 +3,7 @@ package changeset
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	"makeitso/internal/registry"
 	"makeitso/internal/template"
@@ -20,7 +21,8 @@ type Physical struct {
 
 	// NoEcho says that the attributes hold secrets.
 	NoEcho bool `json:"noEcho,omitempty"`
-	// Tags are those of the stack that it was given, without its own.
+	// Tags are those that the stack gives it. One that its properties set as
+	// well is not given: see StackTags.
 	Tags map[string]string `json:"tags,omitempty"`
 
 	DeletionPolicy      string `json:"deletionPolicy,omitempty"`
@@ -43,6 +45,31 @@ func (p Physical) secrets() []string {
 		return leaf
 	})
 	return found
+}
+
+// StackTags gives the tags that the thing has from its stack: its own count
+// before those.
+func (p Physical) StackTags() map[string]string {
+	facts, _ := registry.Type(p.Type)
+	tags := maps.Clone(p.Tags)
+	for _, key := range facts.OwnTags(p.Properties) {
+		delete(tags, key)
+	}
+	return tags
+}
+
+// TagsFor gives the tags of a stack that a resource of a type shall have: one
+// that exists keeps those it has, unless the stack's tags change and its type
+// can follow. current is what stands for it, nil if nothing does.
+func TagsFor(current *Physical, typ string, wanted map[string]string, change bool) map[string]string {
+	facts, _ := registry.Type(typ)
+	if current != nil && current.Type == typ && !(change && facts.Tagging.Updatable) {
+		return current.Tags
+	}
+	if !facts.Tagging.Taggable {
+		return nil
+	}
+	return wanted
 }
 
 // DeletesFirst says whether the thing goes before another one of a type comes in

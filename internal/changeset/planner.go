@@ -98,10 +98,14 @@ func NoAttribute(typ, attribute string) error {
 }
 
 // touchesProperties says whether a change may have an effect on attributes;
-// that of Tags alone has none.
+// that of tags alone has none.
 func (c *ResourceChange) touchesProperties() bool {
-	return c != nil && slices.ContainsFunc(c.Details, func(d Detail) bool {
-		return d.Target.Attribute == "Properties" && d.Target.Name != "Tags"
+	if c == nil {
+		return false
+	}
+	facts, _ := registry.Type(c.Type)
+	return slices.ContainsFunc(c.Details, func(d Detail) bool {
+		return d.Target.Attribute == "Properties" && d.Target.Name != facts.TagProperty()
 	})
 }
 
@@ -182,7 +186,7 @@ func (p *Planner) resource(id string) {
 	before := p.shownBefore(id, physical)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
-	p.tags(c)
+	p.tags(c, physical, properties)
 	c.automatic(p.Nested[id])
 	p.unproven(c)
 	if len(c.Details) == 0 {

@@ -347,9 +347,13 @@ func (c ResourceChange) write(b *strings.Builder, width int) {
 	}
 }
 
-// names gives the property, or what else of the resource is meant.
+// names gives the property, or what else of the resource is meant: a tag may
+// have the name of a property.
 func (t Target) names() string {
-	if t.Name != "" {
+	switch {
+	case t.Attribute == "Tags":
+		return "tag " + t.Name
+	case t.Name != "":
 		return t.Name
 	}
 	return t.Attribute

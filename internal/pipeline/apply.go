@@ -122,7 +122,7 @@ func Replan(ctx context.Context, stacks Stacks, cs *changeset.Set, wanted stack.
 }
 
 // Change reads the template of a project's stack from folder and gives what it
-// wants. References in parameters are to what stacks of the same plan will put
+// wants. References in its values are to what stacks of the same plan will put
 // out, or to what stands.
 func (v Values) Change(ctx context.Context, folder, name string, will stack.OutputOf) (changeset.Change, error) {
 	s := v.Project.Stacks[name]
@@ -149,7 +149,11 @@ func (v Values) Change(ctx context.Context, folder, name string, will stack.Outp
 		}
 	}
 	maps.Copy(change.Tags, v.Tags)
-	maps.Copy(change.Tags, s.Tags)
+	for key, value := range s.Tags {
+		if change.Tags[key], err = v.Expand(ctx, value); err != nil {
+			return changeset.Change{}, err
+		}
+	}
 	change.Files = map[string][]byte{}
 	return change, readNested(folder, s.Template, text, change.Files)
 }

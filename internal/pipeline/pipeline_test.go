@@ -751,7 +751,7 @@ func TestFirstDeploymentOfStacksJoinedByExportsCanBeApproved(t *testing.T) {
 	body := `
 stacks:
   net: {template: net.yaml}
-  user: {template: user.yaml}
+  user: {template: user.yaml, tags: {net: "${stacks.net.outputs.Id}", in: "${environment.name}"}}
 pipelines:
   p:
     environments: [prod]
@@ -770,12 +770,16 @@ pipelines:
 		h.stageIs(run.ID, "between@prod", pipeline.Running)
 		return run
 	}
-	moved := approved()
+	first := approved()
+	h.write("go", "x")
+	h.ended(first.ID, pipeline.Succeeded)
+
+	h.ok(os.Remove(filepath.Join(h.dir, "go")))
 	h.write("user.yaml", user+"  More: {Value: x}\n")
+	moved := approved()
+	h.write("user.yaml", user+"  More: {Value: y}\n")
 	h.write("go", "x")
 	if stages := h.ended(moved.ID, pipeline.Failed); !strings.Contains(fmt.Sprint(stages), "has moved since it was approved") {
 		t.Errorf("%+v", stages)
 	}
-	h.write("user.yaml", user)
-	h.ended(approved().ID, pipeline.Succeeded)
 }

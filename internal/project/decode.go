@@ -354,7 +354,7 @@ func (d *decoder) text(n *yaml.Node, v reflect.Value, path string, r rule) {
 	case r.refs == "true":
 		d.refs = append(d.refs, refText{path, n})
 	case r.refs == "" && strings.Contains(n.Value, "${"):
-		d.mistake(n, path, fmt.Sprintf("found %q", n.Value), "a plain string; ${…} has a meaning only in parameters, alarms, env and bucket")
+		d.mistake(n, path, fmt.Sprintf("found %q", n.Value), "a plain string; ${…} has a meaning only in parameters, tags, alarms, env and bucket")
 		return
 	}
 	d.matches(n, path, r)

@@ -40,7 +40,7 @@ type Environment struct {
 type Stack struct {
 	Template   string            `yaml:"template" required:"true" doc:"The template's path, relative to makeitso.yaml."`
 	Parameters map[string]string `yaml:"parameters" pattern:"parameter" refs:"true" doc:"Values for the template's parameters; may hold ${…} references."`
-	Tags       map[string]string `yaml:"tags" doc:"Tags that the stack gives to its resources."`
+	Tags       map[string]string `yaml:"tags" refs:"true" doc:"Tags that the stack gives to its resources; may hold ${…} references."`
 	Drift      Drift             `yaml:"drift" doc:"What becomes of drift, and how often it is looked for: report, repair, adopt, or a map."`
 	Timeout    time.Duration     `yaml:"timeout" doc:"How long its creation may take, e.g. 30m; by default as long as it takes."`
 	OnFailure  string            `yaml:"on-failure" enum:"rollback,delete,do-nothing" doc:"What becomes of it when its creation fails; by default it is rolled back."`
@@ -50,8 +50,10 @@ type Stack struct {
 // References gives the texts of a stack that may hold ${…} references.
 func (s *Stack) References() []string {
 	var texts []string
-	for _, key := range sortedKeys(s.Parameters) {
-		texts = append(texts, s.Parameters[key])
+	for _, values := range []map[string]string{s.Parameters, s.Tags} {
+		for _, key := range sortedKeys(values) {
+			texts = append(texts, values[key])
+		}
 	}
 	if s.Rollback != nil {
 		texts = append(texts, s.Rollback.Alarms...)

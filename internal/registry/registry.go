@@ -33,13 +33,6 @@ type Facts struct {
 	Transforms map[string]string `json:"propertyTransform"`
 }
 
-// Tagging is how resources of a type take tags.
-type Tagging struct {
-	Taggable  bool `json:"taggable"`
-	Updatable bool `json:"tagUpdatable"`
-	System    bool `json:"cloudFormationSystemTags"` // those of the service itself too
-}
-
 // DeleteFirst says whether a replacement deletes the old resource before it
 // creates the new one.
 func (f Facts) DeleteFirst() bool { return f.ReplacementStrategy == "delete_then_create" }

@@ -206,6 +206,11 @@ func (j *joint) note(cs *changeset.Set, movers []string, v view) {
 			kept.Parameters = union(kept.Parameters, []string{name})
 		}
 	}
+	for key, value := range cs.Change.Tags {
+		if strings.Contains(value, changeset.KnownAfterApply) {
+			kept.Tags = union(kept.Tags, []string{key})
+		}
+	}
 	for i, arn := range cs.Change.Rollback.ARNs {
 		if strings.Contains(arn, changeset.KnownAfterApply) {
 			kept.Alarms = union(kept.Alarms, []int{i})

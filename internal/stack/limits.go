@@ -27,7 +27,7 @@ type AlarmStore interface {
 
 // checkLimits says what is wrong with how a change is to end.
 func (e *Engine) checkLimits(ctx context.Context, c changeset.Change) error {
-	if err := checkTags(c.Tags); err != nil {
+	if err := checkTags(c.Stack, c.Tags); err != nil {
 		return err
 	}
 	if c.DisableRollback && c.OnFailure != "" {

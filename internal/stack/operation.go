@@ -167,7 +167,7 @@ func (o *operation) putStack(ctx context.Context, s Stack, ops ...record.Op) err
 func (o *operation) request(id string, p changeset.Physical) Request {
 	r := Request{Environment: o.e.environment, Stack: o.stack.Name, StackID: o.stack.ID, LogicalID: id, Type: p.Type, Token: p.Token,
 		PhysicalID: p.PhysicalID, Properties: orEmpty(p.Properties), Attributes: p.Attributes}
-	r.addTags(p.Tags)
+	r.addTags(p)
 	return r
 }
 

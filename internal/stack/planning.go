@@ -94,8 +94,10 @@ func (e *Engine) compare(ctx context.Context, s Stack, c changeset.Change, v vie
 		cs.Action = changeset.Import
 	}
 	out := e.lookups(ctx, cs, exports, v)
+	planned := *cs
+	planned.Change = c.Planned()
 	var diags diag.List
-	p.After, diags = changeset.NewProgram(c.Planned(), e.pseudo(c.Stack, cs.StackID), out)
+	p.After, diags = changeset.NewProgram(planned.Change, e.pseudo(c.Stack, cs.StackID), out)
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -103,12 +105,12 @@ func (e *Engine) compare(ctx context.Context, s Stack, c changeset.Change, v vie
 		v.joint.note(cs, nil, v)
 		return cs, cs.Seal()
 	}
-	p.Nest = e.nesting(ctx, cs, out, v)
+	p.Nest = e.nesting(ctx, &planned, out, v)
 	if cs.Found, err = e.findImports(ctx, cs, p); err != nil {
 		return nil, err
 	}
 	p.Found = cs.Found
-	p.Wanted = cs.Change.Tags
+	p.Wanted = planned.Change.Tags
 	cs.Changes, cs.Outputs = p.Plan()
 	cs.Likely, cs.Moves = p.Likelies(), p.Moves
 	cs.Warnings = append(diags, p.Diags...)
@@ -222,7 +224,7 @@ func (e *Engine) present(ctx context.Context, name string) (source, error) {
 func (e *Engine) otherChanges(p *changeset.Planner, s Stack, cs *changeset.Set) []string {
 	var other []string
 	tagged := slices.ContainsFunc(cs.Changes, func(c changeset.ResourceChange) bool { return slices.Contains(c.Scope, "Tags") })
-	if s.exists() && !maps.Equal(s.Tags, cs.Change.Tags) && !tagged {
+	if s.exists() && !maps.Equal(s.Tags, p.Wanted) && !tagged {
 		other = append(other, "Tags")
 	}
 	if s.exists() && s.Description != p.After.Template.Description {
