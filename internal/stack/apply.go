@@ -27,7 +27,7 @@ func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event
 	if cs.Empty() {
 		return nil
 	}
-	ctx, release, err := e.hold(ctx, cs.Stack, false)
+	ctx, release, err := e.acquire(ctx, cs.Stack, false)
 	if err != nil {
 		return err
 	}

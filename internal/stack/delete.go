@@ -151,7 +151,7 @@ func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) e
 
 // delete is Delete, if the stack is still as the digest says; "" is any.
 func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
-	ctx, release, err := e.hold(ctx, stack, true)
+	ctx, release, err := e.acquire(ctx, stack, true)
 	if err != nil {
 		return err
 	}

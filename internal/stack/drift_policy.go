@@ -145,7 +145,7 @@ func (e *Engine) unmoved(ctx context.Context, s Stack) error {
 
 // settleDrift repairs or adopts, unless the stack is being changed.
 func (e *Engine) settleDrift(ctx context.Context, s Stack, todo map[string]DriftPolicy, listen func(Event)) (err error) {
-	ctx, release, err := e.hold(ctx, s.root(), false)
+	ctx, release, err := e.acquire(ctx, s.root(), false)
 	if err != nil {
 		return err
 	}

@@ -284,7 +284,7 @@ func (e *Engine) letGo(ctx context.Context, name string, listen func(Event)) (er
 	if err != nil {
 		return err
 	}
-	ctx, release, err := e.hold(ctx, s.root(), false)
+	ctx, release, err := e.acquire(ctx, s.root(), false)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}

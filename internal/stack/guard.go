@@ -26,7 +26,7 @@ func (e *Engine) SetPolicy(ctx context.Context, stack, text string) error {
 
 // amend changes the record of a stack that nobody else is changing.
 func (e *Engine) amend(ctx context.Context, name string, change func(*Stack)) (err error) {
-	ctx, release, err := e.hold(ctx, name, false)
+	ctx, release, err := e.acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}

@@ -10,10 +10,10 @@ import (
 	"makeitso/internal/lease"
 )
 
-// hold takes the lease of a stack; what is done with it goes by the context
+// acquire takes the lease of a stack; what is done with it goes by the context
 // held. release must be called with how that ended, which it gives back: it
 // leaves the lease to who goes on with what is half done, or gives it back.
-func (e *Engine) hold(ctx context.Context, name string, takeover bool) (held context.Context, release func(error) error, err error) {
+func (e *Engine) acquire(ctx context.Context, name string, takeover bool) (held context.Context, release func(error) error, err error) {
 	h, err := e.leases.Acquire(ctx, name, takeover)
 	if err != nil {
 		return nil, nil, err

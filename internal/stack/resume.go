@@ -103,7 +103,7 @@ func unfinished(s Stack) bool {
 
 // resume goes on with one stack, unless its holder is alive.
 func (e *Engine) resume(ctx context.Context, name string, listen func(Event), idle func()) (err error) {
-	ctx, release, err := e.hold(ctx, name, true)
+	ctx, release, err := e.acquire(ctx, name, true)
 	if fault.Is(err, fault.Conflict) {
 		return nil
 	}
@@ -146,7 +146,7 @@ func (e *Engine) underWay(ctx context.Context, s Stack, listen func(Event)) (*op
 // Rollback rolls back a stack whose change failed and was left as it was. It
 // answers nil when the stack is where it was before the change.
 func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) (err error) {
-	ctx, release, err := e.hold(ctx, name, false)
+	ctx, release, err := e.acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (e *Engine) Rollback(ctx context.Context, name string, listen func(Event)) 
 // rolled back as they are. It answers nil when the stack is where it was
 // before the update.
 func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []string, listen func(Event)) (err error) {
-	ctx, release, err := e.hold(ctx, name, false)
+	ctx, release, err := e.acquire(ctx, name, false)
 	if err != nil {
 		return err
 	}
