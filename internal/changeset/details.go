@@ -68,7 +68,7 @@ func (p *Planner) metadata(c *ResourceChange) {
 	if p.Before == nil || p.Before.Template.Resources[p.beforeID(c.LogicalID)] == nil {
 		return
 	}
-	before := p.Before.metadata(p.beforeID(c.LogicalID), Standing(p.Exists))
+	before := p.Before.metadata(p.beforeID(c.LogicalID), p.standing())
 	after := p.After.metadata(c.LogicalID, p)
 	if reflect.DeepEqual(before, after) {
 		return

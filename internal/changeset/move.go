@@ -45,6 +45,7 @@ func (p *Planner) findMoves() {
 			p.Exists[id] = physical
 		}
 	}
+	p.former = Standing(maps.Clone(p.Exists))
 	for _, old := range p.Moves {
 		delete(p.Exists, old)
 	}

@@ -38,6 +38,7 @@ func (p *Planner) within(id string, properties map[string]any, physical Physical
 // hide masks secrets of the parent, of which a nested stack does not know, in
 // what its details show.
 func (cs *Set) hide(secrets []string) {
+	cs.Secrets = append(cs.Secrets, secrets...)
 	for _, c := range cs.Changes {
 		for i := range c.Details {
 			target := &c.Details[i].Target

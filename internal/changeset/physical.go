@@ -38,12 +38,12 @@ type Physical struct {
 // secrets gives what of the thing may not be shown.
 func (p Physical) secrets() []string {
 	var found []string
-	template.Rewrite(p.Attributes, func(leaf any) any {
-		if text := fmt.Sprint(leaf); p.NoEcho && len(text) >= shortestSecret {
-			found = append(found, text)
-		}
-		return leaf
-	})
+	if p.NoEcho {
+		template.Rewrite(p.Attributes, func(leaf any) any {
+			found = append(found, fmt.Sprint(leaf))
+			return leaf
+		})
+	}
 	return found
 }
 

@@ -38,6 +38,7 @@ type Planner struct {
 
 	likely  map[string][]Detail       // what the service lists besides, although the values are proven equal
 	planned map[string]map[string]any // the properties, resolved as far as known
+	former  Standing                  // what exists, by its former logical ids too
 }
 
 // Ref gives the physical id of a resource that stays.
@@ -128,6 +129,14 @@ func (s Standing) GetAtt(id, attribute string) (any, error) {
 	return template.Unknown{Because: id + "." + attribute}, nil
 }
 
+// standing is the world as it is, for the present template.
+func (p *Planner) standing() Standing {
+	if p.former != nil {
+		return p.former
+	}
+	return Standing(p.Exists)
+}
+
 // Hidden gives what may not be shown: secret parameters of both templates, and
 // what the things that exist hold of secrets.
 func (p *Planner) Hidden() []string {
@@ -183,7 +192,7 @@ func (p *Planner) resource(id string) {
 		return
 	}
 	c.Action, c.PhysicalID, c.Replacement = Modify, physical.PhysicalID, ReplaceFalse
-	before := p.shownBefore(id, physical)
+	before := p.shownBefore(id)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
 	p.tags(c, physical, properties)
@@ -219,31 +228,6 @@ func (p *Planner) policyAction(policy, typ string) string {
 		return "Retain"
 	}
 	return policy
-}
-
-// shownBefore gives the properties a resource has, secrets masked.
-func (p *Planner) shownBefore(id string, physical Physical) map[string]any {
-	if p.Before != nil {
-		was := p.beforeID(id)
-		if _, active := p.Before.Graph[was]; active {
-			shown, diags := p.Before.Properties(was, Standing(p.Exists), false)
-			if len(diags) == 0 {
-				for _, name := range physical.Adopted {
-					delete(shown, name)
-					if value, is := physical.Properties[name]; is {
-						shown[name] = value
-					}
-				}
-				return Scrub(marked(shown), p.Secrets).(map[string]any)
-			}
-		}
-	}
-	// What cannot be derived again is not shown, since it may hold a secret.
-	hidden := map[string]any{}
-	for name := range physical.Properties {
-		hidden[name] = Masked
-	}
-	return hidden
 }
 
 // customName refuses to replace a resource that keeps a name of its own: the
@@ -285,7 +269,7 @@ func (p *Planner) Removals() []ResourceChange {
 		physical := p.Exists[id]
 		changes = append(changes, ResourceChange{Action: Remove, LogicalID: id, PhysicalID: physical.PhysicalID, Type: physical.Type,
 			PolicyAction: p.policyAction(physical.DeletionPolicy, physical.Type), Level: p.Support(physical.Type).Level,
-			BeforeContext: map[string]any{"Properties": p.shownBefore(id, physical)}})
+			BeforeContext: map[string]any{"Properties": p.shownBefore(id)}})
 	}
 	return changes
 }
@@ -301,9 +285,9 @@ func (p *Planner) OutputChanges() []OutputChange {
 	}
 	was := map[string]string{}
 	if p.Before != nil {
-		old, _ := p.Before.Outputs(Standing(p.Exists), false) // an old mistake must not stop the change
+		old, _ := p.Before.Outputs(p.standing(), false) // an old mistake must not stop the change
 		for _, o := range old {
-			was[o.Name] = scrubText(o.Value, p.Secrets)
+			was[o.Name] = ScrubText(o.Value, p.Secrets)
 		}
 	}
 	var changes []OutputChange
@@ -312,9 +296,9 @@ func (p *Planner) OutputChanges() []OutputChange {
 		kept[o.Name] = true
 		at := slices.IndexFunc(p.Outputs, func(x Output) bool { return x.Name == o.Name })
 		if at < 0 {
-			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: scrubText(shown[i].Value, p.Secrets)})
+			changes = append(changes, OutputChange{Action: Add, Name: o.Name, Export: o.Export, After: ScrubText(shown[i].Value, p.Secrets)})
 		} else if old := p.Outputs[at]; old.Value != o.Value || old.Export != o.Export {
-			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: scrubText(shown[i].Value, p.Secrets)})
+			changes = append(changes, OutputChange{Action: Modify, Name: o.Name, Export: o.Export, Before: was[o.Name], After: ScrubText(shown[i].Value, p.Secrets)})
 		}
 	}
 	for _, o := range p.Outputs {
@@ -324,5 +308,3 @@ func (p *Planner) OutputChanges() []OutputChange {
 	}
 	return changes
 }
-
-func scrubText(text string, secrets []string) string { return Scrub(text, secrets).(string) }

@@ -80,49 +80,6 @@ func written(t *template.Template, c Change, parameters map[string]any) map[stri
 	return given
 }
 
-func mask(t *template.Template, parameters map[string]any) map[string]any {
-	masked := maps.Clone(parameters)
-	for name, p := range t.Parameters {
-		if p.NoEcho {
-			masked[name] = Masked
-		}
-	}
-	return masked
-}
-
-// shortestSecret is how long a secret must be for scrub to look for it; shorter
-// ones would hide half of every text.
-const shortestSecret = 4
-
-// Secrets gives the true values of the NoEcho parameters.
-func (p *Program) Secrets() []string {
-	if p == nil {
-		return nil
-	}
-	var found []string
-	for name, d := range p.Template.Parameters {
-		if text, ok := p.parameters[name].(string); ok && d.NoEcho && len(text) >= shortestSecret {
-			found = append(found, text)
-		}
-	}
-	return found
-}
-
-// Scrub masks secrets in a value that is shown. Masked parameters keep most of
-// them out; this finds those that came through a resource's attribute.
-func Scrub(v any, secrets []string) any {
-	return template.Rewrite(v, func(leaf any) any {
-		text, ok := leaf.(string)
-		if !ok {
-			return leaf
-		}
-		for _, secret := range secrets {
-			text = strings.ReplaceAll(text, secret, Masked)
-		}
-		return text
-	})
-}
-
 // World is what a program refers to: the resources, as far as they are known.
 type World interface {
 	Ref(logicalID string) any

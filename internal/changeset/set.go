@@ -121,6 +121,8 @@ type Set struct {
 	// After is the outputs as they will be, KnownAfterApply where unknown. They
 	// hold secrets, and are not written.
 	After []Output `json:"-"`
+	// Secrets is what may not be shown, of a set that was just made.
+	Secrets []string `json:"-"`
 }
 
 // Outside is what was looked up for a template elsewhere than in the exports.

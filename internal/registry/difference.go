@@ -17,6 +17,43 @@ type Difference struct {
 	Actual   any    `json:"actual,omitempty"`
 }
 
+// parts gives the names and indices that the path is made of.
+func (d Difference) parts() []string {
+	parts := strings.Split(d.Path, "/")[1:]
+	for i, part := range parts {
+		parts[i] = unescape.Replace(part)
+	}
+	return parts
+}
+
+// Property is the name of the property that differs, or in which something does.
+func (d Difference) Property() string { return d.parts()[0] }
+
+// In gives what properties have in the place of the difference, nil if there is
+// nothing. Of what was added, that is what it was added to.
+func (d Difference) In(properties map[string]any) any {
+	path := d.parts()
+	if d.Type == add {
+		path = path[:len(path)-1]
+	}
+	var at any = properties
+	for _, part := range path {
+		switch holder := at.(type) {
+		case map[string]any:
+			at = holder[part]
+		case []any:
+			n, err := strconv.Atoi(part)
+			if err != nil || n >= len(holder) {
+				return nil
+			}
+			at = holder[n]
+		default:
+			return nil
+		}
+	}
+	return at
+}
+
 // Kinds of a Difference, in the service's words.
 const (
 	add      = "ADD"
@@ -99,9 +136,8 @@ func Adopt(properties map[string]any, differences []Difference) map[string]any {
 	adopted, _ := plainValue(properties, false).(map[string]any)
 	for _, d := range differences {
 		var at any = adopted
-		path := strings.Split(d.Path, "/")[1:]
+		path := d.parts()
 		for i, part := range path {
-			part = unescape.Replace(part)
 			last := i == len(path)-1
 			switch holder := at.(type) {
 			case map[string]any:

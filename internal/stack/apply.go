@@ -171,26 +171,22 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs changeset.Set, liste
 	for _, c := range cs.Changes {
 		o.foreseen[c.LogicalID] = c.Replacement
 	}
-	if cs.Action == changeset.Delete {
-		return o, nil
+	src, err := e.present(ctx, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	if cs.Action != changeset.Create {
+		o.before, err = e.program(s, src)
+	}
+	if err != nil || cs.Action == changeset.Delete {
+		return o, err
 	}
 	after, diags := changeset.NewProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports, cs.Outside))
 	if diags.HasErrors() {
 		return nil, diags
 	}
 	o.after = after
-	if cs.Action == changeset.Create {
-		return o, nil
-	}
-	src, err := e.present(ctx, s.Name)
-	if err != nil || len(src.Change.Template) == 0 { // one of which nothing was imported has none
-		return o, err
-	}
-	o.retag = !maps.Equal(src.Change.Tags, cs.Change.Tags)
-	o.before, diags = changeset.NewProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
-	if diags.HasErrors() {
-		return nil, diags
-	}
+	o.retag = o.before != nil && !maps.Equal(src.Change.Tags, cs.Change.Tags)
 	return o, nil
 }
 

@@ -134,7 +134,9 @@ func takeAway(ctx context.Context, h Handler, r Request, snapshot bool) (told st
 		if err != nil {
 			return "", fmt.Errorf("keep a snapshot: %w", err)
 		}
-		told = "snapshot kept: " + where
+		if where != "" {
+			told = "snapshot kept: " + where
+		}
 	}
 	return told, h.Delete(ctx, r)
 }

@@ -91,11 +91,9 @@ func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
 		return StackDrift{}, err
 	}
 	drift := StackDrift{Stack: s.Name, Status: InSync, Revision: s.Revision, Time: now(), Resources: []ResourceDrift{}}
-	secrets := p.Hidden()
+	p.Secrets = p.Hidden()
 	for r := range found {
-		for i, d := range r.Differences {
-			r.Differences[i].Expected, r.Differences[i].Actual = changeset.Scrub(d.Expected, secrets), changeset.Scrub(d.Actual, secrets)
-		}
+		r.Differences = p.Conceal(r.LogicalID, r.Differences)
 		drift.add(r)
 	}
 	slices.SortFunc(drift.Resources, func(a, b ResourceDrift) int { return strings.Compare(a.LogicalID, b.LogicalID) })
@@ -122,7 +120,7 @@ func (e *Engine) resourceDrift(ctx context.Context, s Stack, id string, p *chang
 		return r
 	}
 	var h Handler
-	if h, r.cause = e.handler(is.Type); r.cause == nil {
+	if h, r.cause = e.confidant(is.Type, p.Hidden); r.cause == nil {
 		o := operation{e: e, stack: s}
 		r.actual, r.cause = h.Read(ctx, o.request(id, is))
 	}

@@ -196,6 +196,7 @@ func (o *operation) settle(ctx context.Context, todo map[string]DriftPolicy) err
 	if err := o.e.fill(ctx, o.stack, p); err != nil {
 		return err
 	}
+	o.before = p.Before
 	graph := map[string][]string{}
 	for id := range todo {
 		if is, exists := p.Exists[id]; exists {
@@ -276,10 +277,7 @@ func (o *operation) remake(ctx context.Context, r ResourceDrift, current changes
 	if err != nil {
 		return Result{}, err
 	}
-	wanted, err := o.e.reveal(ctx, o.request(r.LogicalID, current))
-	if err != nil {
-		return Result{}, err
-	}
+	wanted := o.request(r.LogicalID, current)
 	if r.Status != Modified {
 		return h.Create(ctx, wanted)
 	}
@@ -300,7 +298,7 @@ func (o *operation) adopt(ctx context.Context, r ResourceDrift) error {
 	current.Properties = registry.Adopt(current.Properties, r.Differences)
 	current.Adopted = slices.Clone(current.Adopted)
 	for _, d := range r.Differences {
-		if name := strings.Split(d.Path, "/")[1]; !slices.Contains(current.Adopted, name) {
+		if name := d.Property(); !slices.Contains(current.Adopted, name) {
 			current.Adopted = append(current.Adopted, name)
 		}
 	}

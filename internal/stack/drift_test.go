@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -78,6 +79,74 @@ func TestDrift(t *testing.T) {
 	b.platform.Fail("read", "Queue", errors.New("no answer"))
 	if got := b.drift("app")["Queue"]; got.Status != stack.Unknown || got.Reason != "no answer" {
 		t.Errorf("what cannot be read is %+v", got)
+	}
+}
+
+const secretive = `
+Parameters:
+  List: {Type: CommaDelimitedList, NoEcho: true, Default: "first-item,second-item"}
+  Short: {Type: String, NoEcho: true, Default: q7z}
+  Word: {Type: String, NoEcho: true, Default: hunter22}
+Resources:
+  Thing:
+    Type: Test::Thing
+    Properties:
+      List: !Ref List
+      Joined: !Join [";", [!Select [0, !Ref List], plain]]
+      Short: !Ref Short
+      Coded: {Fn::Base64: !Sub "word ${Word}"}
+      Inside: !Join ["", ["Basic ", {Fn::Base64: !Ref Word}]]
+      Deep: {"a/b": !Ref Word, Open: stays}
+      Open: {Plain: said}
+`
+
+// TestDriftHidesSecrets looks at a resource whose secrets are others by now:
+// neither those that it was given nor those that it has are kept or shown.
+func TestDriftHidesSecrets(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", secretive)
+	made := b.platform.Things()[0].Properties
+	rotated := map[string]any{"List": []any{"rotated-one", "second-item"}, "Joined": "rotated-two;plain", "Short": "rotated-three", "Coded": "rotated-four",
+		"Inside": "rotated-five", "Deep": map[string]any{"a/b": "rotated-six", "Open": "opened", "new": "rotated-seven"}, "Open": map[string]any{"Plain": "other", "more": "found"}}
+	secrets := []string{"rotated", "first-item", "second-item", "q7z", "hunter22", made["Coded"].(string), strings.TrimPrefix(made["Inside"].(string), "Basic ")}
+	b.platform.Change("Thing", rotated)
+	b.drift("app")
+	shown := b.shown("app")
+	wantNone(t, shown, secrets...)
+	for _, want := range []string{`"path":"/List/0","expected":"****","actual":"****"`, `"path":"/Joined","expected":"****;plain","actual":"****"`,
+		`"path":"/Deep/Open","expected":"stays","actual":"opened"`, `"path":"/Open/Plain","expected":"said","actual":"other"`, `"path":"/Open/more","actual":"found"`} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s is not shown", want)
+		}
+	}
+	if d, err := b.settle(stack.RepairDrift); err != nil || d.Status != stack.InSync || !reflect.DeepEqual(b.platform.Things()[0].Properties, made) {
+		t.Errorf("repaired, it is %v (%+v, %v)", b.platform.Things()[0].Properties, d, err)
+	}
+	b.platform.Change("Thing", rotated)
+	if d, err := b.settle(stack.AdoptDrift); err != nil || d.Status != stack.InSync {
+		t.Errorf("adopted, it is %+v, %v", d, err)
+	}
+	public, err := json.Marshal(b.plan("app", secretive, nil).Public())
+	if err != nil || !strings.Contains(string(public), `"BeforeValue":{"Plain":"other","more":"found"}`) {
+		t.Errorf("the plan after an adoption is %s (%v)", public, err)
+	}
+	wantNone(t, string(public)+b.shown("app"), secrets...)
+	b.mustApply("app", secretive)
+	b.wantPlanEmpty(secretive)
+}
+
+// TestAdoptedNames takes over a property whose name has letters of paths in it.
+func TestAdoptedNames(t *testing.T) {
+	const odd = `Resources: {Thing: {Type: Test::Thing, Properties: {"a/~b": one}}}`
+	b := newBench(t)
+	b.mustApply("app", odd)
+	b.platform.Change("Thing", map[string]any{"a/~b": "two"})
+	if _, err := b.settle(stack.AdoptDrift); err != nil {
+		t.Fatal(err)
+	}
+	cs := b.plan("app", odd, nil)
+	if got := cs.Changes[0].Details[0].Target; got.BeforeValue != "two" || got.AfterValue != "one" {
+		t.Errorf("the change is %+v", got)
 	}
 }
 

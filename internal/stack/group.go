@@ -56,7 +56,7 @@ func (o *operation) update(ctx context.Context, h Handler, r Request, p *changes
 // rollOut replaces the instances of a group that are not as wanted says, by the
 // policy of p, and then calls done. Anything else is done at once.
 func (o *operation) rollOut(ctx context.Context, s resourceState, wanted changeset.Physical, p *changeset.Program, done func(context.Context) error) error {
-	h, err := o.handler(wanted.Type)
+	h, err := o.e.handler(wanted.Type)
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
@@ -68,7 +68,7 @@ func (o *operation) rollOut(ctx context.Context, s resourceState, wanted changes
 	if !able || u.Rolling == nil {
 		return done(ctx)
 	}
-	request, err := o.e.reveal(ctx, o.request(s.LogicalID, wanted))
+	request, secrets, err := o.e.reveal(ctx, o.request(s.LogicalID, wanted), false)
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
@@ -82,7 +82,7 @@ func (o *operation) rollOut(ctx context.Context, s resourceState, wanted changes
 			return o.keep(ctx, s)
 		}
 		if err := r.Run(ctx); err != nil {
-			return o.gaveUp(ctx, s, err)
+			return o.gaveUp(ctx, s, veiled(err, func() []string { return append(secrets, o.hidden()...) }))
 		}
 		return done(ctx)
 	})

@@ -42,7 +42,7 @@ func (o *operation) handler(typ string) (Handler, error) {
 	if typ == changeset.NestedType {
 		return nested{o.e, o}, nil
 	}
-	return o.e.platform.Handler(typ)
+	return o.e.confidant(typ, o.hidden)
 }
 
 // whole says of a nested stack that it is not changed by itself.
@@ -254,7 +254,7 @@ func (n nested) forward(ctx context.Context, r Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	child.idle = n.o.idle
+	child.idle, child.outer = n.o.idle, n.o
 	err = child.run(ctx)
 	return nestedResult(child.stack), nestedOutcome(child.stack, err)
 }
@@ -318,6 +318,7 @@ func (n nested) Delete(ctx context.Context, r Request) error {
 	if err != nil {
 		return err
 	}
+	child.outer = n.o
 	return child.remove(ctx)
 }
 

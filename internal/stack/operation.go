@@ -27,8 +27,9 @@ type operation struct {
 	told   teller
 	// foreseen is the replacement in the change set of each resource modified.
 	foreseen map[string]string
-	retag    bool   // the stack's tags change
-	idle     func() // called when a resource begins to wait for something outside; nil for nobody
+	retag    bool       // the stack's tags change
+	idle     func()     // called when a resource begins to wait for something outside; nil for nobody
+	outer    *operation // of a nested stack: the one that it is a part of
 
 	mu        sync.Mutex // guards what follows
 	stack     Stack
@@ -356,9 +357,6 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 	r := o.request(s.LogicalID, *s.Step.Next)
 	if s.Step.Kind == stepUpdate {
 		r.Previous = orEmpty(s.Step.Before.Properties)
-	}
-	if r, err = o.e.reveal(ctx, r); err != nil {
-		return Result{}, err
 	}
 	if check {
 		if err := h.Check(ctx, r); err != nil {

@@ -112,7 +112,7 @@ func (e *Engine) compare(ctx context.Context, s Stack, c changeset.Change, v vie
 	p.Found = cs.Found
 	p.Wanted = planned.Change.Tags
 	cs.Changes, cs.Outputs = p.Plan()
-	cs.Likely, cs.Moves = p.Likelies(), p.Moves
+	cs.Likely, cs.Moves, cs.Secrets = p.Likelies(), p.Moves, p.Secrets
 	cs.Warnings = append(diags, p.Diags...)
 	if err := cs.Warnings.Err(); err != nil {
 		cs.Warnings.Sort()
@@ -189,12 +189,8 @@ func (e *Engine) fill(ctx context.Context, s Stack, p *changeset.Planner) error 
 	if err != nil {
 		return err
 	}
-	if len(src.Change.Template) > 0 { // a stack that never became complete has none
-		before, diags := changeset.NewProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
-		if diags.HasErrors() {
-			return fmt.Errorf("read the present template of stack %s: %w", s.Name, diags)
-		}
-		p.Before = before
+	if p.Before, err = e.program(s, src); err != nil {
+		return err
 	}
 	p.Imports, p.Tags = src.Imports, src.Change.Tags
 	states, err := e.resources.List(ctx, e.resourceKey(s.Name, ""))
@@ -218,6 +214,18 @@ func (e *Engine) present(ctx context.Context, name string) (source, error) {
 		return source{}, fmt.Errorf("read the template of stack %s: %w", name, err)
 	}
 	return src, nil
+}
+
+// program reads what a stack was made from, nil if it never became complete.
+func (e *Engine) program(s Stack, src source) (*changeset.Program, error) {
+	if len(src.Change.Template) == 0 {
+		return nil, nil
+	}
+	p, diags := changeset.NewProgram(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
+	if diags.HasErrors() {
+		return nil, fmt.Errorf("read the present template of stack %s: %w", s.Name, diags)
+	}
+	return p, nil
 }
 
 // otherChanges names what changes although no resource or output does.
@@ -255,12 +263,9 @@ func (e *Engine) check(ctx context.Context, cs *changeset.Set) error {
 		if c.Action == changeset.Remove || c.Type == changeset.NestedType {
 			continue
 		}
-		h, err := e.platform.Handler(c.Type)
+		h, err := e.confidant(c.Type, func() []string { return cs.Secrets })
 		if err == nil {
-			r := Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.Check}
-			if r, err = e.reveal(ctx, r); err == nil {
-				err = h.Check(ctx, r)
-			}
+			err = h.Check(ctx, Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.Check})
 		}
 		if err != nil {
 			errs = append(errs, fault.Wrap(fault.CodeOf(err), err, "resource %s (%s)", c.LogicalID, c.Type))

@@ -153,9 +153,6 @@ func (o *operation) restore(ctx context.Context, id string) error {
 	}
 	r := o.request(id, old)
 	r.Previous = orEmpty(changed.Properties)
-	if r, err = o.e.reveal(ctx, r); err != nil {
-		return o.failed(ctx, o.restoring(s), err)
-	}
 	result, err := o.update(ctx, h, r, o.before)
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
@@ -194,11 +191,7 @@ func (o *operation) bringBack(ctx context.Context, s resourceState, changed chan
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}
-	r, err := o.e.reveal(ctx, o.request(s.LogicalID, old))
-	if err != nil {
-		return o.failed(ctx, o.restoring(s), err)
-	}
-	result, err := h.Create(ctx, r)
+	result, err := h.Create(ctx, o.request(s.LogicalID, old))
 	if err != nil {
 		return o.failed(ctx, o.restoring(s), err)
 	}

@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"makeitso/internal/changeset"
@@ -25,20 +26,28 @@ const (
 )
 
 // reveal gives a request in which secure references are replaced by what they
-// stand for.
-func (e *Engine) reveal(ctx context.Context, r Request) (Request, error) {
-	lookup := func(d template.DynamicReference) (string, error) { return e.secret(ctx, d) }
+// stand for, and what that is. With gone, one to what is no more stays as it is
+// written.
+func (e *Engine) reveal(ctx context.Context, r Request, gone bool) (told Request, secrets []string, err error) {
+	lookup := func(d template.DynamicReference) (string, error) {
+		text, err := e.secret(ctx, d)
+		if gone && fault.Is(err, fault.NotFound) {
+			return d.Text, nil
+		}
+		secrets = append(secrets, text)
+		return text, err
+	}
 	for _, properties := range []*map[string]any{&r.Properties, &r.Previous} {
 		if *properties == nil {
 			continue
 		}
 		value, err := template.ReplaceDynamic(*properties, lookup)
 		if err != nil {
-			return r, fault.Wrap(fault.CodeOf(err), err, "resource %s", r.LogicalID)
+			return r, secrets, fault.Wrap(fault.CodeOf(err), err, "resource %s", r.LogicalID)
 		}
 		*properties = value.(map[string]any)
 	}
-	return r, nil
+	return r, secrets, nil
 }
 
 // secret looks up what a secure reference stands for.
@@ -101,4 +110,105 @@ func (e *Engine) made(ctx context.Context, typ, name string) (map[string]any, er
 		}
 	}
 	return nil, nil
+}
+
+// confidant is a Handler as the engine calls it: it is told what secure
+// references stand for, and what it says of a failure names no secret.
+type confidant struct {
+	h      Handler
+	e      *Engine
+	hidden func() []string // what may not be shown besides
+}
+
+// confidant gives the platform's handler of a type as one.
+func (e *Engine) confidant(typ string, hidden func() []string) (Handler, error) {
+	h, err := e.platform.Handler(typ)
+	if err != nil {
+		return nil, err
+	}
+	return confidant{h, e, hidden}, nil
+}
+
+// Check implements Handler.
+func (c confidant) Check(ctx context.Context, r Request) error {
+	_, err := confide(ctx, c, r, false, answering(c.h.Check))
+	return err
+}
+
+// Create implements Handler.
+func (c confidant) Create(ctx context.Context, r Request) (Result, error) {
+	return confide(ctx, c, r, false, c.h.Create)
+}
+
+// Read implements Handler. A secret that is gone is in nobody's way.
+func (c confidant) Read(ctx context.Context, r Request) (Result, error) {
+	return confide(ctx, c, r, true, c.h.Read)
+}
+
+// Update implements Handler.
+func (c confidant) Update(ctx context.Context, r Request) (Result, error) {
+	return confide(ctx, c, r, false, c.h.Update)
+}
+
+// Delete implements Handler. A secret that is gone is in nobody's way.
+func (c confidant) Delete(ctx context.Context, r Request) error {
+	_, err := confide(ctx, c, r, true, answering(c.h.Delete))
+	return err
+}
+
+// Snapshot implements Snapshotter; of a type that has no snapshots it keeps
+// none, and tells of none.
+func (c confidant) Snapshot(ctx context.Context, r Request) (where string, err error) {
+	s, able := c.h.(Snapshotter)
+	if !able {
+		return "", nil
+	}
+	return confide(ctx, c, r, true, s.Snapshot)
+}
+
+// confide calls a handler.
+func confide[T any](ctx context.Context, c confidant, r Request, gone bool, call func(context.Context, Request) (T, error)) (result T, err error) {
+	r, secrets, err := c.e.reveal(ctx, r, gone)
+	if err == nil {
+		result, err = call(ctx, r)
+	}
+	return result, veiled(err, func() []string { return append(secrets, c.hidden()...) })
+}
+
+// answering gives a call that answers nothing the form of one that does.
+func answering(call func(context.Context, Request) error) func(context.Context, Request) (Result, error) {
+	return func(ctx context.Context, r Request) (Result, error) { return Result{}, call(ctx, r) }
+}
+
+// veiled gives an error without secrets in its text and hint. Its code stays,
+// and that it is a cancelling; what lies beneath it is given up with the text.
+func veiled(err error, hidden func() []string) error {
+	if err == nil || halted(err) {
+		return err
+	}
+	secrets := hidden()
+	text, hint := changeset.ScrubText(err.Error(), secrets), changeset.ScrubText(fault.HintOf(err), secrets)
+	if text == err.Error() && hint == fault.HintOf(err) {
+		return err
+	}
+	code := fault.CodeOf(err)
+	if errors.Is(err, context.Canceled) {
+		code = fault.Canceled
+	}
+	return fault.New(code, "%s", text).WithHint("%s", hint)
+}
+
+// hidden gives what may not be shown of a stack, as it was and as it shall be.
+func (o *operation) hidden() []string {
+	p := changeset.Planner{Before: o.before, After: o.after, Exists: map[string]changeset.Physical{}}
+	for _, s := range o.states() {
+		for _, thing := range s.all() {
+			p.Exists[thing.Token] = thing
+		}
+	}
+	hidden := p.Hidden()
+	if o.outer != nil {
+		hidden = append(hidden, o.outer.hidden()...)
+	}
+	return hidden
 }

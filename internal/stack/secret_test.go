@@ -1,7 +1,10 @@
 package stack_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -70,4 +73,121 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("answered %v", err)
 	}
 	b.wantStatus("late", stack.RollbackComplete)
+}
+
+// shown gives all that is shown of a stack: its record, resources, events and
+// the drift that was found last.
+func (b *bench) shown(name string) string {
+	b.t.Helper()
+	s, err := b.engine.Stack(b.t.Context(), name)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		b.t.Fatal(err)
+	}
+	resources, err := b.engine.Resources(b.t.Context(), name)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		b.t.Fatal(err)
+	}
+	for i := range resources {
+		resources[i].Attributes = nil // this platform tells all it is given
+	}
+	events, err := b.engine.Events(b.t.Context(), name, 0)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	drift, err := b.store.List(b.t.Context(), "stack-drift", "local/"+name)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	raw, err := json.Marshal([]any{s, resources, events})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	all := string(raw)
+	for _, d := range drift {
+		all += string(d.Value)
+	}
+	return all
+}
+
+// wantNone says that a text holds none of the secrets.
+func wantNone(t *testing.T, text string, secrets ...string) {
+	t.Helper()
+	for _, secret := range secrets {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s is shown in %s", secret, text)
+		}
+	}
+}
+
+// TestErrorsNameNoSecret has handlers say what they were given when they fail:
+// nothing that is told or kept of it holds a secret, and its code and hint stay.
+func TestErrorsNameNoSecret(t *testing.T) {
+	const secrets = `{"Parameters":{"Word":{"Type":"CommaDelimitedList","NoEcho":true,"Default":"hunter2,hunter22"}},"Resources":{`
+	const one = secrets + `"Thing":{"Type":"%s","Properties":{"MinSize":"1","MaxSize":"2","Word":{"Ref":"Word"},"Login":"{{resolve:secretsmanager:db}}","Kind":"%s"}%s}}}`
+	const rolling = `,"UpdatePolicy":{"AutoScalingRollingUpdate":{"MinInstancesInService":"0"}}`
+	before, after := fmt.Sprintf(one, "Test::Thing", "a", ""), fmt.Sprintf(one, "Test::Thing", "b", "")
+	with := func(more string) string {
+		return strings.TrimSuffix(after, "}}") + `,"Last":{"Type":"Test::Thing","DependsOn":"Thing"}` + more + "}}"
+	}
+	for name, test := range map[string]struct {
+		action string // that fails
+		before string
+		do     func(b *bench) error
+		quiet  bool // it is no error
+	}{
+		"check": {"check", "", func(b *bench) error {
+			_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app", Template: []byte(before)})
+			return err
+		}, false},
+		"create": {"create", "", func(b *bench) error { return b.apply("app", before) }, false},
+		"update": {"update", before, func(b *bench) error { return b.apply("app", after) }, false},
+		"restore": {"create Last", before, func(b *bench) error {
+			b.platform.On("create", "Last", func(context.Context, stack.Request) error { b.sayAll("update"); return errors.New("broken") })
+			return b.apply("app", with(""))
+		}, false},
+		"delete":   {"delete", before, func(b *bench) error { return b.engine.Delete(t.Context(), "app", nil) }, false},
+		"clean up": {"delete", before, func(b *bench) error { return b.apply("app", strings.Replace(before, `"Thing"`, `"Other"`, 1)) }, true},
+		"read":     {"read", before, func(b *bench) error { _, err := b.settle(stack.ReportDrift); return err }, true},
+		"repair": {"update", before, func(b *bench) error {
+			b.platform.Change("Thing", map[string]any{"Kind": "c"})
+			_, err := b.settle(stack.RepairDrift)
+			return err
+		}, false},
+		"adopt": {"delete", before, func(b *bench) error {
+			b.platform.Lose("Thing")
+			_, err := b.settle(stack.AdoptDrift)
+			return err
+		}, false},
+		"group": {"launch", fmt.Sprintf(strings.ReplaceAll(one, "Kind", "LaunchConfigurationName"), "AWS::AutoScaling::AutoScalingGroup", "a", rolling), func(b *bench) error {
+			return b.apply("app", fmt.Sprintf(strings.ReplaceAll(one, "Kind", "LaunchConfigurationName"), "AWS::AutoScaling::AutoScalingGroup", "b", rolling))
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.mustApply("base", `Resources: {S: {Type: "AWS::SecretsManager::Secret", Properties: {Name: db, SecretString: sesame}}}`)
+			if test.before != "" {
+				b.mustApply("app", test.before)
+			}
+			b.sayAll(test.action)
+			err := test.do(b)
+			if (err == nil) != test.quiet {
+				t.Errorf("answered %v", err)
+			}
+			told := fmt.Sprint(err) + fault.HintOf(err) + b.shown("app")
+			wantNone(t, told, "hunter2", "sesame")
+			if !strings.Contains(told, "was given") || !strings.Contains(told, changeset.Masked) {
+				t.Errorf("what the handler said is not told: %s", told)
+			}
+			if name == "check" && (!fault.Is(err, fault.Unavailable) || fault.HintOf(err) != "try without ****") {
+				t.Errorf("answered %v of code %s with hint %s", err, fault.CodeOf(err), fault.HintOf(err))
+			}
+		})
+	}
+}
+
+// sayAll has an action on Thing fail with all that it was given.
+func (b *bench) sayAll(action string) {
+	b.platform.On(action, "Thing", func(_ context.Context, r stack.Request) error {
+		return fault.New(fault.Unavailable, "was given %v", r.Properties).WithHint("try without %v", r.Properties["Login"])
+	})
 }

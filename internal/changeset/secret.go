@@ -1,0 +1,135 @@
+package changeset
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"makeitso/internal/registry"
+	"makeitso/internal/template"
+)
+
+// shortestSecret is how long a secret must be for Scrub to look for it; shorter
+// ones would hide half of every text.
+const shortestSecret = 4
+
+// mask gives parameters with those of NoEcho masked; a list keeps its length,
+// so that what a template makes of it can be made.
+func mask(t *template.Template, parameters map[string]any) map[string]any {
+	masked := maps.Clone(parameters)
+	for name, p := range t.Parameters {
+		if p.NoEcho {
+			masked[name] = template.Rewrite(masked[name], func(any) any { return Masked })
+		}
+	}
+	return masked
+}
+
+// Secrets gives the true values of the NoEcho parameters, and each item of a
+// list.
+func (p *Program) Secrets() []string {
+	if p == nil {
+		return nil
+	}
+	var found []string
+	for name, d := range p.Template.Parameters {
+		if d.NoEcho {
+			template.Rewrite(p.parameters[name], func(leaf any) any {
+				if text, ok := leaf.(string); ok {
+					found = append(found, text)
+				}
+				return leaf
+			})
+		}
+	}
+	return found
+}
+
+// Scrub masks secrets in a value that is shown. Masked parameters keep most of
+// them out; this finds those that came through a resource's attribute.
+func Scrub(v any, secrets []string) any {
+	longestFirst := slices.Clone(secrets) // one may be a part of another
+	slices.SortFunc(longestFirst, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	return template.Rewrite(v, func(leaf any) any {
+		text, ok := leaf.(string)
+		if !ok {
+			return leaf
+		}
+		for _, secret := range longestFirst {
+			if len(secret) >= shortestSecret {
+				text = strings.ReplaceAll(text, secret, Masked)
+			}
+		}
+		return text
+	})
+}
+
+// ScrubText is Scrub of a text.
+func ScrubText(text string, secrets []string) string { return Scrub(text, secrets).(string) }
+
+// shownBefore gives the properties a resource has, secrets masked.
+func (p *Planner) shownBefore(id string) map[string]any {
+	physical, was := p.Exists[id], p.beforeID(id)
+	if p.Before != nil {
+		if _, active := p.Before.Graph[was]; active {
+			shown, diags := p.Before.Properties(was, p.standing(), false)
+			if len(diags) == 0 {
+				p.showAdopted(shown, was, physical)
+				return Scrub(marked(shown), p.Secrets).(map[string]any)
+			}
+		}
+	}
+	// What cannot be derived again is not shown, since it may hold a secret.
+	hidden := map[string]any{}
+	for name := range physical.Properties {
+		hidden[name] = Masked
+	}
+	return hidden
+}
+
+// showAdopted puts in what a resource was found to have. Where the template
+// said a secret, what was found is one too.
+func (p *Planner) showAdopted(shown map[string]any, was string, physical Physical) {
+	if len(physical.Adopted) == 0 {
+		return
+	}
+	said, _ := p.Before.Properties(was, p.standing(), true) // masked, it had no mistakes
+	for _, name := range physical.Adopted {
+		value, is := physical.Properties[name]
+		switch {
+		case !is:
+			delete(shown, name)
+		case jsonEqual(said[name], shown[name]):
+			shown[name] = value
+		default:
+			shown[name] = Masked
+		}
+	}
+}
+
+// Conceal gives the differences between a resource as it was made and as it is
+// in the form in which they may be shown: what stands in the place of a secret
+// is one, whatever it is by now.
+func (p *Planner) Conceal(id string, found []registry.Difference) []registry.Difference {
+	if len(found) == 0 {
+		return nil
+	}
+	shown, concealed := p.shownBefore(id), slices.Clone(found)
+	for i, d := range concealed {
+		masked := d.In(shown)
+		if jsonEqual(d.In(p.Exists[id].Properties), masked) {
+			concealed[i].Expected, concealed[i].Actual = Scrub(d.Expected, p.Secrets), Scrub(d.Actual, p.Secrets)
+			continue
+		}
+		if d.Expected != nil && masked != nil {
+			concealed[i].Expected = masked
+		} else if d.Expected != nil {
+			concealed[i].Expected = Masked
+		}
+		if d.Actual != nil {
+			concealed[i].Actual = Masked
+		}
+	}
+	return concealed
+}
