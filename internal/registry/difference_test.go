@@ -128,3 +128,23 @@ func TestTransformsUnderstood(t *testing.T) {
 		t.Errorf("%d are understood; not those of %q", understood, got)
 	}
 }
+
+func TestPlaceOfADifference(t *testing.T) {
+	set := properties{"a/~b": properties{"c": []any{"1", properties{"d": "2"}}}}
+	for _, test := range []struct {
+		typ, path, property string
+		want                any
+	}{
+		{"NOT_EQUAL", "/a~1~0b/c/1/d", "a/~b", "2"},
+		{"REMOVE", "/a~1~0b/c/0", "a/~b", "1"},
+		{"ADD", "/a~1~0b/c/1/e", "a/~b", properties{"d": "2"}},
+		{"NOT_EQUAL", "/a~1~0b/c/2", "a/~b", nil},
+		{"NOT_EQUAL", "/a~1~0b/c/0/d", "a/~b", nil},
+		{"REMOVE", "/other/c", "other", nil},
+	} {
+		d := Difference{Type: test.typ, Path: test.path}
+		if got := d.In(set); d.Property() != test.property || !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s %s is in property %s, where %v stands", test.typ, test.path, d.Property(), got)
+		}
+	}
+}

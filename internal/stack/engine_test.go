@@ -522,6 +522,28 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestOutputsOfAMove shows what an output was that names a moved resource.
+func TestOutputsOfAMove(t *testing.T) {
+	const before = `
+Resources: {A: {Type: Test::Thing, Properties: {Value: x}}}
+Outputs: {Name: {Value: !Sub "${A}-${A.Value}"}, Gone: {Value: !GetAtt A.Value}}
+`
+	b := newBench(t)
+	b.mustApply("app", before)
+	id := b.platform.Things()[0].Token
+	cs := b.plan("app", `
+Resources: {C: {Metadata: {makeitso: {movedFrom: A}}, Type: Test::Thing, Properties: {Value: x}}}
+Outputs: {Name: {Value: !Sub "${C}-${C.Value}-more"}}
+`, nil)
+	want := []changeset.OutputChange{
+		{Action: changeset.Modify, Name: "Name", Before: id + "-x", After: id + "-x-more"},
+		{Action: changeset.Remove, Name: "Gone", Before: "x"},
+	}
+	if !slices.Equal(cs.Outputs, want) {
+		t.Errorf("the outputs change: %+v", cs.Outputs)
+	}
+}
+
 // TestDeletesFirst replaces a resource of which there can be only one.
 func TestDeletesFirst(t *testing.T) {
 	b := newBench(t)

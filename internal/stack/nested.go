@@ -352,6 +352,7 @@ func (o *operation) eachNested(ctx context.Context, do func(*operation) error) e
 		}
 		child, err := o.e.underWay(ctx, s, n.listen())
 		if err == nil {
+			child.outer = o
 			err = do(child)
 		}
 		if err != nil {
@@ -373,6 +374,7 @@ func (o *operation) restoreNested(ctx context.Context, s resourceState, old chan
 		if err != nil {
 			return halt{err}
 		}
+		op.outer = o
 		if err := op.goBack(ctx); halted(err) {
 			return err
 		} else if op.stack.Status != UpdateRollbackComplete {

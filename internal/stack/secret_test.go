@@ -122,7 +122,7 @@ func wantNone(t *testing.T, text string, secrets ...string) {
 // TestErrorsNameNoSecret has handlers say what they were given when they fail:
 // nothing that is told or kept of it holds a secret, and its code and hint stay.
 func TestErrorsNameNoSecret(t *testing.T) {
-	const secrets = `{"Parameters":{"Word":{"Type":"CommaDelimitedList","NoEcho":true,"Default":"hunter2,hunter22"}},"Resources":{`
+	const secrets = `{"Parameters":{"Word":{"Type":"CommaDelimitedList","NoEcho":true,"Default":"hunter2,hunter2longer"}},"Resources":{`
 	const one = secrets + `"Thing":{"Type":"%s","Properties":{"MinSize":"1","MaxSize":"2","Word":{"Ref":"Word"},"Login":"{{resolve:secretsmanager:db}}","Kind":"%s"}%s}}}`
 	const rolling = `,"UpdatePolicy":{"AutoScalingRollingUpdate":{"MinInstancesInService":"0"}}`
 	before, after := fmt.Sprintf(one, "Test::Thing", "a", ""), fmt.Sprintf(one, "Test::Thing", "b", "")
@@ -174,7 +174,7 @@ func TestErrorsNameNoSecret(t *testing.T) {
 				t.Errorf("answered %v", err)
 			}
 			told := fmt.Sprint(err) + fault.HintOf(err) + b.shown("app")
-			wantNone(t, told, "hunter2", "sesame")
+			wantNone(t, told, "hunter2", "longer", "sesame")
 			if !strings.Contains(told, "was given") || !strings.Contains(told, changeset.Masked) {
 				t.Errorf("what the handler said is not told: %s", told)
 			}
@@ -190,4 +190,213 @@ func (b *bench) sayAll(action string) {
 	b.platform.On(action, "Thing", func(_ context.Context, r stack.Request) error {
 		return fault.New(fault.Unavailable, "was given %v", r.Properties).WithHint("try without %v", r.Properties["Login"])
 	})
+}
+
+// TestSecretsForEveryCall hands a handler what a secret holds whatever it is
+// asked; a secret that is gone is in the way of no read and no delete.
+func TestSecretsForEveryCall(t *testing.T) {
+	const base = `Resources: {S: {Type: "AWS::SecretsManager::Secret", Properties: {Name: db, SecretString: sesame}}}`
+	const app = `Resources: {Thing: {Type: "Snapshot::Thing", DeletionPolicy: Snapshot, Properties: {Login: "{{resolve:secretsmanager:db%s}}"}}}`
+	b := newBench(t)
+	var told []string
+	for _, action := range []string{"read", "snapshot", "delete"} {
+		b.platform.On(action, "Thing", func(_ context.Context, r stack.Request) error {
+			told = append(told, fmt.Sprint(action, " ", r.Properties["Login"]))
+			return nil
+		})
+	}
+	all := func() string { defer func() { told = nil }(); return strings.Join(told, ", ") }
+	b.mustApply("base", base)
+	b.mustApply("app", fmt.Sprintf(app, ""))
+	b.drift("app")
+	if err := b.engine.Delete(t.Context(), "app", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(); got != "read sesame, snapshot sesame, delete sesame" {
+		t.Errorf("told were %s", got)
+	}
+
+	b.mustApply("app", fmt.Sprintf(app, ""))
+	if err := b.engine.Delete(t.Context(), "base", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.drift("app")["Thing"]; got.Status != stack.InSync {
+		t.Errorf("without the secret, it is %+v", got)
+	}
+	if err := b.engine.Delete(t.Context(), "app", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := all(); got != "read {{resolve:secretsmanager:db}}, snapshot {{resolve:secretsmanager:db}}, delete {{resolve:secretsmanager:db}}" {
+		t.Errorf("told were %s", got)
+	}
+
+	// What cannot be looked up although it is there is in the way.
+	b.mustApply("base", strings.Replace(base, "sesame", `'{"word":"sesame"}'`, 1))
+	b.mustApply("app", fmt.Sprintf(app, ":SecretString:word"))
+	b.mustApply("base", base)
+	if got := b.drift("app")["Thing"]; got.Status != stack.Unknown || !strings.Contains(got.Reason, "is no JSON object") {
+		t.Errorf("with a secret that is none, it is %+v", got)
+	}
+	if err := b.engine.Delete(t.Context(), "app", nil); !fault.Is(err, fault.Failed) || len(told) > 0 {
+		t.Errorf("a delete answered %v and told %s", err, told)
+	}
+}
+
+// TestSecretsOfNestedStacks gives a nested stack a reference as it is written:
+// its own resources get what it stands for. What the parent hides, the errors
+// in it hide too.
+func TestSecretsOfNestedStacks(t *testing.T) {
+	const parent = `
+Parameters: {Word: {Type: String, NoEcho: true, Default: hunter22}}
+Resources: {Inner: {Type: AWS::CloudFormation::Stack, Properties: {TemplateURL: inner.yaml, Parameters: {Login: "{{resolve:secretsmanager:db}}", Word: !Ref Word, Kind: a}}}}
+`
+	b := newBench(t)
+	b.files = map[string][]byte{"inner.yaml": []byte(`
+Parameters: {Login: {Type: String}, Word: {Type: String}, Kind: {Type: String}}
+Resources: {Thing: {Type: Test::Thing, Properties: {Login: !Ref Login, Word: !Ref Word, Kind: !Ref Kind}}}
+`)}
+	b.mustApply("base", `Resources: {S: {Type: "AWS::SecretsManager::Secret", Properties: {Name: db, SecretString: sesame}}}`)
+	b.mustApply("app", parent)
+	if got := b.things(); !strings.Contains(got, `Thing{"Kind":"a","Login":"sesame","Word":"hunter22"}`) {
+		t.Errorf("what exists: %s", got)
+	}
+	b.wantPlanEmpty(parent)
+	var inner resourceRecord
+	b.record("stack-resource", "local/app/Inner", &inner)
+	for _, kind := range []string{"stack-source", "stack-change"} {
+		entries, err := b.store.List(t.Context(), kind, "local/"+inner.Current.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			wantNone(t, string(e.Value), "sesame")
+		}
+	}
+	b.sayAll("update")
+	err := b.apply("app", strings.Replace(parent, "Kind: a", "Kind: b", 1))
+	if err == nil || !strings.Contains(b.shown(inner.Current.Token), "was given") {
+		t.Errorf("an update that fails answered %v", err)
+	}
+	wantNone(t, fmt.Sprint(err)+b.shown("app")+b.shown(inner.Current.Token), "hunter22", "sesame")
+	b.platform.On("update", "Thing", nil)
+	if err := b.engine.ContinueRollback(t.Context(), "app", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.sayAll("delete")
+	if err = b.engine.Delete(t.Context(), "app", nil); err == nil {
+		t.Error("a delete that fails answered nil")
+	}
+	wantNone(t, fmt.Sprint(err)+b.shown("app")+b.shown(inner.Current.Token), "hunter22", "sesame")
+}
+
+// resourceRecord is what tests look at in the record of a resource.
+type resourceRecord struct {
+	Current changeset.Physical   `json:"current"`
+	Doomed  []changeset.Physical `json:"doomed"`
+}
+
+// altering is a platform whose answers to creates and updates are changed.
+type altering struct {
+	stack.Platform
+	alter func(call string, r stack.Request, result *stack.Result)
+}
+
+func (a altering) Handler(typ string) (stack.Handler, error) {
+	h, err := a.Platform.Handler(typ)
+	return alteringHandler{h, a}, err
+}
+
+type alteringHandler struct {
+	stack.Handler
+	altering
+}
+
+func (h alteringHandler) Create(ctx context.Context, r stack.Request) (stack.Result, error) {
+	result, err := h.Handler.Create(ctx, r)
+	h.alter("create", r, &result)
+	return result, err
+}
+
+func (h alteringHandler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
+	result, err := h.Handler.Update(ctx, r)
+	h.alter("update", r, &result)
+	return result, err
+}
+
+// TestAnswersOfARepair repairs what answers with secrets: they are what others
+// get of it from then on, and are shown to nobody.
+func TestAnswersOfARepair(t *testing.T) {
+	const app = `
+Resources:
+  Login: {Type: Test::Login, Properties: {User: ann}}
+  Reader: {Type: Test::Thing, Properties: {Word: !Sub "is ${Login.Word}"}}
+Outputs: {Word: {Value: !GetAtt Login.Word}}
+`
+	b := newBench(t)
+	platform := b.platform
+	b.engine = stack.New("local", altering{platform, func(call string, r stack.Request, result *stack.Result) {
+		if r.Type == "Test::Login" {
+			result.Attributes, result.NoEcho = map[string]any{"Word": "secret-of-" + call}, call == "update"
+		}
+	}}, b.store, stack.Options{Holder: "test"})
+	b.mustApply("app", app)
+	platform.Change("Login", map[string]any{"User": "bob"})
+	if _, err := b.settle(stack.RepairDrift); err != nil {
+		t.Fatal(err)
+	}
+	var login resourceRecord
+	b.record("stack-resource", "local/app/Login", &login)
+	if !login.Current.NoEcho || login.Current.Attributes["Word"] != "secret-of-update" {
+		t.Errorf("repaired, its record is %+v", login.Current)
+	}
+	resources, err := b.engine.Resources(t.Context(), "app")
+	if err != nil || resources[0].Attributes["Word"] != changeset.Masked {
+		t.Errorf("the resources are %+v (%v)", resources, err)
+	}
+	public, err := json.Marshal(b.plan("app", app, nil).Public())
+	if err != nil || !strings.Contains(string(public), `"is ****"`) {
+		t.Errorf("the next plan is %s (%v)", public, err)
+	}
+	wantNone(t, string(public), "secret-of-update")
+	b.mustApply("app", app)
+	if got := b.things(); !strings.Contains(got, `Reader{"Word":"is secret-of-update"}`) {
+		t.Errorf("what exists: %s", got)
+	}
+}
+
+// TestReplacedInARollBack brings a resource back with an update that answers
+// with another thing: that is what the stack has, and the former one goes.
+func TestReplacedInARollBack(t *testing.T) {
+	const app = `Resources: {Thing: {Type: Test::Thing, Properties: {Kind: a}}}`
+	b := newBench(t)
+	platform := b.platform
+	b.engine = stack.New("local", altering{platform, func(call string, r stack.Request, result *stack.Result) {
+		result.PhysicalID = "first"
+		if call == "update" && r.Properties["Kind"] == "a" {
+			result.PhysicalID, result.Replaced, result.NoEcho = "second", true, true
+			result.Attributes = map[string]any{"Word": "sesame"}
+		}
+	}}, b.store, stack.Options{Holder: "test"})
+	b.mustApply("app", app)
+	var before, after resourceRecord
+	b.record("stack-resource", "local/app/Thing", &before)
+	var gone []string
+	platform.On("delete", "Thing", func(_ context.Context, r stack.Request) error {
+		gone = append(gone, r.PhysicalID+" "+r.Token)
+		return nil
+	})
+	platform.Fail("create", "Last", errors.New("broken"))
+	err := b.apply("app", `Resources: {Thing: {Type: Test::Thing, Properties: {Kind: b}}, Last: {Type: Test::Thing, DependsOn: Thing}}`)
+	if !fault.Is(err, fault.Failed) {
+		t.Errorf("answered %v", err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+	b.record("stack-resource", "local/app/Thing", &after)
+	if is := after.Current; is.PhysicalID != "second" || is.Token == before.Current.Token || !is.NoEcho || is.Attributes["Word"] != "sesame" || len(after.Doomed) > 0 {
+		t.Errorf("the record is %+v", after)
+	}
+	if want := "first " + before.Current.Token; len(gone) != 1 || gone[0] != want {
+		t.Errorf("deleted were %q, want %s", gone, want)
+	}
+	b.wantPlanEmpty(app)
 }
