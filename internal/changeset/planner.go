@@ -93,6 +93,12 @@ func (p *Planner) GetAtt(id, attribute string) (any, error) {
 	return unknown, nil
 }
 
+// hides says whether the attributes of a resource are secrets.
+func (p *Planner) hides(id string) bool {
+	physical, _ := p.thing(id)
+	return physical.NoEcho
+}
+
 // NoAttribute says it in the service's words.
 func NoAttribute(typ, attribute string) error {
 	return fault.New(fault.Invalid, "Resource type %s does not support attribute {%s}.", typ, attribute)
@@ -128,6 +134,8 @@ func (s Standing) GetAtt(id, attribute string) (any, error) {
 	}
 	return template.Unknown{Because: id + "." + attribute}, nil
 }
+
+func (s Standing) hides(id string) bool { return s[id].NoEcho }
 
 // standing is the world as it is, for the present template.
 func (p *Planner) standing() Standing {

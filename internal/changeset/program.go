@@ -86,12 +86,12 @@ type World interface {
 	GetAtt(logicalID, attribute string) (any, error)
 }
 
-// scope joins a program and a world; secret says whether true values of NoEcho
-// parameters are wanted.
+// scope joins a program and a world; secret says whether true values of what is
+// NoEcho are wanted.
 func (p *Program) scope(w World, secret bool) *template.Scope {
-	s := &template.Scope{Parameters: p.masked, Pseudo: p.pseudo, Conditions: p.conditions, Ref: w.Ref, GetAtt: w.GetAtt, Import: p.imports}
-	if secret {
-		s.Parameters = p.parameters
+	s := &template.Scope{Parameters: p.parameters, Pseudo: p.pseudo, Conditions: p.conditions, Ref: w.Ref, GetAtt: w.GetAtt, Import: p.imports}
+	if !secret {
+		s.Parameters, s.GetAtt = p.masked, maskedAttributes(w)
 	}
 	return s
 }

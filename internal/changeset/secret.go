@@ -20,10 +20,32 @@ func mask(t *template.Template, parameters map[string]any) map[string]any {
 	masked := maps.Clone(parameters)
 	for name, p := range t.Parameters {
 		if p.NoEcho {
-			masked[name] = template.Rewrite(masked[name], func(any) any { return Masked })
+			masked[name] = maskAll(masked[name])
 		}
 	}
 	return masked
+}
+
+// maskAll masks all of a value that is known.
+func maskAll(v any) any {
+	return template.Rewrite(v, func(leaf any) any {
+		if _, unknown := leaf.(template.Unknown); unknown {
+			return leaf
+		}
+		return Masked
+	})
+}
+
+// maskedAttributes gives the attributes of a world with those masked that are
+// secrets, as far as the world knows that.
+func maskedAttributes(w World) func(id, attribute string) (any, error) {
+	return func(id, attribute string) (any, error) {
+		value, err := w.GetAtt(id, attribute)
+		if of, knows := w.(interface{ hides(id string) bool }); knows && of.hides(id) {
+			value = maskAll(value)
+		}
+		return value, err
+	}
 }
 
 // Secrets gives the true values of the NoEcho parameters, and each item of a

@@ -178,11 +178,11 @@ func (e *Engine) operation(ctx context.Context, s Stack, cs changeset.Set, liste
 	if cs.Action != changeset.Create {
 		o.before, err = e.program(s, src)
 	}
-	if err != nil || cs.Action == changeset.Delete {
+	if err != nil || cs.Action == changeset.Delete && len(cs.Change.Template) == 0 {
 		return o, err
 	}
 	after, diags := changeset.NewProgram(cs.Change, e.pseudo(s.Name, s.ID), recorded(cs.Imports, cs.Outside))
-	if diags.HasErrors() {
+	if diags.HasErrors() && cs.Action != changeset.Delete { // an old mistake must not stop a delete
 		return nil, diags
 	}
 	o.after = after

@@ -200,6 +200,13 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	if err != nil {
 		return nil, err
 	}
+	failed, err := e.changes.Get(ctx, e.key(s.Name)) // what it made has secrets that are known from there alone
+	if err == nil {
+		cs.Change, cs.Imports, cs.Outside = failed.Change, failed.Imports, failed.Outside
+		cs.Change.Joint = changeset.Joint{}
+	} else if !fault.Is(err, fault.NotFound) {
+		return nil, fmt.Errorf("read the change of stack %s that failed: %w", s.Name, err)
+	}
 	before := e.verdicts.ForgetOp(e.verdictKey(s))
 	s.Revision, s.Digest = s.Revision+1, cs.Digest
 	o, err := e.operation(ctx, s, *cs, listen)

@@ -23,7 +23,7 @@ type operation struct {
 	e      *Engine
 	set    changeset.Set
 	before *changeset.Program // nil for a create
-	after  *changeset.Program // nil for a delete
+	after  *changeset.Program // of a delete: what a change that failed was to lead to, nil if none did
 	told   teller
 	// foreseen is the replacement in the change set of each resource modified.
 	foreseen map[string]string

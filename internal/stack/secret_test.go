@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,7 +146,16 @@ func TestErrorsNameNoSecret(t *testing.T) {
 			b.platform.On("create", "Last", func(context.Context, stack.Request) error { b.sayAll("update"); return errors.New("broken") })
 			return b.apply("app", with(""))
 		}, false},
-		"delete":   {"delete", before, func(b *bench) error { return b.engine.Delete(t.Context(), "app", nil) }, false},
+		"delete": {"delete", before, func(b *bench) error { return b.engine.Delete(t.Context(), "app", nil) }, false},
+		"delete of what never was": {"create", "", func(b *bench) error {
+			c := changeset.Change{Stack: "app", File: "app", Template: []byte(before), DisableRollback: true}
+			if err := b.applyChange(c); err == nil {
+				return errors.New("the create did not fail")
+			}
+			b.sayAll("delete")
+			err := b.engine.Delete(t.Context(), "app", nil)
+			return errors.Join(err, b.engine.Delete(t.Context(), "app", nil))
+		}, false},
 		"clean up": {"delete", before, func(b *bench) error { return b.apply("app", strings.Replace(before, `"Thing"`, `"Other"`, 1)) }, true},
 		"read":     {"read", before, func(b *bench) error { _, err := b.settle(stack.ReportDrift); return err }, true},
 		"repair": {"update", before, func(b *bench) error {
@@ -329,7 +339,7 @@ func TestAnswersOfARepair(t *testing.T) {
 	const app = `
 Resources:
   Login: {Type: Test::Login, Properties: {User: ann}}
-  Reader: {Type: Test::Thing, Properties: {Word: !Sub "is ${Login.Word}"}}
+  Reader: {Type: Test::Thing, Properties: {Word: !Sub "is ${Login.Word}", Coded: {Fn::Base64: !GetAtt Login.Word}}}
 Outputs: {Word: {Value: !GetAtt Login.Word}}
 `
 	b := newBench(t)
@@ -357,11 +367,23 @@ Outputs: {Word: {Value: !GetAtt Login.Word}}
 	if err != nil || !strings.Contains(string(public), `"is ****"`) {
 		t.Errorf("the next plan is %s (%v)", public, err)
 	}
-	wantNone(t, string(public), "secret-of-update")
+	for _, c := range b.plan("app", strings.Replace(app, "ann", "eve", 1), nil).Changes { // what is not known yet is no secret
+		if shown := fmt.Sprint(c.AfterContext); c.LogicalID == "Reader" && !strings.Contains(shown, "Coded:"+changeset.KnownAfterApply) {
+			t.Errorf("if it is changed, others become %s", shown)
+		}
+	}
+	coded := base64.StdEncoding.EncodeToString([]byte("secret-of-update"))
+	wantNone(t, string(public), "secret-of-update", coded)
 	b.mustApply("app", app)
-	if got := b.things(); !strings.Contains(got, `Reader{"Word":"is secret-of-update"}`) {
+	if got := b.things(); !strings.Contains(got, `Reader{"Coded":"`+coded+`","Word":"is secret-of-update"}`) {
 		t.Errorf("what exists: %s", got)
 	}
+	platform.Change("Reader", map[string]any{"Word": "rotated", "Coded": "rotated"})
+	drift := fmt.Sprint(b.drift("app")["Reader"].Differences)
+	if !strings.Contains(drift, "/Coded") {
+		t.Errorf("the drift is %s", drift)
+	}
+	wantNone(t, drift, "rotated", "secret-of-update", coded)
 }
 
 // TestReplacedInARollBack brings a resource back with an update that answers
