@@ -56,7 +56,7 @@ func (o *operation) update(ctx context.Context, h Handler, r Request, p *changes
 // rollOut replaces the instances of a group that are not as wanted says, by the
 // policy of p, and then calls done. Anything else is done at once.
 func (o *operation) rollOut(ctx context.Context, s resourceState, wanted changeset.Physical, p *changeset.Program, done func(context.Context) error) error {
-	h, err := o.e.handler(wanted.Type)
+	h, err := o.e.handler(wanted.Type) // itself, since a confidant is no Group
 	if err != nil {
 		return o.failed(ctx, s, err)
 	}
