@@ -51,7 +51,7 @@ func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event
 	if err := o.run(ctx); err != nil {
 		return err
 	}
-	return e.settle(ctx, listen)
+	return e.letAllGo(ctx, listen)
 }
 
 // alreadyApplied gives the outcome of a change set that was applied before.

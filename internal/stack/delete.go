@@ -188,7 +188,7 @@ func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(E
 	if err := o.remove(ctx); err != nil {
 		return err
 	}
-	return e.settle(ctx, listen)
+	return e.letAllGo(ctx, listen)
 }
 
 // beginDelete makes the first record of a delete, or finds one that was begun.

@@ -257,9 +257,9 @@ func hold(dooms map[string]doom) {
 	}
 }
 
-// settle deletes what stacks have kept for others that have moved since. A
+// letAllGo deletes what stacks have kept for others that have moved since. A
 // stack that somebody changes meanwhile is left to that change, or to the next.
-func (e *Engine) settle(ctx context.Context, listen func(Event)) error {
+func (e *Engine) letAllGo(ctx context.Context, listen func(Event)) error {
 	exports, err := e.Exports(ctx)
 	if err != nil {
 		return err

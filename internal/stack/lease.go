@@ -73,7 +73,7 @@ func (e *Engine) Watch(ctx context.Context, failed func(error)) {
 			continue
 		}
 		for _, name := range names {
-			busy.Go(func() { answer(errors.Join(e.resume(ctx, name, nil, nil), e.settle(ctx, nil))) })
+			busy.Go(func() { answer(errors.Join(e.resume(ctx, name, nil, nil), e.letAllGo(ctx, nil))) })
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (e *Engine) resumeAll(ctx context.Context, stacks map[string][]string, all 
 	for _, r := range all {
 		r.idle() // those too that were not begun
 	}
-	return errors.Join(append(errs, err, e.settle(ctx, listen))...)
+	return errors.Join(append(errs, err, e.letAllGo(ctx, listen))...)
 }
 
 // unfinished says whether a stack's operation has more to do. A roll back that
