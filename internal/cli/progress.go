@@ -240,6 +240,7 @@ func (a *app) followRuns(ctx context.Context, client *api.Client, started contro
 		return err
 	}
 	var failed []string
+	code := fault.Failed
 	for _, id := range ids {
 		r, err := client.Run(ctx, control.RunRequest{Run: id})
 		if err != nil {
@@ -248,13 +249,16 @@ func (a *app) followRuns(ctx context.Context, client *api.Client, started contro
 		if r.Run.Status == pipeline.Succeeded {
 			continue
 		}
+		if slices.ContainsFunc(r.Stages, func(s pipeline.StageRun) bool { return s.Code == fault.Denied }) {
+			code = fault.Denied
+		}
 		failed = append(failed, fmt.Sprintf("%s %s", id, strings.ToLower(string(r.Run.Status))))
 		if err := a.showFailure(ctx, client, r); err != nil {
 			return err
 		}
 	}
 	if len(failed) > 0 {
-		return fault.New(fault.Failed, "%s", strings.Join(failed, ", ")).WithHint("go on from where it failed with: makeitso retry %s", strings.Fields(failed[0])[0])
+		return fault.New(code, "%s", strings.Join(failed, ", ")).WithHint("go on from where it failed with: makeitso retry %s", strings.Fields(failed[0])[0])
 	}
 	return nil
 }

@@ -65,16 +65,17 @@ type Run struct {
 
 // StageRun is one stage of a run.
 type StageRun struct {
-	Run         string    `json:"run"`
-	ID          string    `json:"id"` // the step's id, e.g. apply-network@dev
-	Kind        string    `json:"kind"`
-	Environment string    `json:"environment,omitempty"`
-	Status      Status    `json:"status"`
-	Reason      string    `json:"reason,omitempty"`
-	Attempt     int       `json:"attempt"`
-	Started     time.Time `json:"started,omitzero"`
-	Ended       time.Time `json:"ended,omitzero"`
-	Result      Result    `json:"result"`
+	Run         string     `json:"run"`
+	ID          string     `json:"id"` // the step's id, e.g. apply-network@dev
+	Kind        string     `json:"kind"`
+	Environment string     `json:"environment,omitempty"`
+	Status      Status     `json:"status"`
+	Reason      string     `json:"reason,omitempty"`
+	Code        fault.Code `json:"code,omitempty"` // of the failure
+	Attempt     int        `json:"attempt"`
+	Started     time.Time  `json:"started,omitzero"`
+	Ended       time.Time  `json:"ended,omitzero"`
+	Result      Result     `json:"result"`
 }
 
 // Result is what a stage leaves for those after it and for people.

@@ -238,7 +238,7 @@ func (f *flow) stage(ctx context.Context, i int) (StageRun, error) {
 		return s, nil
 	}
 	resumed := s.Status == Running // it was at work when makeitso stopped
-	s.Attempt = f.run.Attempt
+	s.Attempt, s.Code = f.run.Attempt, ""
 	w := &stageWork{flow: f, step: step, place: i, run: s, version: version, resumed: resumed}
 	result, err := w.whenReady(ctx)
 	switch {
@@ -257,7 +257,7 @@ func (f *flow) stage(ctx context.Context, i int) (StageRun, error) {
 	case errors.As(err, &skip):
 		return w.finish(ctx, Skipped, err.Error())
 	}
-	w.run.Result = result
+	w.run.Result, w.run.Code = result, fault.CodeOf(err)
 	return w.finish(ctx, Failed, fault.Text(err))
 }
 
