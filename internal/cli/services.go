@@ -54,6 +54,9 @@ func (a *app) printStatus(s control.StatusResponse) error {
 	}
 	for _, env := range s.Environments {
 		fmt.Fprintf(a.Out, "%s\n", a.style(bold, "environment "+env.Name))
+		if env.Former {
+			fmt.Fprintf(a.Out, "  not in makeitso.yaml any more; what is left of it goes with: makeitso destroy --environment %s\n", env.Name)
+		}
 		if err := a.printEnvironment(env); err != nil {
 			return err
 		}

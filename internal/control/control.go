@@ -87,11 +87,16 @@ func (c *Control) open(ctx context.Context, name string) (*Environment, error) {
 }
 
 func (c *Control) environmentName(p *project.Project, name string) (string, error) {
-	names := slices.Sorted(maps.Keys(p.Environments))
+	var names []string // those that makeitso.yaml has
+	for _, name := range slices.Sorted(maps.Keys(p.Environments)) {
+		if !p.Environments[name].Former {
+			names = append(names, name)
+		}
+	}
 	switch {
 	case name == "" && c.o.Only != "":
 		return c.o.Only, nil
-	case name == "" && p.Environments["local"] != nil:
+	case name == "" && slices.Contains(names, "local"):
 		return "local", nil
 	case name == "" && len(names) == 1:
 		return names[0], nil

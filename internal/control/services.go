@@ -37,6 +37,7 @@ type ServerStatus struct {
 // EnvironmentStatus is how one environment stands.
 type EnvironmentStatus struct {
 	Name      string        `json:"name"`
+	Former    bool          `json:"former,omitempty"` // makeitso.yaml does not have it any more
 	Addresses []Address     `json:"addresses"`
 	Stacks    []stack.Stack `json:"stacks"`
 	// Drift is what was found when each stack was last looked at.
@@ -82,6 +83,7 @@ func (c *Control) Status(ctx context.Context, r StatusRequest) (StatusResponse, 
 		if err != nil {
 			return status, err
 		}
+		es.Former = p.Environments[name].Former
 		status.Environments = append(status.Environments, es)
 	}
 	return status, nil

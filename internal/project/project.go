@@ -34,6 +34,9 @@ type Environment struct {
 	Region    string `yaml:"region" pattern:"region" doc:"The region (aws)."`
 	Approvals int    `yaml:"approvals" min:"0" doc:"How many different people must approve before the first change."`
 	Embedded  bool   `yaml:"embedded" doc:"Whether embedded stand-ins may serve where a program is missing (local)."`
+	// Former says that the file does not have it any more, and that something
+	// of it is left.
+	Former bool `yaml:"-" json:"-"`
 }
 
 // Stack is a named set of resources described by a template.

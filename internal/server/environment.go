@@ -47,6 +47,9 @@ func (s *Server) environment(ctx context.Context, p *project.Project, name strin
 		return nil, fault.New(fault.Unsupported, "environment %s stands on platform %s, which this makeitso does not have yet", name, wanted.Platform).
 			WithHint("run it for an environment on platform local, e.g. --environment local")
 	}
+	if err := s.keep(ctx, name, wanted); err != nil {
+		return nil, err
+	}
 	env := &environment{name: name, project: p.Name, server: s}
 	if err := env.open(wanted); err != nil {
 		return nil, err
@@ -296,6 +299,9 @@ func shortest(hosts []string) string {
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
 	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil))
+	if err == nil {
+		err = s.keptEnvironments().Delete(ctx, env.name)
+	}
 	if err != nil {
 		return err
 	}

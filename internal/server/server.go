@@ -244,11 +244,12 @@ func (s *Server) project() (*project.Project, []byte, error) {
 func (s *Server) lastGood() string { return filepath.Join(s.o.State, project.File) }
 
 // known gives the project of the working tree, or while that has mistakes the
-// last that had none: what runs can be looked at and ended all the same.
+// last that had none: what runs can be looked at and ended all the same. It has
+// the environments too that were taken out of the file.
 func (s *Server) known() (*project.Project, error) {
 	p, _, err := s.project()
 	if err == nil {
-		return p, nil
+		return s.withFormer(p)
 	}
 	src, readErr := os.ReadFile(s.lastGood())
 	if readErr != nil { // there never was one
@@ -258,7 +259,7 @@ func (s *Server) known() (*project.Project, error) {
 	if mistakes.HasErrors() {
 		return nil, err
 	}
-	return last, nil
+	return s.withFormer(last)
 }
 
 // exists says whether anything of an environment was ever made here.
