@@ -125,6 +125,7 @@ type app struct {
 	directory string
 	state     string
 	database  string
+	key       string
 	edge      string
 	as        string
 
@@ -154,6 +155,7 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 	flags.StringVarP(&a.directory, "directory", "C", "", "the project's folder (default: the nearest with a makeitso.yaml)")
 	flags.StringVar(&a.state, "state", "", "the state folder (default: .makeitso in the project's folder)")
 	flags.StringVar(&a.database, "database", "", "a postgres:// URL to keep state in, in place of the state folder's file")
+	flags.StringVar(&a.key, "key", "", "the file of the key that seals what is stored, made if it is not there (default: key in the state folder)")
 	flags.StringVar(&a.as, "as", "", "the name to act under (default: your user's name)")
 	root.AddCommand(
 		a.demoCommand(), a.initCommand(), a.validateCommand(), a.upCommand(), a.serveCommand(), a.pushCommand(),

@@ -20,7 +20,7 @@ func (a *app) serverOptions() (server.Options, error) {
 	if err != nil {
 		return server.Options{}, err
 	}
-	o := server.Options{Folder: folder, State: a.state, Database: a.database, Edge: a.edge, Announce: a.announce}
+	o := server.Options{Folder: folder, State: a.state, Database: a.database, Key: a.key, Edge: a.edge, Announce: a.announce}
 	if o.State == "" {
 		o.State = filepath.Join(folder, ".makeitso")
 	} else if !filepath.IsAbs(o.State) {

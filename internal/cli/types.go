@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/platform/custom"
 	"makeitso/internal/platform/local"
 	"makeitso/internal/record"
+	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 )
 
@@ -24,7 +25,7 @@ when a change set is made.`,
 		Example: "  makeitso types\n  makeitso types --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			p, err := local.New("local", local.Options{State: a.Dir, Project: "types", Records: record.NewMemory()}) // nothing is written before the first resource
+			p, err := local.New("local", local.Options{State: a.Dir, Project: "types", Records: record.NewMemory(), Key: seal.Fresh()}) // nothing is written before the first resource
 			if err != nil {
 				return err
 			}

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"makeitso/internal/control"
 	"makeitso/internal/pipeline"
+	"makeitso/internal/seal"
 	"makeitso/internal/server"
 	"makeitso/internal/stack"
 )
@@ -50,15 +50,16 @@ func TestDriftBySchedule(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("the resources are %v (%v)", files, err)
 	}
-	text, err := os.ReadFile(files[0])
+	key, err := seal.Load(filepath.Join(folder, ".makeitso/key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := filepath.Join(folder, "changed.json") // moved into its place, since somebody may read it meanwhile
-	if err := os.WriteFile(changed, []byte(strings.ReplaceAll(string(text), "365", "30")), 0o600); err != nil {
+	about, kept := "resource "+filepath.Base(filepath.Dir(files[0])), map[string]any{}
+	if err := key.ReadFile(files[0], about, &kept); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(changed, files[0]); err != nil {
+	kept["properties"] = map[string]any{"RetentionInDays": 30}
+	if err := key.WriteFile(files[0], about, kept); err != nil {
 		t.Fatal(err)
 	}
 	scheduled("{every: 1s, then: repair}")

@@ -65,7 +65,7 @@ func (s *Server) environment(ctx context.Context, p *project.Project, name strin
 func (env *environment) open(wanted *project.Environment) (err error) {
 	s := env.server
 	env.platform, err = local.New(env.name, local.Options{
-		State: s.o.State, Project: env.project, Records: s.store, Region: wanted.Region, Account: wanted.Account,
+		State: s.o.State, Project: env.project, Records: s.records, Key: s.key, Region: wanted.Region, Account: wanted.Account,
 		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,
@@ -84,8 +84,8 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 	if err != nil {
 		return err
 	}
-	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.store, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: holder, Beat: s.beat(), Drifted: env.observeDrift})
-	env.services = release.New(env.name, env.platform, s.edge, s.store, release.Options{Observe: env.observe})
+	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.records, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: holder, Beat: s.beat(), Drifted: env.observeDrift})
+	env.services = release.New(env.name, env.platform, s.edge, s.records, release.Options{Observe: env.observe})
 	return nil
 }
 

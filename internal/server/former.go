@@ -18,7 +18,7 @@ type kept struct {
 }
 
 func (s *Server) keptEnvironments() record.Collection[kept] {
-	return record.Of[kept](s.store, "environment")
+	return record.Of[kept](s.records, "environment")
 }
 
 // keep remembers an environment of which something is made.

@@ -27,6 +27,8 @@ import (
 	"makeitso/internal/pipeline"
 	"makeitso/internal/process"
 	"makeitso/internal/project"
+	"makeitso/internal/record"
+	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 	"makeitso/internal/statefile"
 	"makeitso/internal/store"
@@ -53,6 +55,7 @@ type Options struct {
 	Folder   string // the project's folder; required
 	State    string // the state folder; required
 	Database string // a postgres:// URL, or "" for a file in the state folder
+	Key      string // the file of the key that seals what is stored, default key in the state folder
 	Self     string // this program, to run its hidden commands; required
 
 	Duty     Duty   // how much it does by itself
@@ -71,6 +74,9 @@ func (o Options) withDefaults() Options {
 	if o.Edge == "" {
 		o.Edge = DefaultEdge
 	}
+	if o.Key == "" {
+		o.Key = filepath.Join(o.State, "key")
+	}
 	if o.Announce == nil {
 		o.Announce = func(string) {}
 	}
@@ -79,16 +85,19 @@ func (o Options) withDefaults() Options {
 
 // Server is a makeitso at work in this process.
 type Server struct {
-	o      Options
-	lock   *os.File
-	store  *store.Store
-	keeper *process.Keeper
-	images *image.Store
-	edge   *edgeProcess
-	engine *pipeline.Engine
-	git    *gitserver.Server
-	socket string
-	pushes net.Listener // takes pushes, nil if nobody does
+	o     Options
+	lock  *os.File
+	store *store.Store
+	key   *seal.Key
+	// records is store, sealed.
+	records record.Store
+	keeper  *process.Keeper
+	images  *image.Store
+	edge    *edgeProcess
+	engine  *pipeline.Engine
+	git     *gitserver.Server
+	socket  string
+	pushes  net.Listener // takes pushes, nil if nobody does
 
 	ctx     context.Context // ends when the server is closed
 	stop    context.CancelCauseFunc
@@ -178,15 +187,22 @@ func lockFolder(state string) (*os.File, error) {
 func (s *Server) openStore(ctx context.Context) (err error) {
 	if s.o.Database != "" {
 		s.store, err = store.OpenPostgres(ctx, s.o.Database)
+	} else {
+		s.store, err = store.Open(ctx, filepath.Join(s.o.State, "state.db"))
+	}
+	if err != nil {
 		return err
 	}
-	s.store, err = store.Open(ctx, filepath.Join(s.o.State, "state.db"))
+	if s.key, err = seal.Load(s.o.Key); err != nil {
+		return diskFull(err)
+	}
+	s.records, err = seal.Store(ctx, s.store, s.key)
 	return err
 }
 
 func (s *Server) openEngine() (err error) {
 	s.engine, err = pipeline.New(pipeline.Options{
-		Store: s.store, SQLite: s.store.SQLite(), Postgres: s.store.PostgresURL(),
+		Store: s.records, SQLite: s.store.SQLite(), Postgres: s.store.PostgresURL(),
 		Images: s.images, Folder: s.o.State, Direct: s.o.Listen == "",
 		Environment: s.pipelineEnvironment,
 		Checkout:    gitserver.Checkout,
@@ -197,7 +213,8 @@ func (s *Server) openEngine() (err error) {
 // diskFull says what to do about a full disk, of which the workflow engine
 // gives the text alone.
 func diskFull(err error) error {
-	if err == nil || fault.HintOf(err) != "" || !strings.Contains(err.Error(), "disk is full") {
+	told := err == nil || fault.HintOf(err) != "" || !strings.Contains(err.Error(), "disk is full")
+	if told && !errors.Is(err, syscall.ENOSPC) {
 		return err
 	}
 	return fault.Wrap(fault.Unavailable, err, "the disk of the state folder is full").WithHint("free some space, then run the same command again")

@@ -31,6 +31,7 @@ import (
 	"makeitso/internal/pipeline"
 	"makeitso/internal/platform/local"
 	"makeitso/internal/project"
+	"makeitso/internal/seal"
 	"makeitso/internal/server"
 	"makeitso/internal/stack"
 	"makeitso/internal/store"
@@ -408,7 +409,11 @@ func TestGoesOnWithWhatHadMadeNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	platform, err := local.New("local", local.Options{State: state, Project: "shop", Records: records})
+	key, err := seal.Load(filepath.Join(state, "key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	platform, err := local.New("local", local.Options{State: state, Project: "shop", Records: records, Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}

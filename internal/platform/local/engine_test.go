@@ -21,6 +21,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
+	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 	"makeitso/internal/testneed"
@@ -441,7 +442,7 @@ func createResource(args []string) error {
 	if err := json.Unmarshal([]byte(args[1]), &r); err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
-	p, err := New("local", Options{State: args[0], Project: "shop", Records: record.NewMemory(), Path: []string{"/no/programs"}})
+	p, err := New("local", Options{State: args[0], Project: "shop", Records: record.NewMemory(), Key: seal.Fresh(), Path: []string{"/no/programs"}})
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,6 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/release"
-	"makeitso/internal/statefile"
 )
 
 // instance is what is kept of one instance, in a file of its own in the
@@ -40,7 +39,7 @@ func (p *Platform) instanceFile(id string) string {
 
 func (p *Platform) loadInstance(id string) (instance, error) {
 	var i instance
-	err := statefile.Read(p.instanceFile(id), &i)
+	err := p.o.Key.ReadFile(p.instanceFile(id), "instance "+id, &i)
 	if errors.Is(err, fs.ErrNotExist) {
 		return i, fault.New(fault.NotFound, "environment %s has no instance %s", p.env, id)
 	}
@@ -125,7 +124,7 @@ func (p *Platform) prepare(spec release.InstanceSpec) (instance, error) {
 	if err := os.MkdirAll(p.instanceFolder(spec.ID), 0o700); err != nil {
 		return i, fmt.Errorf("make its folder: %w", err)
 	}
-	return i, statefile.Write(p.instanceFile(spec.ID), i)
+	return i, p.o.Key.WriteFile(p.instanceFile(spec.ID), "instance "+spec.ID, i)
 }
 
 // unpack puts the image's files into the instance's folder.
@@ -150,7 +149,7 @@ func (p *Platform) unpack(ctx context.Context, i instance) (instance, error) {
 			WithHint("give it an entrypoint: image: {binary: …} in makeitso.yaml")
 	}
 	i.Entrypoint, i.Env = entrypoint, env
-	return i, statefile.Write(p.instanceFile(i.Spec.ID), i)
+	return i, p.o.Key.WriteFile(p.instanceFile(i.Spec.ID), "instance "+i.Spec.ID, i)
 }
 
 func (p *Platform) rootFolder(id string) string { return filepath.Join(p.instanceFolder(id), "root") }

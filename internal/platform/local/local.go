@@ -22,6 +22,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
+	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	Project string
 	// Records is where modelled resources are kept. Required.
 	Records record.Store
+	// Key seals what is kept of resources and instances. Required.
+	Key *seal.Key
 	// Region and Account are what AWS::Region and AWS::AccountId give; default
 	// us-east-1 and 000000000000.
 	Region, Account string
@@ -96,8 +99,8 @@ func New(env string, o Options) (*Platform, error) {
 	if !validEnvironment.MatchString(env) {
 		return nil, fault.New(fault.Invalid, "the environment name %q is not small letters, digits and '-'", env)
 	}
-	if o.State == "" || o.Project == "" || o.Records == nil {
-		return nil, fault.New(fault.Internal, "a local platform needs a state folder, a project and a store of records")
+	if o.State == "" || o.Project == "" || o.Records == nil || o.Key == nil {
+		return nil, fault.New(fault.Internal, "a local platform needs a state folder, a project, a store of records and a key")
 	}
 	state, err := filepath.Abs(o.State)
 	if err != nil {

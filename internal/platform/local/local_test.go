@@ -16,6 +16,7 @@ import (
 	"makeitso/internal/record"
 	"makeitso/internal/registry"
 	"makeitso/internal/release"
+	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 )
 
@@ -50,6 +51,9 @@ func newPlatform(t *testing.T, o Options) *Platform {
 	}
 	if o.Records == nil {
 		o.Records = record.NewMemory()
+	}
+	if o.Key == nil {
+		o.Key = seal.Fresh()
 	}
 	o.Project = "shop"
 	p, err := New("local", o)

@@ -17,7 +17,6 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack"
-	"makeitso/internal/statefile"
 )
 
 // resource is what the platform keeps of one resource, in a file of its own
@@ -87,13 +86,13 @@ func (p *Platform) save(r *resource) error {
 	if err := os.MkdirAll(p.folder(r), 0o700); err != nil {
 		return fmt.Errorf("make the folder of %s: %w", r.name(), err)
 	}
-	return statefile.Write(filepath.Join(p.folder(r), "resource.json"), r)
+	return p.o.Key.WriteFile(filepath.Join(p.folder(r), "resource.json"), "resource "+r.Token, r)
 }
 
 // load gives the resource of a token, fault.NotFound if nothing of it exists.
 func (p *Platform) load(token string) (*resource, error) {
 	r := &resource{Token: token}
-	err := statefile.Read(filepath.Join(p.folder(r), "resource.json"), r)
+	err := p.o.Key.ReadFile(filepath.Join(p.folder(r), "resource.json"), "resource "+token, r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "no resource %s exists in environment %s", token, p.env)
 	}
