@@ -2,8 +2,10 @@ package changeset
 
 import (
 	"cmp"
+	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"makeitso/internal/registry"
@@ -79,12 +81,29 @@ func Scrub(v any, secrets []string) any {
 			return leaf
 		}
 		for _, secret := range longestFirst {
-			if len(secret) >= shortestSecret {
-				text = strings.ReplaceAll(text, secret, Masked)
+			if len(secret) < shortestSecret {
+				continue
+			}
+			for _, form := range quoted(secret) {
+				text = strings.ReplaceAll(text, form, Masked)
 			}
 		}
 		return text
 	})
+}
+
+// quoted gives a secret as it is, and as it stands in a text that quotes it.
+func quoted(secret string) []string {
+	forms := []string{secret, unquoted(strconv.Quote(secret))}
+	for _, html := range []bool{true, false} {
+		var b strings.Builder
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(html)
+		if encoder.Encode(secret) == nil { // a text is always written
+			forms = append(forms, unquoted(strings.TrimSpace(b.String())))
+		}
+	}
+	return slices.Compact(forms)
 }
 
 // ScrubText is Scrub of a text.
@@ -155,3 +174,6 @@ func (p *Planner) Conceal(id string, found []registry.Difference) []registry.Dif
 	}
 	return concealed
 }
+
+// unquoted gives a quoted text without the quotes around it.
+func unquoted(text string) string { return text[1 : len(text)-1] }

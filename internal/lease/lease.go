@@ -56,6 +56,7 @@ type Table struct {
 
 	mu   sync.Mutex
 	held map[string]bool // by this table, now
+	left chan struct{}   // closed and replaced when this table leaves one
 }
 
 // New makes the table of things called kind, such as "stack", whose records
@@ -64,7 +65,7 @@ func New(store record.Store, kind, prefix string, o Options) *Table {
 	if o.Alive == nil {
 		o.Alive = func(string) bool { return false }
 	}
-	return &Table{kind: kind, prefix: prefix, store: store, leases: record.Of[Lease](store, kind+"-lease"), terms: record.Of[Lease](store, kind+"-lease-term"), o: o, held: map[string]bool{}}
+	return &Table{kind: kind, prefix: prefix, store: store, leases: record.Of[Lease](store, kind+"-lease"), terms: record.Of[Lease](store, kind+"-lease-term"), o: o, held: map[string]bool{}, left: make(chan struct{})}
 }
 
 // Left gives the names of the things whose holder is dead.
@@ -157,7 +158,7 @@ func (t *Table) Await(ctx context.Context, name string, told func(Lease)) (dead 
 			return false, fmt.Errorf("read the lease of %s %s: %w", t.kind, name, err)
 		}
 		t.mu.Lock()
-		dead := t.dead(name, l)
+		dead, left := t.dead(name, l), t.left
 		t.mu.Unlock()
 		if dead {
 			return true, nil
@@ -166,19 +167,28 @@ func (t *Table) Await(ctx context.Context, name string, told func(Lease)) (dead 
 			told(l)
 			told = nil
 		}
-		if err := t.untilGiven(ctx, name, last, l.Until); err != nil {
+		if err := t.untilGiven(ctx, name, last, l.Until, left); err != nil {
 			return false, err
 		}
 	}
 }
 
-// untilGiven waits until a lease is given back or runs out.
-func (t *Table) untilGiven(ctx context.Context, name string, last int64, end time.Time) error {
+// untilGiven waits until a lease is given back, runs out, or may have been left.
+func (t *Table) untilGiven(ctx context.Context, name string, last int64, end time.Time, left <-chan struct{}) error {
 	waiting, stop := context.WithCancel(ctx)
 	if !end.IsZero() {
 		waiting, stop = context.WithDeadline(ctx, end.Add(time.Millisecond)) // past it, not at it
 	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer stop()
+	watching.Go(func() {
+		select {
+		case <-left:
+			stop()
+		case <-waiting.Done():
+		}
+	})
 	err := t.store.Wait(waiting, t.stream(name), last)
 	switch {
 	case ctx.Err() != nil:
@@ -306,6 +316,8 @@ func (h *Hold) Leave() {
 	h.t.mu.Lock()
 	defer h.t.mu.Unlock()
 	h.end()
+	close(h.t.left)
+	h.t.left = make(chan struct{})
 }
 
 // Release gives the lease back, unless it is another's by now.

@@ -20,13 +20,21 @@ import (
 // resource fails, or ctx is cancelled, everything that was changed is put back
 // and the error says why. Applying a set again that was applied last gives the
 // same answer again and does nothing.
-func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event)) (err error) {
+func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event)) error {
 	if cs.Action == changeset.Delete {
 		return e.delete(ctx, cs.Stack, cs.Digest, listen)
 	}
 	if cs.Empty() {
 		return nil
 	}
+	if err := e.apply(ctx, cs, listen); err != nil {
+		return err
+	}
+	return e.letAllGo(ctx, listen)
+}
+
+// apply is Apply of a set that changes something, with the stack's lease.
+func (e *Engine) apply(ctx context.Context, cs *changeset.Set, listen func(Event)) (err error) {
 	ctx, release, err := e.acquire(ctx, cs.Stack, false)
 	if err != nil {
 		return err
@@ -48,10 +56,7 @@ func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event
 	if err != nil {
 		return errors.Join(err, e.keepPresentImports(context.WithoutCancel(ctx), cs.Stack))
 	}
-	if err := o.run(ctx); err != nil {
-		return err
-	}
-	return e.letAllGo(ctx, listen)
+	return o.run(ctx)
 }
 
 // alreadyApplied gives the outcome of a change set that was applied before.
@@ -301,7 +306,7 @@ func (o *operation) moves(ctx context.Context) func(stack string) bool {
 // all, or shall stay as it is.
 func (o *operation) abandon(ctx context.Context, err error) error {
 	if suspended(ctx) {
-		err = halt{ErrSuspend}
+		err = suspension(ctx)
 	}
 	if halted(err) {
 		return err

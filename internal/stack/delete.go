@@ -65,7 +65,7 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 	}
 	slices.Sort(failed)
 	if err != nil && suspended(ctx) {
-		err = halt{ErrSuspend}
+		err = suspension(ctx)
 	}
 	return failed, err
 }
@@ -117,7 +117,7 @@ func (o *operation) deleteThing(ctx context.Context, id string, p changeset.Phys
 		}
 	}
 	if suspended(ctx) && err != nil {
-		return halt{ErrSuspend}
+		return suspension(ctx)
 	}
 	event.Status = DeleteComplete
 	if err != nil {
@@ -152,7 +152,15 @@ func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) e
 }
 
 // delete is Delete, if the stack is still as the digest says; "" is any.
-func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
+func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) error {
+	if err := e.deleteStack(ctx, stack, digest, listen); err != nil {
+		return err
+	}
+	return e.letAllGo(ctx, listen)
+}
+
+// deleteStack is delete with the stack's lease.
+func (e *Engine) deleteStack(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
 	ctx, release, err := e.acquire(ctx, stack, true)
 	if err != nil {
 		return err
@@ -185,10 +193,7 @@ func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(E
 	if err != nil {
 		return err
 	}
-	if err := o.remove(ctx); err != nil {
-		return err
-	}
-	return e.letAllGo(ctx, listen)
+	return o.remove(ctx)
 }
 
 // beginDelete makes the first record of a delete, or finds one that was begun.

@@ -244,7 +244,7 @@ func (o *operation) mend(ctx context.Context, r ResourceDrift) error {
 		}
 		result, err := o.remake(ctx, r, current)
 		if err != nil && suspended(ctx) {
-			return halt{ErrSuspend} // Resume goes on
+			return suspension(ctx) // Resume goes on
 		}
 		if err != nil {
 			s.Status, s.Reason = UpdateFailed, repairFailed+err.Error()

@@ -211,13 +211,17 @@ func (e *Engine) keepImports(ctx context.Context, stack string, wanted map[strin
 	return nil
 }
 
-// keepPresentImports takes back what a change that did not begin has noted.
+// keepPresentImports takes back what a change that did not begin has noted. An
+// error is a halt: what is noted wrongly would hold the exporter for ever.
 func (e *Engine) keepPresentImports(ctx context.Context, stack string) error {
 	src, err := e.present(ctx, stack)
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.keepImports(ctx, stack, src.Imports)
 	}
-	return e.keepImports(ctx, stack, src.Imports)
+	if err != nil {
+		return halt{err}
+	}
+	return nil
 }
 
 // stale gives the stacks that still use a former value of what a stack exports,

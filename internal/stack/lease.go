@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
-	"time"
 
+	"makeitso/internal/fault"
 	"makeitso/internal/lease"
 )
 
@@ -16,13 +15,20 @@ import (
 func (e *Engine) acquire(ctx context.Context, name string, takeover bool) (held context.Context, release func(error) error, err error) {
 	h, err := e.leases.Acquire(ctx, name, takeover)
 	if err != nil {
+		if !fault.Is(err, fault.Conflict) { // it may have been taken all the same
+			e.noteLeft()
+		}
 		return nil, nil, err
 	}
 	return h.Context, func(ended error) error {
-		if halted(ended) {
+		if e.halfDone(ctx, name, ended) {
 			h.Leave()
 			e.noteLeft()
-			return ended
+			stopped := fault.Wrap(fault.CodeOf(ended), ended, "stack %s was left half done", name)
+			if fault.HintOf(ended) == "" {
+				return stopped.WithHint("makeitso goes on with it by itself; look how it stands: makeitso status")
+			}
+			return stopped
 		}
 		err := h.Release()
 		if err != nil {
@@ -32,75 +38,21 @@ func (e *Engine) acquire(ctx context.Context, name string, takeover bool) (held 
 	}, nil
 }
 
+// halfDone says whether what was done with the lease of a stack, and ended with
+// an error, is to be gone on with.
+func (e *Engine) halfDone(ctx context.Context, name string, ended error) bool {
+	if ended == nil || halted(ended) {
+		return ended != nil
+	}
+	s, err := e.find(context.WithoutCancel(ctx), name)
+	return err != nil || strings.HasSuffix(s.Status, "IN_PROGRESS")
+}
+
 // noteLeft wakes Watch.
 func (e *Engine) noteLeft() {
 	select {
 	case e.left <- struct{}{}:
 	default: // it was woken
-	}
-}
-
-// watchPause is how long Watch waits after a change was left, mostly because
-// the store failed, before it goes on with it.
-const watchPause = 5 * time.Second
-
-// Watch goes on, until ctx ends, with every change that is left half done: by
-// this process, which its store failed, or by another, which died with the
-// lease. failed is told what keeps it from doing so, once for each reason that
-// it meets in a row; it tries again.
-func (e *Engine) Watch(ctx context.Context, failed func(error)) {
-	var busy sync.WaitGroup
-	defer busy.Wait()
-	var mu sync.Mutex
-	var last string
-	answer := func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if err == nil || ctx.Err() != nil {
-			last = ""
-			return
-		}
-		e.noteLeft()
-		if err.Error() != last {
-			last = err.Error()
-			failed(err)
-		}
-	}
-	for e.awaitLeft(ctx) {
-		names, err := e.leases.Left(ctx)
-		if err != nil {
-			answer(err)
-			continue
-		}
-		for _, name := range names {
-			busy.Go(func() { answer(errors.Join(e.resume(ctx, name, nil, nil), e.letAllGo(ctx, nil))) })
-		}
-	}
-}
-
-// awaitLeft waits until something may have been left half done; false is that
-// ctx has ended. That another process died is seen with a beat of the leases.
-func (e *Engine) awaitLeft(ctx context.Context) bool {
-	var beat <-chan time.Time
-	if e.o.Beat > 0 {
-		ticker := time.NewTicker(e.o.Beat)
-		defer ticker.Stop()
-		beat = ticker.C
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-beat:
-		return true
-	case <-e.left:
-	}
-	pause := time.NewTimer(watchPause)
-	defer pause.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-pause.C:
-		return true
 	}
 }
 
@@ -127,6 +79,9 @@ func (e *Engine) Await(ctx context.Context, name string, told func(holder string
 		}
 	}
 }
+
+// suspension is the error of an operation that stops where it stands.
+func suspension(ctx context.Context) error { return halt{context.Cause(ctx)} }
 
 // suspended says whether an operation shall stop where it stands: it was asked
 // to, its lease is another's, or what it must know of its store is not to be had.

@@ -3,7 +3,6 @@ package stack_test
 import (
 	"context"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,77 +119,6 @@ func testLostLease(t *testing.T, beat time.Duration) {
 			t.Errorf("records are left of a stack that is gone: %v (%v)", left, err)
 		}
 	})
-}
-
-// TestWatch has a change left half done, by a process that its store failed for
-// a while and by one that died: who watches goes on with it, says once what
-// keeps it from doing so, and ends when it shall.
-func TestWatch(t *testing.T) {
-	for name, dies := range map[string]bool{"the store fails": false, "another dies": true} {
-		t.Run(name, func(t *testing.T) { testWatch(t, dies) })
-	}
-}
-
-func testWatch(t *testing.T, dies bool) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		outage := &outage{Store: b.store}
-		first := stack.New("local", b.platform, outage, stack.Options{Holder: "first"})
-		b.engine = first
-		if dies {
-			first = stack.New("local", b.platform, outage, stack.Options{Holder: "first", Beat: time.Second})
-			b.engine = stack.New("local", b.platform, b.store, stack.Options{Holder: "second", Beat: time.Second})
-		}
-		ctx, cancel := context.WithCancelCause(t.Context())
-		told, ended := make(chan error, 9), make(chan struct{})
-		go func() {
-			b.engine.Watch(ctx, func(err error) { told <- err })
-			close(ended)
-		}()
-		b.platform.On("create", "B", func(context.Context, stack.Request) error {
-			outage.on.Store(true)
-			return nil
-		})
-		if err := first.Apply(t.Context(), b.plan("app", chain, nil), nil); !fault.Is(err, fault.Unavailable) {
-			t.Errorf("the apply whose store failed answered %v", err)
-		}
-		b.platform.On("create", "B", nil)
-		time.Sleep(time.Minute) // of the bubble's clock: it tries often, and tells once
-		outage.on.Store(false)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		b.wantStatus("app", stack.CreateComplete)
-		b.mustApply("app", chain)
-		want := 1
-		if dies { // its own store did not fail
-			want = 0
-		}
-		if len(told) != want {
-			t.Errorf("told %d times, want %d", len(told), want)
-		}
-		cancel(stack.ErrSuspend)
-		<-ended
-	})
-}
-
-// outage is a store that takes nothing while it is on.
-type outage struct {
-	record.Store
-	on atomic.Bool
-}
-
-func (s *outage) Write(ctx context.Context, ops ...record.Op) error {
-	if s.on.Load() {
-		return fault.New(fault.Unavailable, "cut off")
-	}
-	return s.Store.Write(ctx, ops...)
-}
-
-func (s *outage) AppendWith(ctx context.Context, stream string, values [][]byte, ops ...record.Op) (int64, error) {
-	if s.on.Load() {
-		return 0, fault.New(fault.Unavailable, "cut off")
-	}
-	return s.Store.AppendWith(ctx, stream, values, ops...)
 }
 
 // unrenewed is a store in which no lease can be renewed.

@@ -351,11 +351,11 @@ func (o *operation) eachNested(ctx context.Context, do func(*operation) error) e
 			continue
 		}
 		child, err := o.e.underWay(ctx, s, n.listen())
-		if err == nil {
-			child.outer = o
-			err = do(child)
-		}
 		if err != nil {
+			return halt{err}
+		}
+		child.outer = o
+		if err := do(child); err != nil {
 			return err
 		}
 	}

@@ -225,6 +225,9 @@ func TestNestedExportTaken(t *testing.T) {
 	if err := b.applyChange(family("large", "two")); !fault.Is(err, fault.Failed) {
 		t.Errorf("answered %v", err)
 	}
+	if things := b.things(); strings.Count(things, "Queue{") != 2 {
+		t.Errorf("there is %s, want the queue too that the other uses", things)
+	}
 	for _, name := range []string{"app", s.Name} {
 		b.wantStatus(name, stack.UpdateRollbackFailed)
 		if s, err := b.engine.Stack(t.Context(), name); err != nil || !strings.Contains(s.Reason, "Export inner-arn cannot be updated as it is in use by other") {
@@ -233,6 +236,9 @@ func TestNestedExportTaken(t *testing.T) {
 	}
 	if err := b.engine.ContinueRollback(t.Context(), "app", nil, nil); !fault.Is(err, fault.Failed) {
 		t.Errorf("continued while it is in use: %v", err)
+	}
+	if err := b.engine.ContinueRollback(t.Context(), "app", []string{"Inner.Queue"}, nil); !strings.HasPrefix(fault.HintOf(err), "no resource of stack "+s.Name+" failed: ") {
+		t.Errorf("skipping what did not fail: %v", err)
 	}
 	if err := b.engine.Delete(t.Context(), "other", nil); err != nil {
 		t.Fatal(err)
@@ -287,9 +293,15 @@ func TestNestedSkip(t *testing.T) {
 	}
 	b.wantStatus("app", stack.UpdateRollbackFailed)
 	b.wantStatus(b.nested().Name, stack.UpdateRollbackFailed)
-	for _, wrong := range []string{"Inner.Queue", "First.Thing", "Thing"} {
-		if err := b.engine.ContinueRollback(t.Context(), "app", []string{wrong}, nil); !fault.Is(err, fault.Invalid) {
-			t.Errorf("to skip %s answered %v", wrong, err)
+	for wrong, hint := range map[string]string{
+		"Inner.Queue": "skip those alone that failed: Inner.Thing",
+		"Thing":       "skip those alone that failed: Inner, Last",
+		"Inner":       "skip those alone that failed: Inner.Thing", // else it could never be updated again
+		"First.Thing": "",
+	} {
+		err := b.engine.ContinueRollback(t.Context(), "app", []string{wrong}, nil)
+		if !fault.Is(err, fault.Invalid) || fault.HintOf(err) != hint {
+			t.Errorf("to skip %s answered %v, hint %q, want %q", wrong, err, fault.HintOf(err), hint)
 		}
 	}
 	b.platform.On("update", "Last", nil)

@@ -381,7 +381,7 @@ func (o *operation) call(ctx context.Context, s resourceState, check bool) (Resu
 // named in the record, for the roll back.
 func (o *operation) failed(ctx context.Context, s resourceState, cause error) error {
 	if suspended(ctx) {
-		return halt{ErrSuspend}
+		return suspension(ctx)
 	}
 	s.Status, s.Reason = s.Step.Kind.statuses().failed, cancelReason(ctx, s.Step.Kind, cause)
 	if err := o.save(ctx, s, s.Step.Next.PhysicalID); err != nil {

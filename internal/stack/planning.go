@@ -67,7 +67,7 @@ func updatable(s Stack) error {
 	case strings.HasSuffix(s.Status, "IN_PROGRESS"):
 		return err.WithHint("wait for the change under way, which is gone on with if its process is gone: makeitso apply %s --wait; or take an update back: makeitso stack cancel %s", s.Name, s.Name)
 	case s.Status == UpdateRollbackFailed:
-		return err.WithHint("take the cause away (%s), then start makeitso again, which goes on with the roll back; or skip what fails: makeitso stack rollback %s --skip RESOURCE", s.Reason, s.Name)
+		return err.WithHint("take the cause away (%s), then go on with the roll back: makeitso stack rollback %s; or skip what fails in it: --skip RESOURCE", s.Reason, s.Name)
 	}
 	if s.Status == CreateFailed || s.Status == UpdateFailed {
 		return err.WithHint("take the failed change back first: makeitso stack rollback %s", s.Name)

@@ -28,6 +28,7 @@ func (e *Engine) Resume(ctx context.Context, listen func(Event)) error {
 func (e *Engine) Continue(ctx context.Context, listen func(Event)) (wait func() error) {
 	stacks, err := e.underWayNow(ctx)
 	if err != nil {
+		e.noteLeft()
 		return func() error { return err }
 	}
 	var busy sync.WaitGroup
@@ -196,9 +197,8 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 		if err != nil {
 			return err
 		}
-		if r := inner.state(id); r.Step == nil || r.Step.Before == nil || r.Status != UpdateFailed {
-			return fault.New(fault.Invalid, "resource %s did not fail in the roll back of stack %s", resource, name).
-				WithHint("skip those alone that failed: %s", inner.unrestored())
+		if err := inner.maySkip(ctx, resource, id); err != nil {
+			return err
 		}
 		skips = append(skips, func() error { return inner.skip(ctx, id) })
 	}
@@ -217,16 +217,42 @@ func (e *Engine) ContinueRollback(ctx context.Context, name string, skip []strin
 	return err
 }
 
-// unrestored names the resources whose roll back has failed.
-func (o *operation) unrestored() string {
+// maySkip refuses to skip what did not fail, and a nested stack, which would stay
+// as it failed: what failed in it is skipped. name is id with the path to it.
+func (o *operation) maySkip(ctx context.Context, name, id string) error {
+	r := o.state(id)
+	if r.Step == nil || r.Step.Before == nil || r.Status != UpdateFailed {
+		return fault.New(fault.Invalid, "resource %s did not fail in the roll back of stack %s", name, o.stack.root()).
+			WithHint("%s", o.skippable(strings.TrimSuffix(name, id)))
+	}
+	if r.Step.Before.Type != changeset.NestedType {
+		return nil
+	}
+	s, err := o.e.find(ctx, r.Step.Before.Token)
+	if err != nil || s.Status != UpdateRollbackFailed {
+		return err
+	}
+	child, err := o.e.underWay(ctx, s, nil)
+	if err != nil {
+		return err
+	}
+	return fault.New(fault.Invalid, "resource %s is a stack, which cannot be skipped whole", name).WithHint("%s", child.skippable(name+"."))
+}
+
+// skippable says what can be skipped, with the path of the nested stack that it
+// is in.
+func (o *operation) skippable(path string) string {
 	var failed []string
 	for id, r := range o.states() {
 		if r.Step != nil && r.Step.Before != nil && r.Status == UpdateFailed {
-			failed = append(failed, id)
+			failed = append(failed, path+id)
 		}
 	}
+	if len(failed) == 0 {
+		return "no resource of stack " + o.stack.Name + " failed: take away what it says is in the way, then: makeitso stack rollback " + o.stack.root()
+	}
 	slices.Sort(failed)
-	return strings.Join(failed, ", ")
+	return "skip those alone that failed: " + strings.Join(failed, ", ")
 }
 
 // skip takes a resource for rolled back. What the update had begun in its place

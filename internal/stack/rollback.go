@@ -23,7 +23,7 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 		}
 	}
 	if o.stack.Status == UpdateRollbackInProgress {
-		if err := o.enter(on, UpdateRollbackCompleteCleanupInProgress, o.stack.Reason); err != nil {
+		if err := o.withdraw(on); err != nil {
 			return err
 		}
 	}
@@ -41,31 +41,30 @@ func (o *operation) rollBack(ctx context.Context, cause error) error {
 	if o.set.Action != changeset.Create {
 		o.stack.Tags = src.Change.Tags
 	}
-	end := func(exports []record.Op) error {
-		return o.finish(on, statusesOf(o.set.Action).restored, o.stack.Reason, src.Imports, exports...)
-	}
-	if o.set.Action == changeset.Update && o.stack.Parent != "" {
-		err = o.withdraw(on, end)
-	} else {
-		err = end(nil)
-	}
-	if err != nil {
+	if err := o.finish(on, statusesOf(o.set.Action).restored, o.stack.Reason, src.Imports); err != nil {
 		return err
 	}
 	return rolledBack(o.stack, cause)
 }
 
-// withdraw ends the roll back of a nested stack whose outputs were told to its
-// parent, and what it exports to all: they are again what they were. Another
-// stack that has imported a new one meanwhile is in the way of that.
-func (o *operation) withdraw(ctx context.Context, end func(exports []record.Op) error) error {
+// withdraw begins the clean-up of an update that was put back. A nested stack's
+// outputs were told to its parent, and what it exports to all: before anything
+// goes that they name, they become again what they were. Another stack that has
+// imported a new one meanwhile is in the way of that.
+func (o *operation) withdraw(ctx context.Context) error {
+	begin := func(exports []record.Op) error {
+		return o.enter(ctx, UpdateRollbackCompleteCleanupInProgress, o.stack.Reason, exports...)
+	}
+	if o.stack.Parent == "" {
+		return begin(nil)
+	}
 	outputs, diags := o.before.Outputs(o, true)
 	if err := diags.Err(); err != nil {
 		return o.rollBackFailed(ctx, UpdateRollbackFailed, err)
 	}
 	told := o.stack.Outputs
 	o.stack.Outputs = outputs
-	err := o.publish(ctx, outputs, end)
+	err := o.publish(ctx, outputs, begin)
 	if fault.Is(err, fault.Conflict) && !halted(err) {
 		o.stack.Outputs = told
 		return o.rollBackFailed(ctx, UpdateRollbackFailed, err)
@@ -100,7 +99,7 @@ func outcome(cause error) fault.Code {
 
 func (o *operation) rollBackFailed(ctx context.Context, status string, err error) error {
 	if suspended(ctx) {
-		return halt{ErrSuspend}
+		return suspension(ctx)
 	}
 	if halted(err) {
 		return err

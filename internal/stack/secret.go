@@ -26,28 +26,34 @@ const (
 )
 
 // reveal gives a request in which secure references are replaced by what they
-// stand for, and what that is. With gone, one to what is no more stays as it is
-// written.
+// stand for, and what that is. One to what is no more stays as it is written in
+// what the resource was, and with gone everywhere.
 func (e *Engine) reveal(ctx context.Context, r Request, gone bool) (told Request, secrets []string, err error) {
-	lookup := func(d template.DynamicReference) (string, error) {
-		text, err := e.secret(ctx, d)
-		if gone && fault.Is(err, fault.NotFound) {
-			return d.Text, nil
+	replace := func(properties map[string]any, gone bool) (map[string]any, error) {
+		if properties == nil {
+			return nil, nil
 		}
-		secrets = append(secrets, text)
-		return text, err
-	}
-	for _, properties := range []*map[string]any{&r.Properties, &r.Previous} {
-		if *properties == nil {
-			continue
-		}
-		value, err := template.ReplaceDynamic(*properties, lookup)
+		value, err := template.ReplaceDynamic(properties, func(d template.DynamicReference) (string, error) {
+			text, err := e.secret(ctx, d)
+			if gone && fault.Is(err, fault.NotFound) {
+				return d.Text, nil
+			}
+			secrets = append(secrets, text)
+			return text, err
+		})
 		if err != nil {
-			return r, secrets, fault.Wrap(fault.CodeOf(err), err, "resource %s", r.LogicalID)
+			return nil, fault.Wrap(fault.CodeOf(err), err, "resource %s", r.LogicalID)
 		}
-		*properties = value.(map[string]any)
+		return value.(map[string]any), nil
 	}
-	return r, secrets, nil
+	told = r
+	if told.Properties, err = replace(r.Properties, gone); err != nil {
+		return r, secrets, err
+	}
+	if told.Previous, err = replace(r.Previous, true); err != nil {
+		return r, secrets, err
+	}
+	return told, secrets, nil
 }
 
 // secret looks up what a secure reference stands for.

@@ -422,3 +422,60 @@ func TestReplacedInARollBack(t *testing.T) {
 	}
 	b.wantPlanEmpty(app)
 }
+
+// TestSecretGoneBefore moves a resource away from a secret that is gone, and
+// rolls a change to one back that goes before it is applied.
+func TestSecretGoneBefore(t *testing.T) {
+	const base = `Resources: {S: {Type: "AWS::SecretsManager::Secret", Properties: {Name: db, SecretString: sesame}}}`
+	const plain = `Resources: {Thing: {Type: Test::Thing, Properties: {Login: plain}}}`
+	const secret = `Resources: {Thing: {Type: Test::Thing, Properties: {Login: "{{resolve:secretsmanager:db}}"}}}`
+	b := newBench(t)
+	gone := func() {
+		if err := b.engine.Delete(t.Context(), "base", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.mustApply("base", base)
+	b.mustApply("app", secret)
+	gone()
+	b.mustApply("app", plain)
+	b.mustApply("base", base)
+	cs := b.plan("app", secret, nil)
+	gone()
+	if err := b.engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "can't find the specified secret: db") {
+		t.Errorf("answered %v", err)
+	}
+	b.wantStatus("app", stack.UpdateRollbackComplete)
+}
+
+// TestSecretsInQuotes has a handler quote what it was given, in the forms in
+// which texts do.
+func TestSecretsInQuotes(t *testing.T) {
+	forms := map[string]func(v any) string{
+		"JSON": func(v any) string { raw, _ := json.Marshal(v); return string(raw) },
+		"plain JSON": func(v any) string {
+			var text strings.Builder
+			encoder := json.NewEncoder(&text)
+			encoder.SetEscapeHTML(false)
+			_ = encoder.Encode(v)
+			return text.String()
+		},
+		"Go": func(v any) string { return fmt.Sprintf("%q", v) },
+	}
+	for _, word := range []string{`open"sesame`, "open\nsesame", "open<&>sesame", `open\sesame`, "ouvre-toi sésame", "open\x00sesame"} {
+		for name, form := range forms {
+			b := newBench(t)
+			b.platform.On("create", "Thing", func(_ context.Context, r stack.Request) error {
+				return errors.New("bad request " + form(r.Properties["Word"]))
+			})
+			raw, err := json.Marshal(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = b.apply("app", `{"Parameters":{"Word":{"Type":"String","NoEcho":true,"Default":`+string(raw)+`}},"Resources":{"Thing":{"Type":"Test::Thing","Properties":{"Word":{"Ref":"Word"}}}}}`)
+			if told := fmt.Sprint(err) + b.shown("app"); err == nil || strings.Contains(told, "sesame") || strings.Contains(told, "sésame") || !strings.Contains(told, "bad request") {
+				t.Errorf("%q quoted as %s shows: %v", word, name, err)
+			}
+		}
+	}
+}
