@@ -256,8 +256,8 @@ func TestDriftIsRepaired(t *testing.T) {
 func TestRepairThatFailsIsToldOnce(t *testing.T) {
 	b := newBench(t)
 	b.mustApply("app", settled)
-	b.platform.Change("Queue", map[string]any{"QueueName": "other", "DelaySeconds": "5"})
-	b.platform.Fail("update", "Queue", fault.New(fault.Unsupported, "a queue keeps its name"))
+	b.platform.Change("Queue", map[string]any{"QueueName": "jobs", "DelaySeconds": "6"})
+	b.platform.Fail("update", "Queue", fault.New(fault.Unsupported, "a queue keeps its delay"))
 	for range 3 {
 		d, err := b.settle(stack.RepairDrift)
 		if !fault.Is(err, fault.Unsupported) || !strings.Contains(fault.HintOf(err), "makeitso drift app --adopt") || d.Status != stack.Drifted {

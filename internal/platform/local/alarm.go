@@ -28,26 +28,6 @@ type alarmState struct {
 	Time   time.Time `json:"time"`
 }
 
-// metricAlarm makes AWS::CloudWatch::Alarm. Its name tells it from others.
-type metricAlarm struct{ model }
-
-func (h metricAlarm) make(ctx context.Context, r *resource) error {
-	if err := h.model.make(ctx, r); err != nil {
-		return err
-	}
-	all, err := h.p.alarms(ctx)
-	if err != nil {
-		return err
-	}
-	for _, other := range all {
-		if !r.is(&other) && other.PhysicalID == r.PhysicalID {
-			return fault.New(fault.Conflict, "%s: the alarm %s belongs to %s", r.name(), r.PhysicalID, other.name()).
-				WithHint("choose another AlarmName; what a stack left behind is taken back with: makeitso import")
-		}
-	}
-	return nil
-}
-
 // alarms gives the alarms of the environment.
 func (p *Platform) alarms(ctx context.Context) ([]resource, error) {
 	all, err := p.models.List(ctx, p.modelKey(""))

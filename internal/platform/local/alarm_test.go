@@ -101,7 +101,7 @@ func TestAlarmsAreTold(t *testing.T) {
 	if err == nil {
 		err = d.engine.Apply(t.Context(), cs, nil)
 	}
-	if err == nil || !strings.Contains(err.Error(), "the alarm errors belongs to app/Errors") {
+	if err == nil || !strings.Contains(err.Error(), "identifier 'errors' already exists") {
 		t.Errorf("a second alarm of that name answered %v", err)
 	}
 

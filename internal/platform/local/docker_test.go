@@ -172,7 +172,7 @@ func TestDockerServesWhereAProgramIsMissing(t *testing.T) {
 	e, host := newEngine(t, map[string]bool{redisImage: false})
 	p := newPlatform(t, Options{Path: []string{t.TempDir()}, DockerHost: host, Embedded: true})
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
-	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{Name: "redis by docker", Request: r, Count: e.count})
+	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{Name: "redis by docker", Request: r, Count: func() int { return e.count(t) }})
 
 	made := create(t, p, r)
 	if len(e.pulled) != 1 || e.pulled[0] != redisImage {

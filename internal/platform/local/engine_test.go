@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/record"
 	"makeitso/internal/seal"
 	"makeitso/internal/stack"
@@ -127,7 +128,7 @@ func testRedisContainer(t *testing.T, c *client.Client) {
 	larger["CacheNodeType"] = "cache.m7g.large"
 	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
 		Name: "contract", Request: r, Update: larger,
-		Count: func(t *testing.T) int { return len(containersOf(t.Context(), t, c, p)) },
+		Count: func() int { return len(containersOf(t.Context(), t, c, p)) },
 	})
 }
 
@@ -311,7 +312,7 @@ func testBrokenData(t *testing.T, c *client.Client) {
 // breakRedis spoils the log of changes of a Redis, until mend is called.
 func breakRedis(t *testing.T, p *Platform, token string) (mend func()) {
 	t.Helper()
-	logs, err := filepath.Glob(filepath.Join(p.containerData(&resource{Token: token}), "appendonlydir", "*.incr.aof"))
+	logs, err := filepath.Glob(filepath.Join(p.containerData(&resource{Resource: model.Resource{Token: token}}), "appendonlydir", "*.incr.aof"))
 	if err != nil || len(logs) != 1 {
 		t.Fatalf("append-only files %v, %v; want 1", logs, err)
 	}
@@ -335,7 +336,7 @@ func testPostgresContainer(t *testing.T, c *client.Client) {
 	changed["MasterUserPassword"] = "another secret"
 	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
 		Name: "contract", Request: r, Update: changed,
-		Count: func(t *testing.T) int { return len(containersOf(t.Context(), t, c, p)) },
+		Count: func() int { return len(containersOf(t.Context(), t, c, p)) },
 	})
 }
 

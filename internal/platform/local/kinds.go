@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/platform/model"
 )
 
 // kind is what the platform does with one type.
@@ -31,10 +32,8 @@ type maker interface {
 // allKinds is the table of types.
 func (p *Platform) allKinds() map[string]kind {
 	kinds := map[string]kind{
-		"AWS::ElastiCache::CacheCluster": {note("a redis-server or valkey-server of its own"), redis{p}},
-		"AWS::ElastiCache::ParameterGroup": {note("parameters of the servers whose clusters name it"), parameterGroup{model{
-			p: p, ref: "{lower CacheParameterGroupName 255}", attributes: map[string]string{"CacheParameterGroupName": "{ref}"},
-		}}},
+		"AWS::ElastiCache::CacheCluster":           {note("a redis-server or valkey-server of its own"), redis{p}},
+		"AWS::ElastiCache::ParameterGroup":         {note("parameters of the servers whose clusters name it"), parameterGroup{p}},
 		"AWS::RDS::DBInstance":                     {note("a PostgreSQL server of its own"), postgres{p}},
 		"AWS::S3::Bucket":                          {note("a bucket of this environment's S3 server"), bucket{p}},
 		"AWS::S3::BucketPolicy":                    {note("public access, on the S3 server"), bucketPolicy{p}},
@@ -44,13 +43,8 @@ func (p *Platform) allKinds() map[string]kind {
 		"AWS::CloudFormation::WaitConditionHandle": {note("an address on this machine that takes signals"), waitHandle{p}},
 		"AWS::CloudFormation::WaitCondition":       {note("complete when its signals have come"), waitCondition{}},
 	}
-	kinds[alarmType] = kind{
-		changeset.Support{Level: changeset.Modelled, Note: "nothing measures for it; its state is said with makeitso stack alarm"},
-		metricAlarm{model{p: p, ref: "{name AlarmName 255}", attributes: map[string]string{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"}}},
-	}
-	for name, m := range models() {
-		m.p = p
-		kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: m.note}, m}
+	for name, t := range model.Types() {
+		kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: t.Note}, modelled{p, t}}
 	}
 	return kinds
 }

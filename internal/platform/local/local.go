@@ -162,8 +162,8 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 			WithHint("see what it has: makeitso types")
 	}
 	h := handler{p: p, typ: typ, maker: k.maker}
-	if k.support.Level == changeset.Modelled {
-		return &modelHandler{h}, nil
+	if m, is := k.maker.(modelled); is {
+		return &modelHandler{h, m.t}, nil
 	}
 	return &h, nil
 }

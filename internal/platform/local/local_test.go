@@ -145,10 +145,10 @@ func TestTypesAreKnownOrRefusedWithAReason(t *testing.T) {
 			t.Errorf("%s is no type of the registry", typ.Name)
 		}
 	}
-	if s := p.Support("AWS::SQS::Queue"); s.Level != changeset.Refused || !strings.Contains(s.Note, "platform aws") {
+	if s := p.Support("AWS::Batch::JobQueue"); s.Level != changeset.Refused || !strings.Contains(s.Note, "platform aws") {
 		t.Errorf("a queue: %+v", s)
 	}
-	if _, err := p.Handler("AWS::SQS::Queue"); !fault.Is(err, fault.Unsupported) || !strings.Contains(fault.HintOf(err), "makeitso types") {
+	if _, err := p.Handler("AWS::Batch::JobQueue"); !fault.Is(err, fault.Unsupported) || !strings.Contains(fault.HintOf(err), "makeitso types") {
 		t.Errorf("handler of a queue: %v", err)
 	}
 }

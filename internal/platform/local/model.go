@@ -3,155 +3,138 @@ package local
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
-	"strings"
+	"slices"
+	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/record"
+	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
 
-// model is a type that is checked and kept, and for which nothing runs. Its
-// Ref and attributes are patterns, expanded by expand.
-type model struct {
-	p          *Platform
-	note       string
-	ref        string
-	attributes map[string]string
-	lists      map[string][]string // attributes that are lists
-	cidr       bool                // CidrBlock must be a network
+// modelled makes the resources of one type for which nothing runs.
+type modelled struct {
+	p *Platform
+	t model.Type
 }
 
-// models is the table of modelled types.
-func models() map[string]model {
-	return map[string]model{
-		"AWS::EC2::VPC": {
-			note: "all servers share this machine's loopback network", ref: "vpc-{hex17}", cidr: true,
-			attributes: map[string]string{
-				"VpcId": "{ref}", "CidrBlock": "{property CidrBlock}",
-				"DefaultSecurityGroup": "sg-{hex17 sg}", "DefaultNetworkAcl": "acl-{hex17 acl}",
-			},
-			lists: map[string][]string{"CidrBlockAssociations": {"vpc-cidr-assoc-{hex17 cidr}"}, "Ipv6CidrBlocks": {}},
-		},
-		"AWS::EC2::Subnet": {
-			note: "part of a modelled VPC", ref: "subnet-{hex17}", cidr: true,
-			attributes: map[string]string{
-				"SubnetId": "{ref}", "VpcId": "{property VpcId}", "CidrBlock": "{property CidrBlock}",
-				"AvailabilityZone": "{zone}", "NetworkAclAssociationId": "aclassoc-{hex17 acl}",
-			},
-			lists: map[string][]string{"Ipv6CidrBlocks": {}},
-		},
-		"AWS::EC2::SecurityGroup": {
-			note: "no packet is filtered on loopback", ref: "sg-{hex17}",
-			attributes: map[string]string{"GroupId": "{ref}", "Id": "{ref}", "VpcId": "{property VpcId}"},
-		},
-		"AWS::EC2::SecurityGroupIngress": {note: "no packet is filtered on loopback", ref: "sgr-{hex17}", attributes: map[string]string{"Id": "{ref}"}},
-		"AWS::EC2::SecurityGroupEgress":  {note: "no packet is filtered on loopback", ref: "sgr-{hex17}", attributes: map[string]string{"Id": "{ref}"}},
-		"AWS::EC2::InternetGateway": {
-			note: "part of a modelled VPC", ref: "igw-{hex17}", attributes: map[string]string{"InternetGatewayId": "{ref}"},
-		},
-		"AWS::EC2::VPCGatewayAttachment": {
-			note: "part of a modelled VPC", ref: "IGW|{property VpcId}", attributes: map[string]string{"AttachmentType": "IGW"},
-		},
-		"AWS::EC2::RouteTable": {note: "part of a modelled VPC", ref: "rtb-{hex17}", attributes: map[string]string{"RouteTableId": "{ref}"}},
-		"AWS::EC2::Route": {
-			note: "part of a modelled VPC", ref: "{property RouteTableId}|{property DestinationCidrBlock}",
-			attributes: map[string]string{"CidrBlock": "{property DestinationCidrBlock}"},
-		},
-		"AWS::EC2::SubnetRouteTableAssociation": {note: "part of a modelled VPC", ref: "rtbassoc-{hex17}", attributes: map[string]string{"Id": "{ref}"}},
-		"AWS::IAM::Role": {
-			note: "nothing is denied on this machine", ref: "{name RoleName 64}",
-			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:role{path}{ref}", "RoleId": "AROA{id17}"},
-		},
-		"AWS::IAM::Policy": {note: "nothing is denied on this machine", ref: "{name - 128}", attributes: map[string]string{"Id": "{ref}"}},
-		"AWS::IAM::ManagedPolicy": {
-			note: "nothing is denied on this machine", ref: "arn:aws:iam::{account}:policy{path}{name ManagedPolicyName 128}",
-			attributes: map[string]string{
-				"PolicyArn": "{ref}", "PolicyId": "ANPA{id17}", "DefaultVersionId": "v1", "IsAttachable": "true",
-				"AttachmentCount": "0", "PermissionsBoundaryUsageCount": "0",
-			},
-		},
-		"AWS::IAM::InstanceProfile": {
-			note: "nothing is denied on this machine", ref: "{name InstanceProfileName 128}",
-			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:instance-profile{path}{ref}"},
-		},
-		"AWS::IAM::User": {
-			note: "nothing is denied on this machine", ref: "{name UserName 64}",
-			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:user{path}{ref}"},
-		},
-		"AWS::IAM::Group": {
-			note: "nothing is denied on this machine", ref: "{name GroupName 128}",
-			attributes: map[string]string{"Arn": "arn:aws:iam::{account}:group{path}{ref}"},
-		},
-		"AWS::KMS::Key": {
-			note: "nothing is encrypted with it", ref: "{uuid}",
-			attributes: map[string]string{"Arn": "arn:aws:kms:{region}:{account}:key/{ref}", "KeyId": "{ref}"},
-		},
-		"AWS::KMS::Alias":               {note: "the name of a modelled key", ref: "{property AliasName}"},
-		"AWS::ElastiCache::SubnetGroup": {note: "part of a modelled VPC", ref: "{lower CacheSubnetGroupName 255}"},
-		"AWS::RDS::DBSubnetGroup":       {note: "part of a modelled VPC", ref: "{lower DBSubnetGroupName 255}"},
-		"AWS::RDS::DBParameterGroup": {
-			note: "the server keeps its own settings", ref: "{lower DBParameterGroupName 255}",
-			attributes: map[string]string{"DBParameterGroupName": "{ref}"},
-		},
-		"AWS::CloudFront::OriginAccessControl": {
-			note: "the edge signs with the environment's keys", ref: "E{id13}", attributes: map[string]string{"Id": "{ref}"},
-		},
-		"AWS::Route53::HostedZone": {
-			note: "its records are routed by host name at the edge", ref: "Z{id17}",
-			attributes: map[string]string{"Id": "{ref}"},
-			lists:      map[string][]string{"NameServers": {"ns-1.{property Name}", "ns-2.{property Name}"}},
-		},
-	}
-}
-
-func (m model) check(_ context.Context, r *resource) error {
-	cidr := r.text("CidrBlock")
-	if !m.cidr || cidr == "" || unknown(cidr) {
-		return nil
-	}
-	if _, err := netip.ParsePrefix(cidr); err != nil {
-		return r.invalid("CidrBlock", "%q is not a network such as 10.0.0.0/16", cidr)
-	}
-	return nil
-}
-
-func (m model) make(_ context.Context, r *resource) error {
-	var err error
-	if r.PhysicalID, err = m.expand(m.ref, r); err != nil {
+func (m modelled) check(ctx context.Context, r *resource) error {
+	if err := m.t.Check(r.Resource, func(typ string) ([]model.Resource, error) { return m.p.modelsOf(ctx, typ) }); err != nil {
 		return err
 	}
-	r.Attributes = map[string]any{}
-	for name, pattern := range m.attributes {
-		if r.Attributes[name], err = m.expand(pattern, r); err != nil {
+	names, err := m.t.Names(r.Resource, m.p.place())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if _, err := m.p.nameOp(ctx, r, name); err != nil {
 			return err
 		}
 	}
-	for name, patterns := range m.lists {
-		list := []any{}
-		for _, pattern := range patterns {
-			text, err := m.expand(pattern, r)
-			if err != nil {
-				return err
-			}
-			list = append(list, text)
-		}
-		r.Attributes[name] = list
-	}
 	return nil
 }
 
-func (m model) read(context.Context, *resource) error   { return nil }
-func (m model) remove(context.Context, *resource) error { return nil }
+func (m modelled) make(_ context.Context, r *resource) (err error) {
+	r.PhysicalID, r.Attributes, err = m.t.Make(r.Resource, m.p.place())
+	return err
+}
+
+func (m modelled) read(context.Context, *resource) error   { return nil }
+func (m modelled) remove(context.Context, *resource) error { return nil }
+
+// place is where the platform says its resources to be.
+func (p *Platform) place() model.Place { return model.Place{Region: p.o.Region, Account: p.o.Account} }
 
 // modelHandler is the stack.Handler of a modelled type. Nothing stands for such
 // a resource but what is known of it, which is a record beside those of its
 // stack: one sync of the store keeps many.
-type modelHandler struct{ handler }
+type modelHandler struct {
+	handler
+	t model.Type
+}
 
 // modelKey is the key of a modelled resource's record.
 func (p *Platform) modelKey(token string) string { return p.env + "/" + token }
+
+// modelsOf gives what exists of a modelled type.
+func (p *Platform) modelsOf(ctx context.Context, typ string) ([]model.Resource, error) {
+	every, err := p.models.List(ctx, p.modelKey(""))
+	if err != nil {
+		return nil, fmt.Errorf("list modelled resources: %w", err)
+	}
+	var all []model.Resource
+	for _, r := range every {
+		if r.Type == typ {
+			all = append(all, r.Resource)
+		}
+	}
+	return all, nil
+}
+
+// claim says whose a name is. Those of one type and environment are unique; so
+// are the numbers of a series, which are not given up when a resource goes:
+// another one never has the number of one that was.
+type claim struct {
+	Token  string `json:"token"`
+	Number int    `json:"number,omitempty"`
+}
+
+func (p *Platform) claims() record.Collection[claim] {
+	return record.Of[claim](p.o.Records, "local-name")
+}
+
+// nameKey is the key of a claim.
+func (p *Platform) nameKey(typ, name string) string { return p.env + "/" + typ + "/" + name }
+
+// nameOp gives what claims a name for r; nothing if it is r's already. What
+// belongs to another resource is refused.
+func (p *Platform) nameOp(ctx context.Context, r *resource, name string) ([]record.Op, error) {
+	key := p.nameKey(r.Type, name)
+	is, err := p.claims().Get(ctx, key)
+	if fault.Is(err, fault.NotFound) {
+		op, err := p.claims().PutOp(key, claim{Token: r.Token}, record.Absent)
+		return []record.Op{op}, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look who is called %s: %w", name, err)
+	}
+	owner, err := p.models.Get(ctx, p.modelKey(is.Token))
+	if err != nil {
+		return nil, fmt.Errorf("read who is called %s: %w", name, err)
+	}
+	facts, _ := registry.Type(r.Type)
+	switch {
+	case !r.is(&owner):
+		return nil, fault.New(fault.Conflict, "Resource of type '%s' with identifier '%s' already exists.", r.Type, name).
+			WithHint("it is %s of environment %s; give %s another name, or none; what a stack left behind is taken back with: makeitso import", owner.name(), p.env, r.name())
+	case r.Token == "" && owner.replacedBy(r.Properties) && !facts.DeleteFirst():
+		return nil, fault.New(fault.Invalid, "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %s and update the stack again.", name)
+	}
+	return nil, nil
+}
+
+// numberOp gives a resource the next number of its series, and what claims it;
+// nothing if it has one or needs none.
+func (h *modelHandler) numberOp(ctx context.Context, res *resource) ([]record.Op, error) {
+	series := h.t.Series(res.Resource)
+	if series == "" || res.Number > 0 {
+		return nil, nil
+	}
+	key := h.p.nameKey(res.Type, series+":")
+	taken, err := h.p.claims().List(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("list the numbers of %s: %w", series, err)
+	}
+	for _, c := range taken {
+		res.Number = max(res.Number, c.Number)
+	}
+	res.Number++
+	op, err := h.p.claims().PutOp(fmt.Sprintf("%s%d", key, res.Number), claim{Token: res.Token, Number: res.Number}, record.Absent)
+	return []record.Op{op}, err
+}
 
 // load gives the modelled resource of a token, fault.NotFound if there is none.
 func (h *modelHandler) load(ctx context.Context, token string) (*resource, error) {
@@ -174,7 +157,7 @@ func (h *modelHandler) Create(ctx context.Context, r stack.Request) (stack.Resul
 	if err != nil {
 		return stack.Result{}, err
 	}
-	return h.put(ctx, res, r)
+	return h.put(ctx, *res, r)
 }
 
 func (h *modelHandler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
@@ -187,15 +170,13 @@ func (h *modelHandler) Read(ctx context.Context, r stack.Request) (stack.Result,
 
 // Find implements stack.Importer.
 func (h *modelHandler) Find(ctx context.Context, _ stack.Request, identifier map[string]string) (string, stack.Result, error) {
-	every, err := h.p.models.List(ctx, h.p.modelKey(""))
+	every, err := h.p.modelsOf(ctx, h.typ)
 	if err != nil {
-		return "", stack.Result{}, fmt.Errorf("list modelled resources: %w", err)
+		return "", stack.Result{}, err
 	}
 	var all []*resource
-	for i := range every {
-		if every[i].Type == h.typ {
-			all = append(all, &every[i])
-		}
+	for _, r := range every {
+		all = append(all, &resource{Resource: r})
 	}
 	res, err := h.among(all, identifier)
 	if err != nil {
@@ -211,117 +192,117 @@ func (r *resource) result() stack.Result {
 
 func (h *modelHandler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	res, err := h.load(ctx, r.Token)
+	if err == nil {
+		err = res.inPlace(r.Properties)
+	}
+	if err == nil && h.t.Replaces(res.Properties, r.Properties) {
+		err = fault.New(fault.Unsupported, "%s (%s) has to be replaced for this change", res.name(), res.Type)
+	}
 	if err != nil {
 		return stack.Result{}, err
 	}
-	return h.put(ctx, res, r)
+	return h.put(ctx, *res, r)
 }
 
-// put keeps a resource with the properties and tags it shall have.
-func (h *modelHandler) put(ctx context.Context, res *resource, r stack.Request) (stack.Result, error) {
+// put keeps a resource with the properties and tags it shall have. If another
+// one takes its name or number meanwhile, it looks again.
+func (h *modelHandler) put(ctx context.Context, was resource, r stack.Request) (stack.Result, error) {
 	h.p.changing.RLock()
 	defer h.p.changing.RUnlock()
-	res.Properties, res.Tags, res.Complete = r.Properties, r.Tags, true
-	if err := h.maker.make(ctx, res); err != nil {
-		return stack.Result{}, err
+	for {
+		res := was
+		now := time.Now().UTC().Truncate(time.Second)
+		switch {
+		case res.Created.IsZero():
+			res.Created, res.Changed = now, now
+		case !changeset.SameProperties(res.Properties, r.Properties):
+			res.Changed, res.Changes = now, res.Changes+1
+		}
+		res.Properties, res.Tags, res.Complete = r.Properties, r.Tags, true
+		ops, err := h.ops(ctx, &res)
+		if err == nil {
+			err = h.p.o.Records.Write(ctx, ops...)
+		}
+		if fault.Is(err, fault.Conflict) && ops != nil && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
+		}
+		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
 	}
-	if err := h.p.models.Put(ctx, h.p.modelKey(res.Token), *res); err != nil {
-		return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
+}
+
+// ops makes what res declares and gives what keeps it, with its names.
+func (h *modelHandler) ops(ctx context.Context, res *resource) ([]record.Op, error) {
+	ops, err := h.numberOp(ctx, res)
+	if err == nil {
+		err = h.maker.make(ctx, res)
 	}
-	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
+	if err != nil {
+		return nil, err
+	}
+	names, err := h.t.Names(res.Resource, h.p.place())
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		more, err := h.p.nameOp(ctx, res, name)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, more...)
+	}
+	op, err := h.p.models.PutOp(h.p.modelKey(res.Token), *res, record.Any)
+	return append(ops, op), err
 }
 
 func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	h.p.changing.RLock()
 	defer h.p.changing.RUnlock()
-	key := h.p.modelKey(r.Token)
-	var err error
-	if h.typ == alarmType {
-		err = h.p.changeAlarm(ctx, r.PhysicalID, h.p.models.DeleteOp(key), h.p.alarmStates().DeleteOp(key))
-	} else {
-		err = h.p.models.Delete(ctx, key)
+	res, err := h.load(ctx, r.Token)
+	if fault.Is(err, fault.NotFound) {
+		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", requested(r).name(), err)
+		return err
+	}
+	names, err := h.t.Names(res.Resource, h.p.place())
+	if err != nil {
+		return err
+	}
+	ops := []record.Op{h.p.models.DeleteOp(h.p.modelKey(r.Token))}
+	for _, name := range names {
+		key := h.p.nameKey(res.Type, name)
+		if is, err := h.p.claims().Get(ctx, key); err == nil && is.Token == res.Token {
+			ops = append(ops, h.p.claims().DeleteOp(key))
+		} else if err != nil && !fault.Is(err, fault.NotFound) {
+			return fmt.Errorf("look who is called %s: %w", name, err)
+		}
+	}
+	if h.typ == alarmType {
+		err = h.p.changeAlarm(ctx, res.PhysicalID, append(ops, h.p.alarmStates().DeleteOp(h.p.modelKey(r.Token)))...)
+	} else {
+		err = h.p.o.Records.Write(ctx, ops...)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", res.name(), err)
 	}
 	return nil
 }
 
-// forgetModels removes the records of all modelled resources, and what was
-// said of alarms.
+// forgetModels removes the records of all modelled resources, what they are
+// called, and what was said of alarms.
 func (p *Platform) forgetModels(ctx context.Context) error {
-	all, err := p.models.List(ctx, p.modelKey(""))
-	if err != nil {
-		return fmt.Errorf("list modelled resources: %w", err)
-	}
 	var ops []record.Op
-	for _, res := range all {
-		ops = append(ops, p.models.DeleteOp(p.modelKey(res.Token)))
-		if res.Type == alarmType {
-			ops = append(ops, p.alarmStates().DeleteOp(p.modelKey(res.Token)))
+	for _, kind := range []string{"local-model", "local-name", "local-alarm"} {
+		all, err := p.o.Records.List(ctx, kind, p.env+"/")
+		if err != nil {
+			return fmt.Errorf("list modelled resources: %w", err)
+		}
+		for _, e := range all {
+			ops = append(ops, record.Op{Kind: kind, Key: e.Key})
 		}
 	}
-	return p.o.Records.Write(ctx, ops...)
-}
-
-// expand replaces each {word …} of a pattern by what value says.
-func (m model) expand(pattern string, r *resource) (string, error) {
-	var b strings.Builder
-	for {
-		before, rest, found := strings.Cut(pattern, "{")
-		b.WriteString(before)
-		if !found {
-			return b.String(), nil
-		}
-		words, after, closed := strings.Cut(rest, "}")
-		value, known := m.value(strings.Fields(words), r)
-		if !closed || !known {
-			return "", fault.New(fault.Internal, "the pattern %q of type %s has an unknown part", pattern, r.Type)
-		}
-		b.WriteString(value)
-		pattern = after
-	}
-}
-
-// value is what the words of one part of a pattern stand for. Generated
-// values belong to the resource's token and never change.
-func (m model) value(words []string, r *resource) (value string, known bool) {
-	words = append(words, "", "")[:max(len(words), 2)]
-	switch words[0] {
-	case "ref":
-		return r.PhysicalID, true
-	case "hex17":
-		return digits(r.Token, words[1], 17), true
-	case "id17":
-		return strings.ToUpper(digits(r.Token, "id", 17)), true
-	case "id13":
-		return strings.ToUpper(digits(r.Token, "id", 13)), true
-	case "uuid":
-		d := digits(r.Token, "uuid", 32)
-		return d[:8] + "-" + d[8:12] + "-4" + d[13:16] + "-8" + d[17:20] + "-" + d[20:], true
-	case "property":
-		return r.text(words[1]), true
-	case "name", "lower":
-		limit, isNumber := number(words[len(words)-1])
-		name := r.declaredOr(words[1], limit)
-		if words[0] == "lower" {
-			name = strings.ToLower(name)
-		}
-		return name, isNumber
-	case "path":
-		if path := r.text("Path"); path != "" {
-			return path, true
-		}
-		return "/", true
-	case "zone":
-		if zone := r.text("AvailabilityZone"); zone != "" {
-			return zone, true
-		}
-		return m.p.o.Region + "a", true
-	case "region":
-		return m.p.o.Region, true
-	case "account":
-		return m.p.o.Account, true
-	}
-	return "", false
+	return p.o.Records.Write(ctx, slices.Clip(ops)...)
 }

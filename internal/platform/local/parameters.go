@@ -17,7 +17,7 @@ import (
 
 // parameterGroup makes AWS::ElastiCache::ParameterGroup: the servers of the
 // clusters that name it run with its parameters.
-type parameterGroup struct{ model }
+type parameterGroup struct{ p *Platform }
 
 // setting is a parameter of a server that a group has set, in the server's own
 // words: what it was before, and what it was right after.
@@ -34,9 +34,8 @@ var ourParameters = []string{"appendonly", "appendfsync", "bind", "cluster-enabl
 const groupProperties = "Properties"
 
 func (h parameterGroup) make(ctx context.Context, r *resource) error {
-	if err := h.model.make(ctx, r); err != nil {
-		return err
-	}
+	r.PhysicalID = strings.ToLower(r.declaredOr("CacheParameterGroupName", 255))
+	r.Attributes = map[string]any{"CacheParameterGroupName": r.PhysicalID}
 	clusters, err := h.clusters(r)
 	if err != nil {
 		return err
@@ -48,6 +47,10 @@ func (h parameterGroup) make(ctx context.Context, r *resource) error {
 	}
 	return nil
 }
+
+func (h parameterGroup) check(context.Context, *resource) error  { return nil }
+func (h parameterGroup) read(context.Context, *resource) error   { return nil }
+func (h parameterGroup) remove(context.Context, *resource) error { return nil }
 
 // clusters gives those that name the group and have a server with parameters.
 func (h parameterGroup) clusters(r *resource) ([]*resource, error) {

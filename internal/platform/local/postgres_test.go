@@ -54,7 +54,7 @@ func TestPostgres(t *testing.T) {
 	h := handlerOf(t, p, r.Type)
 	stacktest.Handler(t, h, stacktest.Case{
 		Name: "postgres", Request: r, Update: changed, Invalid: invalid,
-		Count: func(t *testing.T) int { return redisCount(t, p, r.Token) },
+		Count: func() int { return redisCount(t, p, r.Token) },
 	})
 }
 

@@ -67,7 +67,7 @@ func TestRedisContract(t *testing.T) {
 	r := request("AWS::ElastiCache::CacheCluster", "Redis", redisProperties())
 	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
 		Name: "redis", Request: r, Update: larger, Invalid: invalid,
-		Count: func(t *testing.T) int { return len(processesOf(t, p.folder(requested(r)))) + redisCount(t, p, r.Token) },
+		Count: func() int { return len(processesOf(t, p.folder(requested(r)))) + redisCount(t, p, r.Token) },
 	})
 }
 

@@ -3,18 +3,15 @@ package local
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
@@ -22,13 +19,7 @@ import (
 // resource is what the platform keeps of one resource, in a file of its own
 // in the resource's folder.
 type resource struct {
-	Token      string         `json:"token"`
-	Type       string         `json:"type"`
-	Stack      string         `json:"stack"`
-	LogicalID  string         `json:"logicalId"`
-	PhysicalID string         `json:"physicalId,omitempty"`
-	Properties map[string]any `json:"properties,omitempty"`
-	Attributes map[string]any `json:"attributes,omitempty"`
+	model.Resource
 	// Tags are those that its stack gives it.
 	Tags map[string]string `json:"tags,omitempty"`
 	// Complete is set when the resource was ready for the first time.
@@ -44,24 +35,22 @@ type resource struct {
 }
 
 // name is what a user calls the resource.
-func (r *resource) name() string { return r.Stack + "/" + r.LogicalID }
+func (r *resource) name() string { return r.Name() }
 
-// is says whether other is this very resource. When planning there is no token
-// yet: one that exists is known by its physical id, and a new one is no other,
-// not even what a former one of its name has left behind.
-func (r *resource) is(other *resource) bool {
-	if r.Token == "" {
-		return r.PhysicalID != "" && r.PhysicalID == other.PhysicalID
-	}
-	return r.Token == other.Token
-}
+// is says whether other is this very resource.
+func (r *resource) is(other *resource) bool { return r.Is(&other.Resource) }
 
 // identified says whether the resource has all values of an identifier. One
-// that is a single property may be its physical id.
+// that is a single property, or a part that the resource was not given, may be
+// its physical id.
 func (r *resource) identified(identifier map[string]string) bool {
 	for property, value := range identifier {
-		same := r.Properties[property] == value || r.Attributes[property] == value || len(identifier) == 1 && r.PhysicalID == value
-		if !same {
+		_, given := r.Properties[property]
+		if _, told := r.Attributes[property]; told {
+			given = true
+		}
+		physical := (len(identifier) == 1 || !given) && r.PhysicalID == value
+		if !physical && r.Properties[property] != value && r.Attributes[property] != value {
 			return false
 		}
 	}
@@ -69,14 +58,11 @@ func (r *resource) identified(identifier map[string]string) bool {
 }
 
 // text gives a property that is a string, "" if it is absent or another kind.
-func (r *resource) text(property string) string {
-	s, _ := r.Properties[property].(string)
-	return s
-}
+func (r *resource) text(property string) string { return r.Text(property) }
 
 // invalid is a mistake in one property.
 func (r *resource) invalid(property, format string, args ...any) *fault.Error {
-	return fault.New(fault.Invalid, "%s (%s): %s %s", r.name(), r.Type, property, fmt.Sprintf(format, args...))
+	return r.Invalid(property, format, args...)
 }
 
 // folder is where everything of the resource lies.
@@ -91,7 +77,7 @@ func (p *Platform) save(r *resource) error {
 
 // load gives the resource of a token, fault.NotFound if nothing of it exists.
 func (p *Platform) load(token string) (*resource, error) {
-	r := &resource{Token: token}
+	r := &resource{Resource: model.Resource{Token: token}}
 	err := p.o.Key.ReadFile(filepath.Join(p.folder(r), "resource.json"), "resource "+token, r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "no resource %s exists in environment %s", token, p.env)
@@ -140,10 +126,9 @@ type handler struct {
 
 // requested is the resource that a request speaks of, as if it were new.
 func requested(r stack.Request) *resource {
-	return &resource{
-		Token: r.Token, Type: r.Type, Stack: r.Stack, LogicalID: r.LogicalID,
-		PhysicalID: r.PhysicalID, Properties: r.Properties, Tags: r.Tags,
-	}
+	return &resource{Tags: r.Tags, Resource: model.Resource{
+		Token: r.Token, Type: r.Type, Stack: r.Stack, LogicalID: r.LogicalID, PhysicalID: r.PhysicalID, Properties: r.Properties,
+	}}
 }
 
 func (h *handler) Check(ctx context.Context, r stack.Request) error {
@@ -224,11 +209,36 @@ func (h *handler) among(all []*resource, identifier map[string]string) (*resourc
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	defer h.begin()()
 	res, err := h.p.load(r.Token)
+	if err == nil {
+		err = res.inPlace(r.Properties)
+	}
 	if err != nil {
 		return stack.Result{}, err
 	}
 	res.Properties, res.Tags = r.Properties, r.Tags
 	return h.finish(ctx, res)
+}
+
+// inPlace refuses a change that only a replacement can make.
+func (r *resource) inPlace(properties map[string]any) error {
+	if !r.replacedBy(properties) {
+		return nil
+	}
+	return fault.New(fault.Unsupported, "%s (%s) cannot take these properties in place", r.name(), r.Type).
+		WithHint("a property that is set once for all changes; a new resource has to come in its place")
+}
+
+// replacedBy says whether only a new resource can have other properties.
+func (r *resource) replacedBy(properties map[string]any) bool {
+	facts, _ := registry.Type(r.Type)
+	return facts.Change(orNone(r.Properties), orNone(properties)) == registry.Always
+}
+
+func orNone(properties map[string]any) map[string]any {
+	if properties == nil {
+		return map[string]any{}
+	}
+	return properties
 }
 
 // begin says that a resource is being changed, and gives what says that it was.
@@ -312,24 +322,14 @@ func (p *Platform) announceSites(ctx context.Context, r *resource) error {
 }
 
 // unknown says whether a value is decided only when other resources exist.
-func unknown(v any) bool {
-	s, isText := v.(string)
-	return isText && strings.Contains(s, changeset.KnownAfterApply)
-}
+func unknown(v any) bool { return model.Unknown(v) }
 
 // digits gives n hexadecimal digits that belong to this token and salt for ever.
-func digits(token, salt string, n int) string {
-	sum := sha256.Sum256([]byte(token + "\x00" + salt))
-	return hex.EncodeToString(sum[:])[:n]
-}
+func digits(token, salt string, n int) string { return model.Digits(token, salt, n) }
 
 // generatedName is the name of a resource whose template gives none:
 // stack, logical id and something unique, at most max letters.
-func (r *resource) generatedName(max int) string {
-	name := r.Stack + "-" + r.LogicalID
-	suffix := "-" + digits(r.Token, "name", 12)
-	return name[:min(len(name), max-len(suffix))] + suffix
-}
+func (r *resource) generatedName(max int) string { return r.GeneratedName(max) }
 
 // declaredOr gives the name declared by a property, or a generated one.
 func (r *resource) declaredOr(property string, max int) string {

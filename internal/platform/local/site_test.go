@@ -35,7 +35,7 @@ func TestDistributionContract(t *testing.T) {
 	invalid["DistributionConfig"].(map[string]any)["Origins"] = []any{}
 	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
 		Name: "distribution", Request: r, Update: distributionProperties(origin, "shop.localhost"), Invalid: invalid,
-		Count: func(t *testing.T) int {
+		Count: func() int {
 			sites, err := p.Sites()
 			if err != nil {
 				t.Fatal(err)

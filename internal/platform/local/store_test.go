@@ -82,7 +82,7 @@ func TestBucketContract(t *testing.T) {
 			"WebsiteConfiguration":    map[string]any{"IndexDocument": "index.html"},
 		},
 		Invalid: map[string]any{"BucketName": "Shop_Files"},
-		Count: func(t *testing.T) int {
+		Count: func() int {
 			folders, err := os.ReadDir(filepath.Join(p.storeFolder(), "buckets"))
 			if err != nil {
 				t.Fatal(err)

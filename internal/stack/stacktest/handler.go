@@ -7,6 +7,7 @@ import (
 	"context"
 	"maps"
 	"reflect"
+	"strings"
 	"testing"
 
 	"makeitso/internal/fault"
@@ -28,30 +29,36 @@ type Case struct {
 	Invalid map[string]any
 	// Count, if set, gives how many real things stand for Request.Token; the
 	// suite wants one after any number of creates and none after the delete.
-	Count func(t *testing.T) int
+	Count func() int
 }
 
 // Handler is the suite: the duties of stack.Handler that do not depend on the
-// type. Every case leaves nothing behind if h passes.
+// type. Two creates with one token make one thing; what is read is what was
+// asked for; an update in place keeps the thing, and one that only a
+// replacement can make is refused; what is deleted is gone, and may be deleted
+// again. Every case leaves nothing behind if h passes.
 func Handler(t *testing.T, h stack.Handler, cases ...Case) {
 	t.Helper()
 	for _, c := range cases {
-		t.Run(c.Name, func(t *testing.T) {
-			s := &suite{t: t, h: h, c: c, r: c.Request}
-			defer s.remove()
-			s.checked()
-			s.interrupted()
-			s.created()
-			s.updated()
-			s.imported()
-			s.deleted()
-		})
+		t.Run(c.Name, func(t *testing.T) { run(t, h, c) })
 	}
+}
+
+func run(t testing.TB, h stack.Handler, c Case) {
+	s := &suite{t: t, h: h, c: c, r: c.Request}
+	defer s.remove()
+	s.checked()
+	s.interrupted()
+	s.created()
+	s.keptFromReplacement()
+	s.updated()
+	s.imported()
+	s.deleted()
 }
 
 // suite is the state of one case.
 type suite struct {
-	t *testing.T
+	t testing.TB
 	h stack.Handler
 	c Case
 	r stack.Request
@@ -105,6 +112,38 @@ func (s *suite) created() {
 		s.t.Fatalf("read after create: %v", err)
 	}
 	s.same("read after create", read, first)
+	s.asked("read after create", read)
+}
+
+// keptFromReplacement asks for a change of what can be set once only.
+func (s *suite) keptFromReplacement() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	facts, _ := registry.Type(s.r.Type)
+	before, err := s.h.Read(ctx, s.r)
+	if err != nil {
+		s.t.Fatalf("read before a change that is not possible: %v", err)
+	}
+	for _, name := range facts.CreateOnly {
+		if _, given := s.r.Properties[name]; strings.Contains(name, "/") || !given && name != facts.CreateOnly[0] {
+			continue
+		}
+		other := s.r
+		other.Previous, other.Properties = s.r.Properties, maps.Clone(s.r.Properties)
+		if other.Properties == nil {
+			other.Properties = map[string]any{}
+		}
+		other.Properties[name] = "another"
+		if _, err := s.h.Update(ctx, other); !fault.Is(err, fault.Unsupported) {
+			s.t.Errorf("update of %s, which is set once only: got %v, want fault.Unsupported", name, err)
+		}
+		read, err := s.h.Read(ctx, s.r)
+		if err != nil {
+			s.t.Fatalf("read after a refused update of %s: %v", name, err)
+		}
+		s.same("read after a refused update of "+name, read, before)
+		s.asked("read after a refused update of "+name, read)
+	}
 }
 
 func (s *suite) updated() {
@@ -135,6 +174,7 @@ func (s *suite) updated() {
 		s.t.Fatalf("read after update: %v", err)
 	}
 	s.same("read after update", read, result)
+	s.asked("read after update", read)
 	s.count("after the update", 1)
 }
 
@@ -193,6 +233,9 @@ func (s *suite) deleted() {
 		}
 	}
 	s.gone("after delete")
+	if _, err := s.h.Update(s.t.Context(), s.r); !fault.Is(err, fault.NotFound) {
+		s.t.Errorf("update after delete: got %v, want fault.NotFound", err)
+	}
 	s.count("after delete", 0)
 }
 
@@ -213,6 +256,15 @@ func (s *suite) gone(when string) {
 	}
 }
 
+// asked wants the properties that the resource shall have.
+func (s *suite) asked(when string, read stack.Result) {
+	s.t.Helper()
+	facts, _ := registry.Type(s.r.Type)
+	if different := facts.Differences(s.r.Properties, read.Properties); len(different) > 0 {
+		s.t.Errorf("%s gave other properties than were asked for: %+v", when, different)
+	}
+}
+
 func (s *suite) same(when string, got, want stack.Result) {
 	s.t.Helper()
 	if got.PhysicalID != want.PhysicalID {
@@ -228,7 +280,7 @@ func (s *suite) count(when string, want int) {
 	if s.c.Count == nil {
 		return
 	}
-	if got := s.c.Count(s.t); got != want {
+	if got := s.c.Count(); got != want {
 		s.t.Errorf("%d exist %s, want %d", got, when, want)
 	}
 }

@@ -334,6 +334,10 @@ func (h handler) Update(ctx context.Context, r stack.Request) (stack.Result, err
 	if !exists {
 		return stack.Result{}, fault.New(fault.NotFound, "%s %s does not exist", r.Type, r.Token)
 	}
+	facts, _ := registry.Type(r.Type)
+	if r.Previous != nil && facts.Change(r.Previous, r.Properties) == registry.Always {
+		return stack.Result{}, fault.New(fault.Unsupported, "%s %s cannot take these properties in place", r.Type, r.Token)
+	}
 	t.Properties, t.Tags = r.Properties, r.Tags
 	h.p.things[r.Token] = t
 	return result(t), nil

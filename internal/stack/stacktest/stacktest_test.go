@@ -22,7 +22,7 @@ func TestPlatformPassesTheSuite(t *testing.T) {
 			Properties: map[string]any{"QueueName": "jobs", "DelaySeconds": "5"}},
 		Update:  map[string]any{"QueueName": "jobs", "DelaySeconds": "6"},
 		Invalid: map[string]any{"Invalid": "x"},
-		Count:   func(*testing.T) int { return len(p.Things()) },
+		Count:   func() int { return len(p.Things()) },
 	})
 	if left := p.Things(); len(left) != 0 {
 		t.Errorf("the suite left %v behind", left)

@@ -1,0 +1,104 @@
+package local
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"makeitso/internal/changeset"
+	"makeitso/internal/platform/model/modeltest"
+	"makeitso/internal/registry"
+	"makeitso/internal/stack/stacktest"
+	"makeitso/internal/testneed"
+)
+
+// realCases gives each real type its smallest resource, and a change in place
+// where the type has one.
+func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
+	type object = map[string]any
+	with := func(properties object, name string, value any) object {
+		properties[name] = value
+		return properties
+	}
+	files := create(t, p, request("AWS::S3::Bucket", "Origin", nil))
+	group := object{"CacheParameterGroupFamily": "redis7", "Description": "ours"}
+	policy := object{"Bucket": files.PhysicalID, "PolicyDocument": object{"Statement": []any{object{
+		"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + files.PhysicalID + "/*",
+	}}}}
+	record := object{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}}
+	all := map[string]stacktest.Case{}
+	for typ, c := range map[string]struct{ properties, update, invalid object }{
+		"AWS::ElastiCache::CacheCluster": {redisProperties(), with(redisProperties(), "CacheNodeType", "cache.m7g.large"), with(redisProperties(), "Engine", "memcached")},
+		"AWS::ElastiCache::ParameterGroup": {
+			group, object{"CacheParameterGroupFamily": "redis7", "Description": "theirs"}, object{"Description": "ours"},
+		},
+		"AWS::RDS::DBInstance":          {postgresProperties(), with(postgresProperties(), "MasterUserPassword", "another secret"), with(postgresProperties(), "MasterUsername", "1st")},
+		"AWS::S3::Bucket":               {object{"BucketName": "shop-files"}, object{"BucketName": "shop-files", "VersioningConfiguration": object{"Status": "Enabled"}}, object{"BucketName": "Shop_Files"}},
+		"AWS::S3::BucketPolicy":         {policy, nil, object{"Bucket": files.PhysicalID}},
+		"AWS::CloudFront::Distribution": {distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"), distributionProperties(files.Attributes["DomainName"], "shop.localhost"), object{"DistributionConfig": "x"}},
+		"AWS::Route53::RecordSet":       {record, object{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.2"}}, object{"Name": "a.shop.localhost", "Type": "B"}},
+		"AWS::Logs::LogGroup":           {object{"LogGroupName": "/shop/api"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "7"}, object{"LogGroupName": "a b"}},
+
+		"AWS::CloudFormation::WaitConditionHandle": {},
+		"AWS::CloudFormation::WaitCondition":       {},
+	} {
+		all[typ] = stacktest.Case{Request: request(typ, "Contract", c.properties), Update: c.update, Invalid: c.invalid}
+	}
+	return all
+}
+
+// TestEveryTypeKeepsTheContract runs the suite over all types of the platform.
+func TestEveryTypeKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	testneed.Program(t, "redis-server", "apt-get install redis-server")
+	testneed.Postgres(t)
+	p := newPlatform(t, Options{})
+	cases := realCases(t, p)
+	for _, typ := range p.Types() {
+		c, real := cases[typ.Name]
+		if !real && typ.Level == changeset.Real {
+			t.Errorf("%s is real and has no case", typ.Name)
+		}
+		if typ.Level == changeset.Modelled {
+			c = modelledCase(typ.Name)
+		}
+		c.Name = typ.Name
+		stacktest.Handler(t, handlerOf(t, p, typ.Name), c)
+	}
+}
+
+// modelledCase gives a modelled type its smallest resource. What changes in it
+// is its tags, or a description: any type takes what the registry does not know.
+func modelledCase(typ string) stacktest.Case {
+	r := request(typ, "Contract", modeltest.Properties(typ))
+	update := modeltest.Properties(typ)
+	update["Note"] = "another"
+	c := stacktest.Case{Request: r, Update: update}
+	facts, _ := registry.Type(typ)
+	if len(facts.Required) > 0 {
+		c.Invalid = modeltest.Properties(typ)
+		delete(c.Invalid, facts.Required[0])
+	}
+	return c
+}
+
+// TestTypes says which types there are: those of the list are real or modelled,
+// or made by other parts of makeitso.
+func TestTypes(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/types.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	p := newPlatform(t, Options{})
+	for _, typ := range p.Types() {
+		got = append(got, typ.Name)
+	}
+	got = append(got, "AWS::CloudFormation::Stack", "AWS::CloudFormation::CustomResource")
+	slices.Sort(got)
+	if want := strings.Fields(string(text)); !slices.Equal(got, want) {
+		t.Errorf("the types are\n%s\nwant\n%s", strings.Join(got, "\n"), text)
+	}
+}
