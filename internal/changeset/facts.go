@@ -24,7 +24,8 @@ func (p *Planner) checkTypes() {
 		if _, known := registry.Type(r.Type); known {
 			p.Diags.Errorf(r.TypePos, "type %s is refused on this platform", r.Type).Hint = s.Note
 		} else {
-			p.Diags.Errorf(r.TypePos, "Template format error: Unrecognized resource types: [%s]", r.Type)
+			p.Diags.Errorf(r.TypePos, "Template format error: Unrecognized resource types: [%s]", r.Type).
+				Hint = "types of others are not made here; a provider of your own makes Custom::NAME"
 		}
 	}
 	p.Diags = append(p.Diags, wrong...)

@@ -188,7 +188,7 @@ func (p *Planner) resource(id string) {
 	r := p.After.Template.Resources[id]
 	p.policies(r, properties)
 	c := &ResourceChange{LogicalID: id, Type: r.Type, Level: p.Support(r.Type).Level,
-		AfterContext: map[string]any{"Properties": shown}, Check: marked(properties).(map[string]any)}
+		AfterContext: map[string]any{"Properties": shown}, Check: marked(properties).(map[string]any), Pos: r.Pos}
 	physical, exists := p.Exists[id]
 	p.within(id, properties, physical)
 	if !exists {

@@ -203,6 +203,8 @@ type ResourceChange struct {
 	// Check is the true properties, KnownAfterApply where unknown, for
 	// Handler.Check. They hold secrets, and are not written.
 	Check map[string]any `json:"-"`
+	// Pos is where the resource stands in the template, for what Check says.
+	Pos diag.Pos `json:"-"`
 }
 
 // Detail is one cause of a Modify.

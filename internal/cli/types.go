@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ func (a *app) typesCommand() *cobra.Command {
 		Short: "List the resource types of the local platform and what stands for each",
 		Long: `Lists what the local platform does with each resource type: real (software runs)
 or modelled (checked, stored, referable; nothing runs). Any other type is refused
-when a change set is made.`,
+when a change set is made, before anything is changed.`,
 		Example: "  makeitso types\n  makeitso types --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -43,9 +44,23 @@ when a change set is made.`,
 			for _, t := range types {
 				rows = append(rows, []string{t.Name, string(t.Support.Level), t.Support.Note})
 			}
-			return a.table(rows)
+			if err := a.table(rows); err != nil {
+				return err
+			}
+			return a.count(types, p.Support("").Note)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// count writes how many types are what, and what becomes of any other.
+func (a *app) count(types []local.Type, refused string) error {
+	n := map[changeset.Level]int{}
+	for _, t := range types {
+		n[t.Support.Level]++
+	}
+	_, err := fmt.Fprintf(a.Out, "\n%d types: %d real (software runs), %d modelled (checked, kept and referable; nothing runs).\nAny other is refused when a change set is made: %s.\n",
+		len(types), n[changeset.Real], n[changeset.Modelled], refused)
+	return err
 }

@@ -166,7 +166,16 @@ func caretIndent(line string, column int) string {
 // a third of the word's letters (at least one) may differ, by edit distance
 // without regard to case.
 func Nearest(word string, candidates []string) string {
-	best, bestDistance := "", max(1, len(word)/3)+1
+	return nearest(word, candidates, max(1, len(word)/3))
+}
+
+// Slip gives the candidate that word is but for one letter or its case, ""
+// if there is none.
+func Slip(word string, candidates []string) string { return nearest(word, candidates, 1) }
+
+// nearest gives the candidate most like word of which at most so many letters differ.
+func nearest(word string, candidates []string, most int) string {
+	best, bestDistance := "", most+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < bestDistance {
 			best, bestDistance = c, d

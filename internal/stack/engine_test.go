@@ -590,8 +590,8 @@ Resources:
 		}
 	}
 	b.platform.Fail("check", "P", fault.New(fault.Unavailable, "no queue server").WithHint("apt-get install it"))
-	_, err = b.engine.Plan(t.Context(), changeset.Change{Stack: "app", Template: []byte(`Resources: {P: {Type: "AWS::SQS::Queue"}}`)})
-	if !fault.Is(err, fault.Unavailable) || fault.HintOf(err) != "apt-get install it" {
+	_, err = b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "t.yaml", Template: []byte(`Resources: {P: {Type: "AWS::SQS::Queue"}}`)})
+	if !fault.Is(err, fault.Unavailable) || !strings.HasPrefix(err.Error(), "t.yaml:1:13: resource P (AWS::SQS::Queue): no queue server") || fault.HintOf(err) != "apt-get install it" {
 		t.Errorf("a refused check came back as %v", err)
 	}
 }

@@ -268,7 +268,7 @@ func (e *Engine) check(ctx context.Context, cs *changeset.Set) error {
 			err = h.Check(ctx, Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.Check})
 		}
 		if err != nil {
-			errs = append(errs, fault.Wrap(fault.CodeOf(err), err, "resource %s (%s)", c.LogicalID, c.Type))
+			errs = append(errs, fault.Wrap(fault.CodeOf(err), err, "%s: resource %s (%s)", c.Pos, c.LogicalID, c.Type))
 		}
 	}
 	if len(errs) == 1 {

@@ -33,6 +33,7 @@ func (t *Template) CheckTypes(conditions map[string]bool) diag.List {
 		} else if len(t.early.unready) == 0 {
 			c.required(r, facts)
 			c.readOnly(r, facts)
+			c.spelling(r, facts)
 		}
 		c.module(r)
 		if conditions == nil {
@@ -139,6 +140,27 @@ func (c *typeChecker) readOnly(r *Resource, facts registry.Facts) {
 			c.diags.Errorf(e.Pos, "Property validation failure: [Encountered unsupported properties in {/}: [%s]]", e.Key).
 				Hint = e.Key + " is an attribute that the service gives; read it with Fn::GetAtt"
 		}
+	}
+}
+
+// spelling warns of properties that the registry does not speak of and that are
+// nearly one it speaks of. It does not know all, so another name may be right.
+func (c *typeChecker) spelling(r *Resource, facts registry.Facts) {
+	if r.Properties == nil || r.Properties.Kind != Map {
+		return
+	}
+	var names []string
+	for _, path := range slices.Concat(facts.Settable(), facts.ReadOnly) {
+		name, _, _ := strings.Cut(path, "/")
+		names = append(names, name)
+	}
+	for _, e := range r.Properties.Entries {
+		near := diag.Slip(e.Key, names)
+		missing := slices.Contains(facts.Required, near) && r.Properties.Get(near) == nil // which required says
+		if near == "" || missing || slices.Contains(names, e.Key) || e.Key == facts.TagProperty() {
+			continue
+		}
+		c.diags.Warnf(e.Pos, "%s may have no property %s", r.Type, e.Key).Hint = "is it meant to be " + near + "?"
 	}
 }
 

@@ -354,7 +354,7 @@ func within(name, typ, ref string) check {
 		for _, holder := range holders {
 			around, err := netip.ParsePrefix(holder.Text(name))
 			if holder.PhysicalID == whole && err == nil && (!around.Contains(network.Addr()) || network.Bits() < around.Bits()) {
-				return i.invalid(name, "%q lies outside of %s, the network of %s: The CIDR '%s' is invalid.", text, around, whole, text)
+				return i.invalid(name, "%q lies outside of %s, the network of %s", text, around, whole)
 			}
 		}
 		others, err := exists(i.r.Type)
@@ -364,7 +364,7 @@ func within(name, typ, ref string) check {
 		for _, other := range others {
 			taken, err := netip.ParsePrefix(other.Text(name))
 			if other.Text(ref) == whole && !i.r.Is(&other) && err == nil && taken.Overlaps(network) {
-				return i.invalid(name, "%q overlaps with %s of %s: The CIDR '%s' conflicts with another subnet", text, taken, other.Name(), text)
+				return i.invalid(name, "%q overlaps with %s of %s", text, taken, other.Name())
 			}
 		}
 		return nil
