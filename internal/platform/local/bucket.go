@@ -27,28 +27,12 @@ func (h bucket) check(_ context.Context, r *resource) error {
 	if name != "" && !unknown(name) && !validBucket.MatchString(name) {
 		return r.invalid("BucketName", "%q is not 3 to 63 small letters, digits, '.' and '-'", name)
 	}
-	return h.unclaimed(r)
-}
-
-// unclaimed refuses a name that another bucket of this environment has.
-func (h bucket) unclaimed(r *resource) error {
-	all, err := h.p.complete("AWS::S3::Bucket")
-	if err != nil {
-		return err
-	}
-	for _, other := range all {
-		if !r.is(other) && other.PhysicalID == r.text("BucketName") {
-			return fault.New(fault.Conflict, "%s: the bucket name %s belongs to %s", r.name(), other.PhysicalID, other.name()).
-				WithHint("choose another BucketName, or leave it out and let one be generated; what a stack left behind is taken back with: makeitso import")
-		}
-	}
 	return nil
 }
 
+func (h bucket) named(r *resource) string { return r.text("BucketName") }
+
 func (h bucket) make(ctx context.Context, r *resource) error {
-	if err := h.unclaimed(r); err != nil {
-		return err
-	}
 	c, err := h.p.runStore(ctx)
 	if err != nil {
 		return err
@@ -156,8 +140,12 @@ func (h bucket) remove(ctx context.Context, r *resource) error {
 		if r.PhysicalID == "" {
 			r.PhysicalID = strings.ToLower(r.generatedName(63))
 		}
-		if h.unclaimed(r) != nil {
+		_, err := h.p.nameOps(ctx, r, []string{r.PhysicalID})
+		if fault.Is(err, fault.Conflict) { // it is another's
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if _, err := h.p.storeConfig(); fault.Is(err, fault.NotFound) {

@@ -26,6 +26,8 @@ func (h logGroup) check(_ context.Context, r *resource) error {
 	return nil
 }
 
+func (h logGroup) named(r *resource) string { return r.text("LogGroupName") }
+
 // folder is where a group's files lie. The name's slashes become part of one
 // folder's name, so that no name can lead elsewhere or lie within another.
 func (h logGroup) folder(name string) string {
@@ -34,16 +36,6 @@ func (h logGroup) folder(name string) string {
 
 func (h logGroup) make(_ context.Context, r *resource) error {
 	name := r.declaredOr("LogGroupName", 512)
-	all, err := h.p.complete(r.Type)
-	if err != nil {
-		return err
-	}
-	for _, other := range all {
-		if !r.is(other) && other.PhysicalID == name {
-			return fault.New(fault.Conflict, "%s: the log group %s belongs to %s", r.name(), name, other.name()).
-				WithHint("choose another LogGroupName; what a stack left behind is taken back with: makeitso import")
-		}
-	}
 	if err := os.MkdirAll(h.folder(name), 0o700); err != nil {
 		return fmt.Errorf("make the folder of log group %s: %w", name, err)
 	}

@@ -11,7 +11,6 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/record"
-	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
 
@@ -29,12 +28,8 @@ func (m modelled) check(ctx context.Context, r *resource) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if _, err := m.p.nameOp(ctx, r, name); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = m.p.nameOps(ctx, r, names)
+	return err
 }
 
 func (m modelled) make(_ context.Context, r *resource) (err error) {
@@ -72,48 +67,6 @@ func (p *Platform) modelsOf(ctx context.Context, typ string) ([]model.Resource, 
 		}
 	}
 	return all, nil
-}
-
-// claim says whose a name is. Those of one type and environment are unique; so
-// are the numbers of a series, which are not given up when a resource goes:
-// another one never has the number of one that was.
-type claim struct {
-	Token  string `json:"token"`
-	Number int    `json:"number,omitempty"`
-}
-
-func (p *Platform) claims() record.Collection[claim] {
-	return record.Of[claim](p.o.Records, "local-name")
-}
-
-// nameKey is the key of a claim.
-func (p *Platform) nameKey(typ, name string) string { return p.env + "/" + typ + "/" + name }
-
-// nameOp gives what claims a name for r; nothing if it is r's already. What
-// belongs to another resource is refused.
-func (p *Platform) nameOp(ctx context.Context, r *resource, name string) ([]record.Op, error) {
-	key := p.nameKey(r.Type, name)
-	is, err := p.claims().Get(ctx, key)
-	if fault.Is(err, fault.NotFound) {
-		op, err := p.claims().PutOp(key, claim{Token: r.Token}, record.Absent)
-		return []record.Op{op}, err
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look who is called %s: %w", name, err)
-	}
-	owner, err := p.models.Get(ctx, p.modelKey(is.Token))
-	if err != nil {
-		return nil, fmt.Errorf("read who is called %s: %w", name, err)
-	}
-	facts, _ := registry.Type(r.Type)
-	switch {
-	case !r.is(&owner):
-		return nil, fault.New(fault.Conflict, "Resource of type '%s' with identifier '%s' already exists.", r.Type, name).
-			WithHint("it is %s of environment %s; give %s another name, or none; what a stack left behind is taken back with: makeitso import", owner.name(), p.env, r.name())
-	case r.Token == "" && owner.replacedBy(r.Properties) && !facts.DeleteFirst():
-		return nil, fault.New(fault.Invalid, "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename %s and update the stack again.", name)
-	}
-	return nil, nil
 }
 
 // numberOp gives a resource the next number of its series, and what claims it;
@@ -246,15 +199,12 @@ func (h *modelHandler) ops(ctx context.Context, res *resource) ([]record.Op, err
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		more, err := h.p.nameOp(ctx, res, name)
-		if err != nil {
-			return nil, err
-		}
-		ops = append(ops, more...)
+	claims, err := h.p.nameOps(ctx, res, names)
+	if err != nil {
+		return nil, err
 	}
 	op, err := h.p.models.PutOp(h.p.modelKey(res.Token), *res, record.Any)
-	return append(ops, op), err
+	return slices.Concat(ops, claims, []record.Op{op}), err
 }
 
 func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
@@ -271,15 +221,11 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	if err != nil {
 		return err
 	}
-	ops := []record.Op{h.p.models.DeleteOp(h.p.modelKey(r.Token))}
-	for _, name := range names {
-		key := h.p.nameKey(res.Type, name)
-		if is, err := h.p.claims().Get(ctx, key); err == nil && is.Token == res.Token {
-			ops = append(ops, h.p.claims().DeleteOp(key))
-		} else if err != nil && !fault.Is(err, fault.NotFound) {
-			return fmt.Errorf("look who is called %s: %w", name, err)
-		}
+	ops, err := h.p.freeOps(ctx, res, names)
+	if err != nil {
+		return err
 	}
+	ops = append(ops, h.p.models.DeleteOp(h.p.modelKey(r.Token)))
 	if h.typ == alarmType {
 		err = h.p.changeAlarm(ctx, res.PhysicalID, append(ops, h.p.alarmStates().DeleteOp(h.p.modelKey(r.Token)))...)
 	} else {

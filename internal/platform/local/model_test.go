@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -225,5 +226,38 @@ func TestSubnetsLieInTheirVPC(t *testing.T) {
 	}
 	if err := h.Check(t.Context(), first); err != nil {
 		t.Errorf("looked at again: %v", err)
+	}
+}
+
+// TestRealNamesBelongToOne looks at names of what software runs for, and at one
+// whose resource is gone without having given it up.
+func TestRealNamesBelongToOne(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	for typ, properties := range map[string]map[string]any{
+		"AWS::S3::Bucket":                  {"BucketName": "shop-files"},
+		"AWS::Logs::LogGroup":              {"LogGroupName": "/shop/api"},
+		"AWS::ElastiCache::ParameterGroup": {"CacheParameterGroupName": "Ours", "CacheParameterGroupFamily": "redis7", "Description": "ours"},
+	} {
+		id := typ[strings.LastIndex(typ, ":")+1:]
+		first, second := request(typ, "First"+id, properties), request(typ, "Second"+id, properties)
+		h := handlerOf(t, p, typ)
+		create(t, p, first)
+		_, err := h.Create(t.Context(), second)
+		for what, err := range map[string]error{"create": err, "check": h.Check(t.Context(), second)} {
+			if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "already exists.") {
+				t.Errorf("%s of a second %s: %v", what, typ, err)
+			}
+		}
+		for _, r := range []stack.Request{second, first} { // what a roll back does comes first
+			if err := h.Delete(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create(t, p, second)
+		if err := os.RemoveAll(p.folder(requested(second))); err != nil {
+			t.Fatal(err)
+		}
+		create(t, p, first)
 	}
 }

@@ -48,6 +48,10 @@ func (h parameterGroup) make(ctx context.Context, r *resource) error {
 	return nil
 }
 
+func (h parameterGroup) named(r *resource) string {
+	return strings.ToLower(r.text("CacheParameterGroupName"))
+}
+
 func (h parameterGroup) check(context.Context, *resource) error  { return nil }
 func (h parameterGroup) read(context.Context, *resource) error   { return nil }
 func (h parameterGroup) remove(context.Context, *resource) error { return nil }

@@ -76,6 +76,10 @@ func (h postgres) programs() (folder string, found bool) {
 	return folder, err == nil
 }
 
+func (h postgres) named(r *resource) string {
+	return strings.ToLower(r.text("DBInstanceIdentifier"))
+}
+
 func (h postgres) make(ctx context.Context, r *resource) error {
 	if err := h.p.claimPort(r); err != nil {
 		return err

@@ -35,6 +35,8 @@ func (h redis) check(ctx context.Context, r *resource) error {
 	return missing(r, "redis-server or valkey-server", redisInstall)
 }
 
+func (h redis) named(r *resource) string { return strings.ToLower(r.text("ClusterName")) }
+
 // program finds the engine declared, or else the one that speaks the same.
 func (h redis) program(r *resource) (path string, found bool) {
 	names := []string{"redis-server", "valkey-server"}

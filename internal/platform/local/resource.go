@@ -139,7 +139,11 @@ func (h *handler) Check(ctx context.Context, r stack.Request) error {
 			return res.invalid(property, "is required and missing")
 		}
 	}
-	return h.maker.check(ctx, res)
+	if err := h.maker.check(ctx, res); err != nil {
+		return err
+	}
+	_, err := h.p.nameOps(ctx, res, h.namesOf(res))
+	return err
 }
 
 func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, error) {
@@ -252,7 +256,11 @@ func (h *handler) begin() (done func()) {
 
 // finish makes what res declares and writes down that it is so.
 func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, error) {
-	if err := h.make(ctx, res); err != nil {
+	err := h.claim(ctx, res)
+	if err == nil {
+		err = h.make(ctx, res)
+	}
+	if err != nil {
 		return stack.Result{}, err
 	}
 	res.Complete = true
@@ -284,6 +292,13 @@ func (h *handler) Delete(ctx context.Context, r stack.Request) error {
 	}
 	if err := h.maker.remove(ctx, res); err != nil {
 		return err
+	}
+	free, err := h.p.freeOps(ctx, res, h.namesOf(res))
+	if err != nil {
+		return err
+	}
+	if err := h.p.o.Records.Write(ctx, free...); err != nil {
+		return fmt.Errorf("give up the name of %s: %w", res.name(), err)
 	}
 	// The state file last: what is half removed must be found again.
 	if err := removeFolder(h.p.folder(res), "resource.json"); err != nil {
