@@ -93,6 +93,12 @@ func TestEveryAttribute(t *testing.T) {
 		if id == otherID && len(names) == 0 && m.series == "" {
 			t.Errorf("%s: two resources are %s, and nothing says so", typ, id)
 		}
+		for name := range attributes {
+			namesIt := strings.HasSuffix(strings.ToLower(name), "arn") && name != "SnsTopicArn" // which its property says
+			if namesIt && attributes[name] == others[name] && len(names) == 0 && m.series == "" {
+				t.Errorf("%s: two resources have the %s %v", typ, name, attributes[name])
+			}
+		}
 		for _, name := range facts.PrimaryIdentifier {
 			if slices.Contains(facts.ReadOnly, name) && attributes[name] == others[name] && len(names) == 0 && m.series == "" {
 				t.Errorf("%s: two resources have the %s %v", typ, name, attributes[name])
