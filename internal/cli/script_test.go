@@ -28,6 +28,7 @@ import (
 
 	"makeitso/internal/gitserver"
 	"makeitso/internal/process"
+	"makeitso/internal/seal"
 )
 
 // TestMain lets this binary be makeitso too: as the command of scripts, as
@@ -53,6 +54,7 @@ func program() {
 
 // TestScript runs the scripts. Besides testscript's own commands they have:
 //
+//	alter TOKEN OLD NEW              replace text in the sealed file of a resource
 //	exits CODE program args…         run a program that ends with exactly that code
 //	start NAME REGEXP program args…  run in the background, wait until it prints REGEXP
 //	await NAME REGEXP                wait until it has printed REGEXP
@@ -92,7 +94,7 @@ func TestScript(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "killed": killed, "put": put, "get": get, "field": field, "listen": listen,
+			"exits": exits, "start": start, "await": await, "ended": ended, "interrupt": interrupt, "killed": killed, "put": put, "get": get, "field": field, "alter": alter, "listen": listen,
 		},
 	})
 }
@@ -356,6 +358,28 @@ func listen(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { _ = l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// alter replaces text in the sealed file of the one resource whose token begins
+// as given, as somebody does who has the key.
+func alter(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: alter TOKEN OLD NEW")
+	}
+	found, err := filepath.Glob(ts.MkAbs(".makeitso/environments/*/resources/" + args[0] + "*/resource.json"))
+	if err != nil || len(found) != 1 {
+		ts.Fatalf("%s names %v (%v)", args[0], found, err)
+	}
+	key, err := seal.Load(ts.MkAbs(".makeitso/key"))
+	ts.Check(err)
+	about := "resource " + filepath.Base(filepath.Dir(found[0]))
+	var kept json.RawMessage
+	ts.Check(key.ReadFile(found[0], about, &kept))
+	altered := strings.Replace(string(kept), args[1], args[2], 1)
+	if altered == string(kept) {
+		ts.Fatalf("there is no %s in %s", args[1], kept)
+	}
+	ts.Check(key.WriteFile(found[0], about, json.RawMessage(altered)))
 }
 
 // field sets a variable from the JSON that the last program printed.
