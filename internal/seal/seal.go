@@ -46,16 +46,25 @@ func newKey(material []byte) (*Key, error) {
 	return &Key{aead}, nil
 }
 
-// material gives the bytes of a new key.
-func material() []byte {
+// Generate gives the text of a new key: its bytes in Base64.
+func Generate() string {
 	bytes := make([]byte, KeySize)
 	_, _ = rand.Read(bytes) // never fails
-	return bytes
+	return base64.StdEncoding.EncodeToString(bytes)
+}
+
+// Parse reads the text of a key.
+func Parse(text string) (*Key, error) {
+	bytes, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "a key is no Base64")
+	}
+	return newKey(bytes)
 }
 
 // Fresh gives a new key that is kept nowhere.
 func Fresh() *Key {
-	k, err := newKey(material())
+	k, err := Parse(Generate())
 	if err != nil {
 		panic(err) // a mistake here
 	}
@@ -73,15 +82,12 @@ func Load(path string) (*Key, error) {
 		return nil, fault.Wrap(fault.Unavailable, err, "the key %s cannot be read", path).
 			WithHint("give this user access to it, or name another file with --key")
 	}
-	bytes, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err == nil {
-		var k *Key
-		if k, err = newKey(bytes); err == nil {
-			return k, nil
-		}
+	k, err := Parse(string(text))
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "the file %s holds no key", path).
+			WithHint("a key is %d bytes in Base64, as this makes them: head -c %d /dev/urandom | base64", KeySize, KeySize)
 	}
-	return nil, fault.Wrap(fault.Invalid, err, "the file %s holds no key", path).
-		WithHint("a key is %d bytes in Base64, as this makes them: head -c %d /dev/urandom | base64", KeySize, KeySize)
+	return k, nil
 }
 
 // create makes a new key's file, unless another process is faster, and gives
@@ -95,7 +101,7 @@ func create(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer os.Remove(half.Name())
-	_, err = half.WriteString(base64.StdEncoding.EncodeToString(material()) + "\n")
+	_, err = half.WriteString(Generate() + "\n")
 	if err == nil {
 		err = half.Sync()
 	}

@@ -21,6 +21,7 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		properties[name] = value
 		return properties
 	}
+	key := create(t, p, request(keyType, "Key", nil))
 	files := create(t, p, request("AWS::S3::Bucket", "Origin", nil))
 	group := object{"CacheParameterGroupFamily": "redis7", "Description": "ours"}
 	policy := object{"Bucket": files.PhysicalID, "PolicyDocument": object{"Statement": []any{object{
@@ -39,6 +40,11 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		"AWS::CloudFront::Distribution": {distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"), distributionProperties(files.Attributes["DomainName"], "shop.localhost"), object{"DistributionConfig": "x"}},
 		"AWS::Route53::RecordSet":       {record, object{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.2"}}, object{"Name": "a.shop.localhost", "Type": "B"}},
 		"AWS::Logs::LogGroup":           {object{"LogGroupName": "/shop/api"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "7"}, object{"LogGroupName": "a b"}},
+
+		keyType:       {object{"Description": "ours"}, object{"Description": "theirs"}, object{"KeyPolicy": "x"}},
+		keyAliasType:  {object{"AliasName": "alias/contract", "TargetKeyId": key.PhysicalID}, nil, object{"AliasName": "alias/contract", "TargetKeyId": "none"}},
+		secretType:    {object{"Name": "contract", "GenerateSecretString": object{}}, object{"Name": "contract", "SecretString": "open sesame"}, object{"GenerateSecretString": object{"PasswordLength": 0}}},
+		parameterType: {object{"Name": "/contract", "Type": "String", "Value": "1"}, object{"Name": "/contract", "Type": "String", "Value": "2"}, object{"Type": "String", "Value": "x", "AllowedPattern": "^[0-9]+$"}},
 
 		"AWS::CloudFormation::WaitConditionHandle": {},
 		"AWS::CloudFormation::WaitCondition":       {},

@@ -44,7 +44,11 @@ func (p *Platform) allKinds() map[string]kind {
 		"AWS::CloudFormation::WaitCondition":       {note("complete when its signals have come"), waitCondition{}},
 	}
 	for name, t := range model.Types() {
-		kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: t.Note}, modelled{p, t}}
+		if k, real := kept(modelled{p, t}, name); real {
+			kinds[name] = kind{note(t.Note), k}
+		} else {
+			kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: t.Note}, modelled{p, t}}
+		}
 	}
 	return kinds
 }

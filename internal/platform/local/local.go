@@ -162,8 +162,8 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 			WithHint("see what it has: makeitso types")
 	}
 	h := handler{p: p, typ: typ, maker: k.maker}
-	if m, is := k.maker.(modelled); is {
-		return &modelHandler{h, m.t}, nil
+	if m, is := k.maker.(recorded); is {
+		return &modelHandler{h, m.table()}, nil
 	}
 	return &h, nil
 }

@@ -14,6 +14,13 @@ import (
 	"makeitso/internal/stack"
 )
 
+// recorded is a maker for whose resources no software runs: what is known of
+// them is all that there is.
+type recorded interface {
+	maker
+	table() model.Type
+}
+
 // modelled makes the resources of one type for which nothing runs.
 type modelled struct {
 	p *Platform
@@ -37,6 +44,7 @@ func (m modelled) make(_ context.Context, r *resource) (err error) {
 	return err
 }
 
+func (m modelled) table() model.Type                       { return m.t }
 func (m modelled) read(context.Context, *resource) error   { return nil }
 func (m modelled) remove(context.Context, *resource) error { return nil }
 
@@ -56,17 +64,21 @@ func (p *Platform) modelKey(token string) string { return p.env + "/" + token }
 
 // modelsOf gives what exists of a modelled type.
 func (p *Platform) modelsOf(ctx context.Context, typ string) ([]model.Resource, error) {
-	every, err := p.models.List(ctx, p.modelKey(""))
+	recorded, err := p.recordsOf(ctx, typ)
+	all := make([]model.Resource, len(recorded))
+	for i, r := range recorded {
+		all[i] = r.Resource
+	}
+	return all, err
+}
+
+// recordsOf is modelsOf with all that is kept of each.
+func (p *Platform) recordsOf(ctx context.Context, typ string) ([]resource, error) {
+	all, err := p.models.List(ctx, p.modelKey(""))
 	if err != nil {
 		return nil, fmt.Errorf("list modelled resources: %w", err)
 	}
-	var all []model.Resource
-	for _, r := range every {
-		if r.Type == typ {
-			all = append(all, r.Resource)
-		}
-	}
-	return all, nil
+	return slices.DeleteFunc(all, func(r resource) bool { return r.Type != typ }), nil
 }
 
 // numberOp gives a resource the next number of its series, and what claims it;
@@ -215,6 +227,9 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 		return nil
 	}
 	if err != nil {
+		return err
+	}
+	if err := h.maker.remove(ctx, res); err != nil {
 		return err
 	}
 	names, err := h.t.Names(res.Resource, h.p.place())

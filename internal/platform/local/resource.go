@@ -12,6 +12,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/vault"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack"
 )
@@ -30,6 +31,10 @@ type resource struct {
 	By backing `json:"by,omitempty"`
 	// Settings are the parameters that a parameter group has set.
 	Settings map[string]setting `json:"settings,omitempty"`
+	// Vault is the versions of a secret or a parameter.
+	Vault vault.Vault `json:"vault,omitzero"`
+	// Key is the text of an encryption key.
+	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.
 	Password string `json:"password,omitempty"`
 }

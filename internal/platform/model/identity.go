@@ -38,21 +38,21 @@ func identity() map[string]Type {
 			checks: []check{words("Status", "Active", "Inactive")},
 		},
 		"AWS::KMS::Key": {
-			Note: "nothing is encrypted with it", ref: "{uuid}",
+			Note: "an encryption key, which seals secrets", ref: "{uuid}",
 			attributes: map[string]any{"Arn": "arn:aws:kms:{region}:{account}:key/{ref}", "KeyId": "{ref}"},
 			checks:     []check{document("KeyPolicy"), number("PendingWindowInDays", 7, 30)},
 		},
-		"AWS::KMS::Alias": {Note: "the name of a modelled key", ref: "{property AliasName}", checks: []check{begins("AliasName", "alias/")}},
+		"AWS::KMS::Alias": {Note: "another name of a key", ref: "{property AliasName}", checks: []check{begins("AliasName", "alias/")}},
 		"AWS::CertificateManager::Certificate": {
 			Note: "issued at once; sites have the certificates of the edge", ref: "arn:aws:acm:{region}:{account}:certificate/{uuid}",
 			attributes: map[string]any{"Id": "{ref}"}, checks: []check{words("ValidationMethod", "DNS", "EMAIL", "HTTP")},
 		},
 		"AWS::SecretsManager::Secret": {
-			Note: "kept in the records of its stack", ref: "arn:aws:secretsmanager:{region}:{account}:secret:{name Name 512}-{hex 6}", unique: []string{"Name"},
+			Note: "sealed by its key, in versions; {{resolve:secretsmanager:…}} reads it", ref: "arn:aws:secretsmanager:{region}:{account}:secret:{name Name 512}-{hex 6}", unique: []string{"Name"},
 			attributes: map[string]any{"Id": "{ref}"}, checks: []check{notBoth("SecretString", "GenerateSecretString")},
 		},
 		"AWS::SSM::Parameter": {
-			Note: "kept in the records of its stack; {{resolve:ssm:…}} reads it", ref: "{name Name 2048}",
+			Note: "in versions; {{resolve:ssm:…}} reads it", ref: "{name Name 2048}",
 			attributes: map[string]any{"Type": "{property Type}", "Value": "{property Value}"}, checks: []check{words("Type", "String", "StringList")},
 		},
 	}

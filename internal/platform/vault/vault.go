@@ -23,7 +23,9 @@ const maxVersions = 100
 
 // Vault is the versions of one value, the oldest first.
 type Vault struct {
-	Versions []Version `json:"versions"`
+	// Key names what seals the versions.
+	Key      string    `json:"key,omitempty"`
+	Versions []Version `json:"versions,omitempty"`
 	// Source is what the newest version was made from, so that it is made anew
 	// only when that changes.
 	Source string `json:"source,omitempty"`
@@ -40,6 +42,7 @@ type Version struct {
 // Put makes text the current version; the one that was becomes the previous one.
 // about binds it to what the vault belongs to.
 func (v *Vault) Put(key *seal.Key, about, id, text string, now time.Time) {
+	v.Versions = slices.Clone(v.Versions) // others may have them
 	for i := range v.Versions {
 		old := &v.Versions[i]
 		switch {
