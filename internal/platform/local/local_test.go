@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/dns"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "internal" {
 		hidden := map[string]func([]string) error{
 			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": ServeS3, "redis": ServeRedis,
-			"create": createResource,
+			"create": createResource, "dns": dns.Main,
 		}
 		if err := hidden[os.Args[2]](os.Args[3:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

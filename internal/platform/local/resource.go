@@ -326,7 +326,7 @@ func removeFolder(dir, last string) error {
 
 // announceSites tells of sites that a change of r may have changed.
 func (p *Platform) announceSites(ctx context.Context, r *resource) error {
-	isSite := r.Type == "AWS::CloudFront::Distribution" || r.Type == "AWS::Route53::RecordSet"
+	isSite := r.Type == "AWS::CloudFront::Distribution" || r.Type == "AWS::Route53::RecordSet" || r.Type == "AWS::Route53::RecordSetGroup"
 	if !isSite || p.o.SitesChanged == nil {
 		return nil
 	}
