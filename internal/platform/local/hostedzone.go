@@ -64,11 +64,7 @@ func (h hostedZone) make(ctx context.Context, r *resource) error {
 func (h hostedZone) read(_ context.Context, r *resource) error { return h.p.dnsAlive() }
 
 func (h hostedZone) remove(ctx context.Context, r *resource) error {
-	err := h.p.changeAnyZones(ctx, func(c *dns.Config) error { return c.DropZone(r.Token) })
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.name(), err)
-	}
-	return nil
+	return h.p.changeAnyZones(ctx, func(c *dns.Config) error { return c.DropZone(r.Token) })
 }
 
 // tell says whether the DNS server has the zone.
@@ -88,7 +84,7 @@ func zoneOf(c *dns.Config, r *resource) (dns.Zone, error) {
 	if id := zoneID(r.text("HostedZoneId")); id != "" {
 		zone, known := c.Zone(id)
 		if !known {
-			return zone, fault.New(fault.Invalid, "%s: No hosted zone found with ID: %s", r.name(), id).
+			return zone, fault.New(fault.Invalid, "No hosted zone found with ID: %s", id).
 				WithHint("use !Ref of a hosted zone of this environment")
 		}
 		return zone, nil

@@ -283,10 +283,7 @@ func (p *Platform) putRecords(ctx context.Context, r *resource, declared []map[s
 			record.Zone = zone.ID
 			records = append(records, record)
 		}
-		if err := c.Put(r.Token, records); err != nil {
-			return fmt.Errorf("%s: %w", r.name(), err)
-		}
-		return nil
+		return c.Put(r.Token, records)
 	})
 }
 
