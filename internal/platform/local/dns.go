@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"makeitso/internal/dns"
 	"makeitso/internal/fault"
@@ -38,12 +39,45 @@ func (p *Platform) zonesConfig() (*dns.Config, error) {
 	return &c, nil
 }
 
+// zoneChange is a change of what the DNS server has, which waits for its turn.
+type zoneChange struct {
+	do   func(*dns.Config) error
+	done bool
+	err  error
+}
+
 // changeZones changes what the DNS server has and returns when that is in
-// force. The server is started with the first change and stopped when no zone
-// and no health check is left.
+// force. What fails has changed nothing. All changes that wait at a time are
+// written, and taken by the server, as one.
 func (p *Platform) changeZones(ctx context.Context, change func(*dns.Config) error) error {
+	mine := &zoneChange{do: change}
+	p.waiting.Lock()
+	p.changes = append(p.changes, mine)
+	p.waiting.Unlock()
+
 	p.zones.Lock()
 	defer p.zones.Unlock()
+	if mine.done {
+		return mine.err
+	}
+	p.waiting.Lock()
+	all := p.changes
+	p.changes = nil
+	p.waiting.Unlock()
+	// Not with ctx: the changes of others are among them.
+	err := p.putInForce(context.WithoutCancel(ctx), all)
+	for _, c := range all {
+		c.done = true
+		if c.err == nil {
+			c.err = err
+		}
+	}
+	return mine.err
+}
+
+// putInForce makes changes. The server is started with the first of all and
+// stopped when no zone and no health check is left.
+func (p *Platform) putInForce(ctx context.Context, changes []*zoneChange) error {
 	c, err := p.zonesConfig()
 	if fault.Is(err, fault.NotFound) {
 		c, err = p.newZones()
@@ -51,8 +85,8 @@ func (p *Platform) changeZones(ctx context.Context, change func(*dns.Config) err
 	if err != nil {
 		return err
 	}
-	if err := change(c); err != nil {
-		return err
+	for _, change := range changes {
+		change.err = change.do(c)
 	}
 	if err := c.Verify(); err != nil {
 		return fmt.Errorf("change the zones of the DNS server: %w", err)
@@ -116,11 +150,37 @@ func datagramPortIsFree(port int) error {
 	return nil
 }
 
+// letGoTime is how long a server that was killed may keep its port.
+const letGoTime = time.Second
+
+// untilPortIsFree fails if a program has the port, for TCP or UDP. A server of
+// ours that was killed lets go of it a moment after it has ended, which is no
+// event that could be awaited.
+func untilPortIsFree(ctx context.Context, port int, ours bool) error {
+	free := func(context.Context) error {
+		if err := portIsFree(port); err != nil {
+			return err
+		}
+		return datagramPortIsFree(port)
+	}
+	err := free(ctx)
+	if err == nil || !ours {
+		return err
+	}
+	waiting, stop := context.WithTimeout(ctx, letGoTime)
+	defer stop()
+	if awaitReady(waiting, nil, free) == nil {
+		return nil
+	}
+	return err
+}
+
 // runDNS lets the server take what its file says, and starts it if it does not
 // run.
 func (p *Platform) runDNS(ctx context.Context, port int) error {
 	reload := func(ctx context.Context) error { return dns.Reload(ctx, port) }
-	if running, err := p.keeper.Find(dnsProcess); err == nil && running.Alive() {
+	running, err := p.keeper.Find(dnsProcess)
+	if err == nil && running.Alive() {
 		// It serves others too: whatever comes of this, it is not stopped.
 		waiting, stop := context.WithTimeout(ctx, startTime)
 		defer stop()
@@ -138,8 +198,7 @@ func (p *Platform) runDNS(ctx context.Context, port int) error {
 		Name: dnsProcess, Path: command[0], Args: command[1:], Log: log,
 		Dir: p.zonesFolder(), Env: []string{"PATH=" + os.Getenv("PATH")},
 	}
-	// serve looks at the TCP port itself.
-	if err = datagramPortIsFree(port); err == nil {
+	if err = untilPortIsFree(ctx, port, running != nil); err == nil {
 		err = p.serve(ctx, spec, port, reload)
 	}
 	if err != nil {

@@ -415,6 +415,75 @@ func TestHealthChecksDecideAnswers(t *testing.T) {
 	wantDig(t, p, `"Healthy"`, "CH", "TXT", up)
 }
 
+// TestWhatIsNotMeasuredIsTold takes records by region and checks of metrics for
+// something simpler, and says so.
+func TestWhatIsNotMeasuredIsTold(t *testing.T) {
+	t.Parallel()
+	told := make(chan string, 10)
+	p := newPlatform(t, Options{Announce: func(text string) { told <- text }})
+	metric := create(t, p, request("AWS::Route53::HealthCheck", "Metric", map[string]any{"HealthCheckConfig": map[string]any{
+		"Type": "CLOUDWATCH_METRIC", "InsufficientDataHealthStatus": "Unhealthy",
+	}})).PhysicalID
+	if text := <-told; !strings.Contains(text, "data/Metric: nothing evaluates a health check of type CLOUDWATCH_METRIC") {
+		t.Error(text)
+	}
+	zone := create(t, p, zoneRequest("example.com")).PhysicalID
+	<-told
+	for region, address := range map[string]string{"eu-west-1": "192.0.2.1", "us-east-1": "192.0.2.2"} {
+		r := recordRequest(region, zone, "www.example.com", "A", address)
+		r.Properties["SetIdentifier"], r.Properties["Region"] = region, region
+		create(t, p, r)
+		if text := <-told; !strings.Contains(text, "that of region us-east-1") {
+			t.Error(text)
+		}
+	}
+	wantDig(t, p, "192.0.2.2", "www.example.com")
+	wantDig(t, p, `"Unhealthy: nothing evaluates a check of type CLOUDWATCH_METRIC here"`, "CH", "TXT", metric)
+}
+
+// TestChangesThatWaitAreMadeTogether lets many come at a time, one of which
+// fails: it alone does.
+func TestChangesThatWaitAreMadeTogether(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	create(t, p, zoneRequest("example.com"))
+	const many = 12
+	failures := make([]error, many)
+	var changing sync.WaitGroup
+	p.zones.Lock()
+	for i := range many {
+		changing.Go(func() {
+			failures[i] = p.changeZones(t.Context(), func(c *dns.Config) error {
+				if i == 3 {
+					return fault.New(fault.Conflict, "it is refused")
+				}
+				c.PutHost(dns.Host{Owner: strconv.Itoa(i), Name: fmt.Sprintf("h%d.example.com.", i)})
+				return nil
+			})
+		})
+	}
+	err := awaitReady(t.Context(), nil, func(context.Context) error {
+		p.waiting.Lock()
+		defer p.waiting.Unlock()
+		if len(p.changes) < many {
+			return fmt.Errorf("%d wait", len(p.changes))
+		}
+		return nil
+	})
+	p.zones.Unlock()
+	changing.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range failures {
+		if (err != nil) != (i == 3) {
+			t.Errorf("change %d: %v", i, err)
+		}
+	}
+	wantDig(t, p, "127.0.0.1", "h11.example.com")
+	wantDig(t, p, "", "h3.example.com")
+}
+
 // TestNamesOfDistributions are answered, whichever is made first.
 func TestNamesOfDistributions(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"makeitso/internal/dns"
+	"makeitso/internal/fault"
 )
 
 // healthCheck makes AWS::Route53::HealthCheck: the DNS server looks at what it
@@ -78,6 +79,9 @@ func checkEndpoint(r *resource, at string, config map[string]any) error {
 }
 
 func (h healthCheck) make(ctx context.Context, r *resource) error {
+	if err := h.check(ctx, r); err != nil { // all values are known now
+		return err
+	}
 	config, _ := r.Properties["HealthCheckConfig"].(map[string]any)
 	id := digits(r.Token, "uuid", 32)
 	r.PhysicalID = id[:8] + "-" + id[8:12] + "-4" + id[13:16] + "-8" + id[17:20] + "-" + id[20:]
@@ -113,7 +117,13 @@ func (h healthCheck) make(ctx context.Context, r *resource) error {
 	if threshold, given := number(config["HealthThreshold"]); given {
 		k.Need = threshold
 	}
-	return h.p.changeZones(ctx, func(c *dns.Config) error { c.PutCheck(k); return nil })
+	if err := h.p.changeZones(ctx, func(c *dns.Config) error { c.PutCheck(k); return nil }); err != nil {
+		return err
+	}
+	if !k.Looks() && k.Type != "CALCULATED" {
+		h.p.o.Announce(fmt.Sprintf("%s: nothing evaluates a health check of type %s on this machine; it is taken for healthy, or for what InsufficientDataHealthStatus says", r.name(), k.Type))
+	}
+	return nil
 }
 
 // healthOf says how a health check stands.
@@ -131,3 +141,15 @@ func (p *Platform) healthOf(ctx context.Context, r *resource) string {
 func (h healthCheck) read(context.Context, *resource) error { return h.p.dnsAlive() }
 
 func (h healthCheck) remove(ctx context.Context, r *resource) error { return h.p.dropRecords(ctx, r) }
+
+// tell says whether the DNS server has the health check.
+func (h healthCheck) tell(_ context.Context, r *resource) (map[string]any, error) {
+	c, err := h.p.zonesConfig()
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(c.Checks, func(k dns.Check) bool { return k.ID == r.PhysicalID }) {
+		return nil, fault.New(fault.NotFound, "the DNS server has no health check %s", r.PhysicalID)
+	}
+	return r.Properties, nil
+}

@@ -84,6 +84,8 @@ type Platform struct {
 	ports    sync.Mutex    // held while a free port is chosen and written down
 	buckets  sync.Mutex    // held while the S3 server is started or stopped
 	zones    sync.Mutex    // held while what the DNS server has is changed
+	waiting  sync.Mutex    // guards changes
+	changes  []*zoneChange // that wait for zones
 	hosts    sync.Mutex    // held while host names are claimed
 	signals  signalServer
 }

@@ -23,6 +23,9 @@ func (h recordSet) check(_ context.Context, r *resource) error {
 }
 
 func (h recordSet) make(ctx context.Context, r *resource) error {
+	if err := h.check(ctx, r); err != nil { // all values are known now
+		return err
+	}
 	if err := h.p.putRecords(ctx, r, []map[string]any{r.Properties}); err != nil {
 		return err
 	}
@@ -87,6 +90,9 @@ func groupRecords(r *resource) ([]map[string]any, error) {
 }
 
 func (h recordSetGroup) make(ctx context.Context, r *resource) error {
+	if err := h.check(ctx, r); err != nil { // all values are known now
+		return err
+	}
 	records, err := groupRecords(r)
 	if err != nil {
 		return err
@@ -266,7 +272,8 @@ func checkPolicy(r *resource, at string, record map[string]any) error {
 
 // putRecords puts the records of r into their zone, all at once.
 func (p *Platform) putRecords(ctx context.Context, r *resource, declared []map[string]any) error {
-	return p.changeZones(ctx, func(c *dns.Config) error {
+	nearest := ""
+	err := p.changeZones(ctx, func(c *dns.Config) error {
 		zone, err := zoneOf(c, r)
 		if err != nil {
 			return err
@@ -282,9 +289,17 @@ func (p *Platform) putRecords(ctx context.Context, r *resource, declared []map[s
 			}
 			record.Zone = zone.ID
 			records = append(records, record)
+			if record.Policy == dns.Nearest {
+				nearest = record.Name
+			}
 		}
 		return c.Put(r.Token, records)
 	})
+	if err == nil && nearest != "" {
+		p.o.Announce(fmt.Sprintf("%s: all who ask for %s are on this machine: of its healthy records, that of region %s or of everywhere answers, else the first by SetIdentifier",
+			r.name(), nearest, p.o.Region))
+	}
+	return err
 }
 
 // recordOf gives a record as the DNS server takes it. An alias to a zone of

@@ -196,6 +196,26 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 	return sites, nil
 }
 
+// isSite says whether a site depends on r: it is one, or may lead to one.
+func isSite(r *resource) bool {
+	var records []map[string]any
+	switch r.Type {
+	case "AWS::CloudFront::Distribution":
+		return true
+	case "AWS::Route53::RecordSet":
+		records = append(records, r.Properties)
+	case "AWS::Route53::RecordSetGroup":
+		list, _ := r.Properties["RecordSets"].([]any)
+		for _, item := range list {
+			record, _ := item.(map[string]any)
+			records = append(records, record)
+		}
+	}
+	return slices.ContainsFunc(records, func(record map[string]any) bool {
+		return record["AliasTarget"] != nil || record["Type"] == "CNAME"
+	})
+}
+
 // siteOf gives what a distribution says of the way it is served.
 func siteOf(r *resource, config map[string]any) edge.Site {
 	s := edge.Site{Index: strings.TrimPrefix(textIn(config, "DefaultRootObject"), "/")}

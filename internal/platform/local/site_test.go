@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,8 +86,16 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	if !reflect.DeepEqual(sites[0], want) {
 		t.Errorf("site %+v\nwant %+v", sites[0], want)
 	}
-	if changes != 4 {
-		t.Errorf("%d changes were told; want 4", changes)
+	if changes != 3 {
+		t.Errorf("%d changes were told; want 3: an address leads to no site", changes)
+	}
+	apex := request("AWS::Route53::RecordSet", "Apex", map[string]any{"HostedZoneId": zone, "Name": "shop.localhost.", "Type": "A", "TTL": 60, "ResourceRecords": []any{"10.0.0.1"}})
+	if _, err := handlerOf(t, p, apex.Type).Update(t.Context(), apex); err != nil {
+		t.Fatal(err)
+	}
+	sites, err = p.Sites()
+	if err != nil || changes != 4 || slices.Contains(sites[0].Hosts, "shop.localhost") {
+		t.Errorf("after an alias became an address: %d changes, %+v, %v", changes, sites, err)
 	}
 }
 
@@ -127,7 +136,7 @@ func TestSitesThatCannotBePutInForceFail(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{SitesChanged: func(context.Context) error { return errors.New("the edge is away") }})
 	zone := create(t, p, request("AWS::Route53::HostedZone", "Zone", map[string]any{"Name": "localhost"})).PhysicalID
-	r := request("AWS::Route53::RecordSet", "R", map[string]any{"HostedZoneId": zone, "Name": "a.localhost", "Type": "A", "TTL": 60, "ResourceRecords": []any{"127.0.0.1"}})
+	r := request("AWS::Route53::RecordSet", "R", map[string]any{"HostedZoneId": zone, "Name": "a.localhost", "Type": "CNAME", "TTL": 60, "ResourceRecords": []any{"b.localhost"}})
 	_, err := handlerOf(t, p, r.Type).Create(t.Context(), r)
 	if err == nil || !strings.Contains(err.Error(), "the edge is away") {
 		t.Errorf("create: %v", err)
