@@ -301,6 +301,7 @@ func TestDNSOutlivesMakeitso(t *testing.T) {
 	if err := makeitso.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = makeitso.Process.Kill() }) // if the test does not come to that
 	answers := func(context.Context) error {
 		_, err := handlerOf(t, p, r.Type).Read(t.Context(), r)
 		return err

@@ -54,7 +54,10 @@ func newPlatform(t *testing.T, o Options) *Platform {
 		o.Records = record.NewMemory()
 	}
 	if o.Key == nil {
-		o.Key = seal.Fresh()
+		var err error
+		if o.Key, err = keyOf(o.State); err != nil {
+			t.Fatal(err)
+		}
 	}
 	o.Project = "shop"
 	p, err := New("local", o)
@@ -77,6 +80,9 @@ func newPlatform(t *testing.T, o Options) *Platform {
 	})
 	return p
 }
+
+// keyOf gives the key of a state folder, which all platforms on it share.
+func keyOf(state string) (*seal.Key, error) { return seal.Load(filepath.Join(state, "key")) }
 
 // processesOf lists the processes of this machine that have the folder among
 // their arguments.
