@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"net/netip"
 	"slices"
 
 	wire "github.com/miekg/dns"
@@ -74,12 +75,10 @@ func host(name string, typ uint16) []wire.RR {
 	if typ != wire.TypeA && typ != wire.TypeANY {
 		return nil
 	}
-	rr, err := parse("A", thisHost)
-	if err != nil {
-		return nil // a constant is a value
-	}
-	rr.Header().Name, rr.Header().Ttl = name, serviceTTL
-	return []wire.RR{rr}
+	return []wire.RR{&wire.A{
+		Hdr: wire.RR_Header{Name: name, Rrtype: wire.TypeA, Class: wire.ClassINET, Ttl: serviceTTL},
+		A:   netip.MustParseAddr(thisHost).AsSlice(),
+	}}
 }
 
 // records gives the records of a type, of all types if that is asked.

@@ -65,7 +65,7 @@ func CheckValue(typ, value string) error {
 	return err
 }
 
-// examples show what a value of each type looks like.
+// example shows what a value of a type looks like.
 func example(typ string) string {
 	return map[string]string{
 		"A": "192.0.2.1", "AAAA": "2001:db8::1", "CAA": `0 issue "ca.example.com"`, "CNAME": "www.example.com",
@@ -83,7 +83,7 @@ func parse(typ, value string) (wire.RR, error) {
 		if why != "" {
 			why = ": " + why
 		}
-		return fault.New(fault.Invalid, "%q is no value of a %s record such as %s%s", value, typ, example(typ), why)
+		return fault.New(fault.Invalid, "%q is no value of type %s, such as %s%s", value, typ, example(typ), why)
 	}
 	if !slices.Contains(Types(), typ) {
 		return nil, fault.New(fault.Invalid, "the type %q is none of %s", typ, strings.Join(Types(), ", "))

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/dns"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -230,9 +231,14 @@ func TestRecordsThatCannotBe(t *testing.T) {
 		{with(good(), "Weight", 1), "SetIdentifier is required with Weight"},
 		{with(good(), "SetIdentifier", "x"), "without a routing policy"},
 		{with(with(good(), "Weight", 256), "SetIdentifier", "x"), "Weight 256 is no number from 0 to 255"},
+		{with(with(with(good(), "Weight", 1), "SetIdentifier", "x"), "Region", "us-east-1"), "Weight and Region stand together"},
+		{with(with(with(good(), "MultiValueAnswer", true), "SetIdentifier", "x"), "Type", "NS"), "MultiValueAnswer stands on"},
+		{with(with(good(), "Failover", "THIRD"), "SetIdentifier", "x"), "Failover THIRD is neither PRIMARY nor SECONDARY"},
 		{with(good(), "HealthCheckId", "none"), "HealthCheckId none is no health check of environment local"},
-		{recordRequest("R", id, "r.example.com", "TXT", "no quotes"), `ResourceRecords[0] is wrong: "no quotes" is no value of a TXT record`},
-		{with(good(), "ResourceRecords", []any{"192.0.2.1", "::1"}), `ResourceRecords[1] is wrong: "::1" is no value of a A record such as 192.0.2.1`},
+		{recordRequest("R", id, "r.example.com", "TXT", "no quotes"), `ResourceRecords[0] is wrong: "no quotes" is no value of type TXT`},
+		{with(good(), "ResourceRecords", []any{"192.0.2.1", "::1"}), `ResourceRecords[1] is wrong: "::1" is no value of type A, such as 192.0.2.1`},
+		{request("AWS::Route53::RecordSetGroup", "G", map[string]any{"RecordSets": []any{good().Properties, map[string]any{"Name": "x.example.com"}}}), "RecordSets[1].HostedZoneId or HostedZoneName must be given"},
+		{request("AWS::Route53::RecordSetGroup", "G", map[string]any{"RecordSets": []any{good().Properties, good().Properties}}), "[name='r.example.com.', type='A'] but it already exists"},
 	} {
 		h := handlerOf(t, p, c.r.Type)
 		err := h.Check(t.Context(), c.r)
@@ -545,5 +551,58 @@ func TestTwoEnvironmentsServeZonesSideBySide(t *testing.T) {
 	}
 	for address, p := range platforms {
 		wantDig(t, p, address, "www.example.com")
+	}
+}
+
+func TestHealthChecksThatCannotBe(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	h := handlerOf(t, p, "AWS::Route53::HealthCheck")
+	for want, config := range map[string]any{
+		"HealthCheckConfig is not an object":                             "x",
+		`HealthCheckConfig.Type "PING" is none of HTTP`:                  map[string]any{"Type": "PING"},
+		"HealthCheckConfig.IPAddress or FullyQualifiedDomainName":        map[string]any{"Type": "HTTP"},
+		`HealthCheckConfig.IPAddress "host" is no address`:               map[string]any{"Type": "HTTP", "IPAddress": "host"},
+		"HealthCheckConfig.Port is required with Type TCP":               map[string]any{"Type": "TCP", "IPAddress": "127.0.0.1"},
+		"HealthCheckConfig.Port 0 is no number from 1 to 65535":          map[string]any{"Type": "TCP", "IPAddress": "127.0.0.1", "Port": 0},
+		"HealthCheckConfig.SearchString is required":                     map[string]any{"Type": "HTTP_STR_MATCH", "IPAddress": "127.0.0.1"},
+		"HealthCheckConfig.RequestInterval 20 is neither 10 nor 30":      map[string]any{"Type": "HTTP", "IPAddress": "127.0.0.1", "RequestInterval": 20},
+		"HealthCheckConfig.ChildHealthChecks is required with Type CALC": map[string]any{"Type": "CALCULATED"},
+	} {
+		err := h.Check(t.Context(), request("AWS::Route53::HealthCheck", "Check", map[string]any{"HealthCheckConfig": config}))
+		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v; want %q", err, want)
+		}
+	}
+}
+
+// TestWhatIsNotKnownYetIsLetThrough plans what other resources decide.
+func TestWhatIsNotKnownYetIsLetThrough(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	const later = changeset.KnownAfterApply
+	record := func(key string, value any) map[string]any {
+		r := recordRequest("R", later, "www.example.com", "A", "192.0.2.1").Properties
+		r[key] = value
+		return r
+	}
+	alias := record("AliasTarget", map[string]any{"DNSName": later, "HostedZoneId": later})
+	delete(alias, "TTL")
+	delete(alias, "ResourceRecords")
+	for _, r := range []stack.Request{
+		request("AWS::Route53::HostedZone", "Z", map[string]any{"Name": later}),
+		request("AWS::Route53::HealthCheck", "C", map[string]any{"HealthCheckConfig": later}),
+		request("AWS::Route53::HealthCheck", "C", map[string]any{"HealthCheckConfig": map[string]any{"Type": "TCP", "IPAddress": later, "Port": later}}),
+		request("AWS::Route53::RecordSetGroup", "G", map[string]any{"HostedZoneId": later, "RecordSets": later}),
+		request("AWS::Route53::RecordSet", "R", alias),
+		request("AWS::Route53::RecordSet", "R", record("Name", later)),
+		request("AWS::Route53::RecordSet", "R", record("Type", later)),
+		request("AWS::Route53::RecordSet", "R", record("TTL", later)),
+		request("AWS::Route53::RecordSet", "R", record("ResourceRecords", later)),
+		request("AWS::Route53::RecordSet", "R", record("ResourceRecords", []any{later})),
+	} {
+		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); err != nil {
+			t.Errorf("%v: %v", r.Properties, err)
+		}
 	}
 }

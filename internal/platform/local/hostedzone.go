@@ -79,9 +79,9 @@ func (h hostedZone) tell(_ context.Context, r *resource) (map[string]any, error)
 	return r.Properties, nil
 }
 
-// zoneOf finds the zone that records are declared in, by id or by name.
-func zoneOf(c *dns.Config, r *resource) (dns.Zone, error) {
-	if id := zoneID(r.text("HostedZoneId")); id != "" {
+// zoneOf finds the zone that properties of r name, by id or by name.
+func zoneOf(c *dns.Config, r *resource, properties map[string]any) (dns.Zone, error) {
+	if id := zoneID(textIn(properties, "HostedZoneId")); id != "" {
 		zone, known := c.Zone(id)
 		if !known {
 			return zone, fault.New(fault.Invalid, "No hosted zone found with ID: %s", id).
@@ -89,7 +89,7 @@ func zoneOf(c *dns.Config, r *resource) (dns.Zone, error) {
 		}
 		return zone, nil
 	}
-	name, err := dns.Name(r.text("HostedZoneName"))
+	name, err := dns.Name(textIn(properties, "HostedZoneName"))
 	if err != nil {
 		return dns.Zone{}, r.invalid("HostedZoneName", "is wrong: %s", err)
 	}

@@ -16,9 +16,6 @@ import (
 type recordSet struct{ p *Platform }
 
 func (h recordSet) check(_ context.Context, r *resource) error {
-	if err := checkZone(r); err != nil {
-		return err
-	}
 	return checkRecord(r, "", r.Properties)
 }
 
@@ -54,9 +51,6 @@ func (h recordSet) tell(_ context.Context, r *resource) (map[string]any, error) 
 type recordSetGroup struct{ p *Platform }
 
 func (h recordSetGroup) check(_ context.Context, r *resource) error {
-	if err := checkZone(r); err != nil {
-		return err
-	}
 	if unknown(r.Properties["RecordSets"]) {
 		return nil
 	}
@@ -132,16 +126,28 @@ func (h recordSetGroup) tell(_ context.Context, r *resource) (map[string]any, er
 	return told, nil
 }
 
-// checkZone asks for one way to say which zone records belong to.
-func checkZone(r *resource) error {
-	_, id := r.Properties["HostedZoneId"]
-	_, name := r.Properties["HostedZoneName"]
-	if id == name {
-		return r.invalid("HostedZoneId", "or HostedZoneName must be given, and not both")
+// zoneProperties gives what says which zone a record belongs to: its own
+// properties, or those of its group.
+func zoneProperties(r *resource, record map[string]any) map[string]any {
+	_, id := record["HostedZoneId"]
+	_, name := record["HostedZoneName"]
+	if id || name {
+		return record
 	}
-	if text := r.text("HostedZoneName"); name && !unknown(text) {
-		if _, err := dns.Name(text); err != nil {
-			return r.invalid("HostedZoneName", "is wrong: %s", err)
+	return r.Properties
+}
+
+// checkZone asks for one way to say which zone a record belongs to.
+func checkZone(r *resource, at string, record map[string]any) error {
+	properties := zoneProperties(r, record)
+	_, id := properties["HostedZoneId"]
+	text, name := properties["HostedZoneName"]
+	if id == name {
+		return r.invalid(at+"HostedZoneId", "or HostedZoneName must be given, and not both")
+	}
+	if name && !unknown(text) {
+		if _, err := dns.Name(textIn(properties, "HostedZoneName")); err != nil {
+			return r.invalid(at+"HostedZoneName", "is wrong: %s", err)
 		}
 	}
 	return nil
@@ -154,8 +160,21 @@ var policies = map[string]dns.Policy{
 	"Region": dns.Nearest, "GeoLocation": dns.Nearest, "GeoProximityLocation": dns.Nearest, "CidrRoutingConfig": dns.Nearest,
 }
 
+// routing gives the properties of a record that say how it is chosen.
+func routing(record map[string]any) (given []string) {
+	for _, property := range slices.Sorted(maps.Keys(policies)) {
+		if v, has := record[property]; has && !(property == "MultiValueAnswer" && fmt.Sprint(v) == "false") {
+			given = append(given, property)
+		}
+	}
+	return given
+}
+
 // checkRecord judges one record; at stands before the names of its properties.
 func checkRecord(r *resource, at string, record map[string]any) error {
+	if err := checkZone(r, at, record); err != nil {
+		return err
+	}
 	name, typ := textIn(record, "Name"), textIn(record, "Type")
 	if !unknown(name) {
 		if _, err := dns.Name(name); err != nil {
@@ -243,13 +262,8 @@ func checkAlias(r *resource, at string, record map[string]any) error {
 
 // checkPolicy judges how a record is chosen among others.
 func checkPolicy(r *resource, at string, record map[string]any) error {
-	var given []string
-	for _, property := range slices.Sorted(maps.Keys(policies)) {
-		if _, has := record[property]; has {
-			given = append(given, property)
-		}
-	}
-	set := textIn(record, "SetIdentifier")
+	given := routing(record)
+	set, typ := textIn(record, "SetIdentifier"), textIn(record, "Type")
 	switch {
 	case len(given) > 1:
 		return r.invalid(at+given[1], "and %s stand together; a record has one routing policy", given[0])
@@ -257,6 +271,9 @@ func checkPolicy(r *resource, at string, record map[string]any) error {
 		return r.invalid(at+"SetIdentifier", "is required with %s, to tell the record from others of its name and type", given[0])
 	case len(given) == 0 && set != "":
 		return r.invalid(at+"SetIdentifier", "%q stands without a routing policy: one of %s", set, strings.Join(slices.Sorted(maps.Keys(policies)), ", "))
+	}
+	if slices.Contains(given, "MultiValueAnswer") && (record["AliasTarget"] != nil || typ == "CNAME" || typ == "NS") {
+		return r.invalid(at+"MultiValueAnswer", "stands on an alias or on a record of type %s; it is for records with values of other types than CNAME and NS", typ)
 	}
 	const mostWeight = 255
 	if v, has := record["Weight"]; has && !unknown(v) {
@@ -274,12 +291,12 @@ func checkPolicy(r *resource, at string, record map[string]any) error {
 func (p *Platform) putRecords(ctx context.Context, r *resource, declared []map[string]any) error {
 	nearest := ""
 	err := p.changeZones(ctx, func(c *dns.Config) error {
-		zone, err := zoneOf(c, r)
-		if err != nil {
-			return err
-		}
 		var records []dns.Record
 		for _, properties := range declared {
+			zone, err := zoneOf(c, r, zoneProperties(r, properties))
+			if err != nil {
+				return err
+			}
 			record, err := p.recordOf(c, properties)
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.name(), err)
@@ -325,10 +342,8 @@ func (p *Platform) recordOf(c *dns.Config, properties map[string]any) (dns.Recor
 			record.Alias.Zone = id
 		}
 	}
-	for property, policy := range policies {
-		if _, given := properties[property]; given {
-			record.Policy = policy
-		}
+	for _, property := range routing(properties) {
+		record.Policy = policies[property]
 	}
 	record.Weight, _ = number(properties["Weight"])
 	record.First = properties["Failover"] == "PRIMARY" || properties["Region"] == p.o.Region ||
