@@ -606,3 +606,38 @@ func TestWhatIsNotKnownYetIsLetThrough(t *testing.T) {
 		}
 	}
 }
+
+// TestZonesAfterACrash finds records that were written for a create which was
+// killed before anything else: it is gone on with, or taken back.
+func TestZonesAfterACrash(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	zone := create(t, p, zoneRequest("example.com")).PhysicalID
+	crash := func(r stack.Request) {
+		t.Helper()
+		killServer(t, p, dnsProcess)
+		if err := p.save(requested(r)); err != nil {
+			t.Fatal(err)
+		}
+		c, err := p.zonesConfig()
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := r.Properties["Name"].(string) + "."
+		if err := c.Put(r.Token, []dns.Record{{Zone: zone, Name: name, Type: "A", TTL: 300, Values: []string{"192.0.2.1"}}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := statefile.Write(p.zonesFile(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	on, back := recordRequest("On", zone, "on.example.com", "A", "192.0.2.1"), recordRequest("Back", zone, "back.example.com", "A", "192.0.2.1")
+	crash(on)
+	create(t, p, on)
+	crash(back)
+	if err := handlerOf(t, p, back.Type).Delete(t.Context(), back); err != nil {
+		t.Fatal(err)
+	}
+	wantDig(t, p, "192.0.2.1", "on.example.com")
+	wantDig(t, p, "", "back.example.com")
+}
