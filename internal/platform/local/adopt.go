@@ -4,45 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"makeitso/internal/changeset"
 )
 
-// adopt makes real what an older makeitso has only modelled, hosted zones, and
-// puts the records into them that it has kept. It is done once.
+// adopt makes real what an older makeitso has only modelled, hosted zones and
+// health checks, and puts the records into them that it has kept.
 func (p *Platform) adopt(ctx context.Context) error {
 	models, err := p.models.List(ctx, p.modelKey(""))
 	if err != nil {
 		return fmt.Errorf("list modelled resources: %w", err)
 	}
-	var failures []error
-	adopted := false
-	for _, r := range models {
-		k, known := p.kinds[r.Type]
-		if !known || k.support.Level != changeset.Real {
-			continue
-		}
-		adopted = true
-		err := k.maker.make(ctx, &r)
-		if err == nil {
-			err = p.save(&r)
-		}
-		if err == nil {
-			err = p.models.Delete(ctx, p.modelKey(r.Token))
-		}
-		if err != nil {
-			failures = append(failures, fmt.Errorf("take over %s: %w", r.name(), err))
+	var real []*resource
+	for i := range models {
+		if p.kinds[models[i].Type].support.Level == changeset.Real {
+			real = append(real, &models[i])
 		}
 	}
-	if !adopted {
+	if len(real) == 0 {
 		return nil
 	}
 	records, err := p.complete("AWS::Route53::RecordSet")
 	if err != nil {
 		return err
 	}
-	for _, r := range records {
-		if err := p.kinds[r.Type].maker.make(ctx, r); err != nil {
+	// Records last: they need their zones and health checks.
+	isRecords := func(r *resource) bool { return strings.HasPrefix(r.Type, "AWS::Route53::RecordSet") }
+	slices.SortStableFunc(real, func(a, b *resource) int {
+		switch {
+		case isRecords(a) == isRecords(b):
+			return 0
+		case isRecords(a):
+			return 1
+		}
+		return -1
+	})
+	var failures []error
+	for _, r := range append(real, records...) {
+		err := p.kinds[r.Type].maker.make(ctx, r)
+		if err == nil {
+			err = p.save(r)
+		}
+		if err == nil {
+			err = p.models.Delete(ctx, p.modelKey(r.Token)) // there is none of what was real before
+		}
+		if err != nil {
 			failures = append(failures, fmt.Errorf("take over %s: %w", r.name(), err))
 		}
 	}
