@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"makeitso/internal/dns"
 	"makeitso/internal/edge"
 	"makeitso/internal/platform/local"
 	"makeitso/internal/process"
@@ -25,6 +26,7 @@ func (a *app) internalCommand() *cobra.Command {
 		edgeCommand,
 		child("exec", func(_ *cobra.Command, args []string) error { return process.Exec(args[0]) }),
 		child("s3", func(_ *cobra.Command, args []string) error { return local.ServeS3(args) }),
+		child("dns", func(_ *cobra.Command, args []string) error { return dns.Main(args) }),
 		child("redis", func(_ *cobra.Command, args []string) error { return local.ServeRedis(args) }),
 	)
 	return group

@@ -244,7 +244,7 @@ func (env *environment) forControl() *control.Environment {
 // resources lists the real resources and what stands for each, those too that
 // a stack has left behind.
 func (env *environment) resources(ctx context.Context) ([]control.Resource, error) {
-	serving, err := env.platform.Serving()
+	serving, err := env.platform.Serving(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +262,7 @@ func (env *environment) resources(ctx context.Context) ([]control.Resource, erro
 	return list, nil
 }
 
-// addresses tells where the environment's sites and services answer.
+// addresses tells where the environment's sites, services and hosted zones answer.
 func (env *environment) addresses(ctx context.Context) ([]control.Address, error) {
 	port := env.server.edge.Port()
 	all := []control.Address{}
@@ -279,6 +279,13 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 		if len(site.Hosts) > 0 {
 			all = append(all, control.Address{Name: "site", URL: "http://" + shortest(site.Hosts) + ":" + port})
 		}
+	}
+	zones, err := env.platform.Zones()
+	if err != nil {
+		return nil, err
+	}
+	for _, zone := range zones {
+		all = append(all, control.Address{Name: "hosted zone", URL: "dns://" + zone.Address + "/" + zone.Zone})
 	}
 	return all, nil
 }

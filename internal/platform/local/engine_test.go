@@ -22,7 +22,6 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/record"
-	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 	"makeitso/internal/testneed"
@@ -443,7 +442,11 @@ func createResource(args []string) error {
 	if err := json.Unmarshal([]byte(args[1]), &r); err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
-	p, err := New("local", Options{State: args[0], Project: "shop", Records: record.NewMemory(), Key: seal.Fresh(), Path: []string{"/no/programs"}})
+	key, err := keyOf(args[0])
+	if err != nil {
+		return err
+	}
+	p, err := New("local", Options{State: args[0], Project: "shop", Records: record.NewMemory(), Key: key, Path: []string{"/no/programs"}})
 	if err != nil {
 		return err
 	}

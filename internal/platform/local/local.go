@@ -1,7 +1,7 @@
 // Package local is the platform that stands on this machine: it makes the
 // resources of a stack real as programs of their own, runs the instances of a
 // release, and holds the buckets of sites. It knows redis-server, postgres,
-// the S3 server and what the edge is to serve; it must not know pipelines, the
+// the S3 server, the DNS server and what the edge is to serve; it must not know pipelines, the
 // HTTP API, or how a stack is planned.
 package local
 
@@ -44,7 +44,7 @@ type Options struct {
 	// nor a Docker Engine is found.
 	Embedded bool
 	// Command is makeitso's own program with the argument "internal"; "exec",
-	// "s3" or "redis" and a file are added. Default: this binary.
+	// "s3", "dns" or "redis" and a file are added. Default: this binary.
 	Command []string
 	// Path replaces the folders that programs are looked up in.
 	Path []string
@@ -83,6 +83,9 @@ type Platform struct {
 	changed  notice        // given when a resource was made, changed or removed
 	ports    sync.Mutex    // held while a free port is chosen and written down
 	buckets  sync.Mutex    // held while the S3 server is started or stopped
+	zones    sync.Mutex    // held while what the DNS server has is changed
+	waiting  sync.Mutex    // guards changes
+	changes  []*zoneChange // that wait for zones
 	hosts    sync.Mutex    // held while host names are claimed
 	signals  signalServer
 }
@@ -190,11 +193,11 @@ func (p *Platform) Types() []Type {
 func (p *Platform) Resume(ctx context.Context) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
+	failures := []error{p.adopt(ctx)}
 	all, err := p.resources()
 	if err != nil {
 		return fmt.Errorf("resume environment %s: %w", p.env, err)
 	}
-	var failures []error
 	for _, r := range all {
 		k, known := p.kinds[r.Type]
 		if !known || !r.Complete {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/dns"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "internal" {
 		hidden := map[string]func([]string) error{
 			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": ServeS3, "redis": ServeRedis,
-			"create": createResource,
+			"create": createResource, "dns": dns.Main,
 		}
 		if err := hidden[os.Args[2]](os.Args[3:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -53,7 +54,10 @@ func newPlatform(t *testing.T, o Options) *Platform {
 		o.Records = record.NewMemory()
 	}
 	if o.Key == nil {
-		o.Key = seal.Fresh()
+		var err error
+		if o.Key, err = keyOf(o.State); err != nil {
+			t.Fatal(err)
+		}
 	}
 	o.Project = "shop"
 	p, err := New("local", o)
@@ -76,6 +80,9 @@ func newPlatform(t *testing.T, o Options) *Platform {
 	})
 	return p
 }
+
+// keyOf gives the key of a state folder, which all platforms on it share.
+func keyOf(state string) (*seal.Key, error) { return seal.Load(filepath.Join(state, "key")) }
 
 // processesOf lists the processes of this machine that have the folder among
 // their arguments.

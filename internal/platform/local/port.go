@@ -94,6 +94,12 @@ func (p *Platform) takenPorts() (func(int) bool, error) {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return nil, err
 	}
+	zones, err := p.zonesConfig()
+	if err == nil {
+		taken[zones.Port] = true
+	} else if !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
 	var signals signalPort
 	if err := statefile.Read(p.signalFile(), &signals); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

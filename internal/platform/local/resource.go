@@ -167,7 +167,7 @@ func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 		return stack.Result{}, err
 	}
 	res.Properties, res.Tags = r.Properties, r.Tags
-	return h.finish(ctx, res)
+	return h.finish(ctx, res, false)
 }
 
 func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
@@ -224,8 +224,9 @@ func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, er
 	if err != nil {
 		return stack.Result{}, err
 	}
+	was := isSite(res)
 	res.Properties, res.Tags = r.Properties, r.Tags
-	return h.finish(ctx, res)
+	return h.finish(ctx, res, was)
 }
 
 // inPlace refuses a change that only a replacement can make.
@@ -259,8 +260,9 @@ func (h *handler) begin() (done func()) {
 	}
 }
 
-// finish makes what res declares and writes down that it is so.
-func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, error) {
+// finish makes what res declares and writes down that it is so. site tells
+// whether it was part of a site before.
+func (h *handler) finish(ctx context.Context, res *resource, site bool) (stack.Result, error) {
 	err := h.claim(ctx, res)
 	if err == nil {
 		err = h.make(ctx, res)
@@ -272,7 +274,7 @@ func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, erro
 	if err := h.p.save(res); err != nil {
 		return stack.Result{}, err
 	}
-	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announceSites(ctx, res)
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announceSites(ctx, site || isSite(res))
 }
 
 // make makes what res declares when fewer than atOnce others are being made.
@@ -309,7 +311,7 @@ func (h *handler) Delete(ctx context.Context, r stack.Request) error {
 	if err := removeFolder(h.p.folder(res), "resource.json"); err != nil {
 		return fmt.Errorf("remove %s: %w", res.name(), err)
 	}
-	return h.p.announceSites(ctx, res)
+	return h.p.announceSites(ctx, isSite(res))
 }
 
 // removeFolder removes a folder with all in it, the file called last at the end.
@@ -329,10 +331,9 @@ func removeFolder(dir, last string) error {
 	return os.RemoveAll(dir)
 }
 
-// announceSites tells of sites that a change of r may have changed.
-func (p *Platform) announceSites(ctx context.Context, r *resource) error {
-	isSite := r.Type == "AWS::CloudFront::Distribution" || r.Type == "AWS::Route53::RecordSet"
-	if !isSite || p.o.SitesChanged == nil {
+// announceSites tells of sites that a change may have changed.
+func (p *Platform) announceSites(ctx context.Context, changed bool) error {
+	if !changed || p.o.SitesChanged == nil {
 		return nil
 	}
 	if err := p.o.SitesChanged(ctx); err != nil {

@@ -180,8 +180,6 @@ func TestRefs(t *testing.T) {
 		"AWS::Lambda::Url":                          `arn:aws:lambda:eu-west-1:123456789012:function:shop`,
 		"AWS::Lambda::Version":                      `arn:aws:lambda:eu-west-1:123456789012:function:shop:1`,
 		"AWS::RDS::DBCluster":                       `web-thing-[0-9a-f]{12}`,
-		"AWS::Route53::HealthCheck":                 uuid,
-		"AWS::Route53::HostedZone":                  `Z[0-9A-Z]{17}`,
 		"AWS::SNS::Subscription":                    `arn:aws:sns:eu-west-1:123456789012:news:` + uuid,
 		"AWS::SNS::Topic":                           `arn:aws:sns:eu-west-1:123456789012:` + generated,
 		"AWS::SQS::Queue":                           `https://sqs\.eu-west-1\.amazonaws\.com/123456789012/` + generated,

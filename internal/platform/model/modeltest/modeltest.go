@@ -46,8 +46,6 @@ func Properties(typ string) map[string]any {
 		"AWS::RDS::DBCluster":                       {"ManageMasterUserPassword": "true"},
 		"AWS::Events::Rule":                         {"ScheduleExpression": "rate(1 day)"},
 		"AWS::ApiGatewayV2::Api":                    {"ProtocolType": "HTTP"},
-		"AWS::Route53::HostedZone":                  {"Name": "shop.example"},
-		"AWS::Route53::RecordSetGroup":              {"HostedZoneId": "Z1"},
 		"AWS::Lambda::Alias":                        {"Name": "live"},
 		"AWS::ElasticLoadBalancingV2::ListenerRule": {"ListenerArn": known["ListenerArn"]},
 		"AWS::SSM::Parameter":                       {"Type": "String"},
