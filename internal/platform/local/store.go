@@ -61,14 +61,44 @@ func (p *Platform) storeConfig() (storeConfig, error) {
 	return c, nil
 }
 
+// Keys are what clients of AWS sign with who mean this environment.
+type Keys struct {
+	Access, Secret, Region string
+	S3                     string // the URL of its S3 server, which runs while there is a bucket
+}
+
+// Keys gives the environment's keys, fault.NotFound if nobody has needed any
+// yet.
+func (p *Platform) Keys() (Keys, error) {
+	c, err := p.storeConfig()
+	return Keys{c.AccessKey, c.SecretKey, c.Region, "http://" + loopback(c.Port)}, err
+}
+
+// MakeKeys gives the environment's keys, and makes them if there are none.
+func (p *Platform) MakeKeys() (Keys, error) {
+	p.buckets.Lock()
+	defer p.buckets.Unlock()
+	if _, err := p.knownStore(); err != nil {
+		return Keys{}, err
+	}
+	return p.Keys()
+}
+
+// knownStore gives the S3 server's settings, which are chosen when they are
+// needed first. The lock on buckets must be held.
+func (p *Platform) knownStore() (storeConfig, error) {
+	c, err := p.storeConfig()
+	if fault.Is(err, fault.NotFound) {
+		return p.newStore()
+	}
+	return c, err
+}
+
 // runStore starts the environment's S3 server unless it runs.
 func (p *Platform) runStore(ctx context.Context) (storeConfig, error) {
 	p.buckets.Lock()
 	defer p.buckets.Unlock()
-	c, err := p.storeConfig()
-	if fault.Is(err, fault.NotFound) {
-		c, err = p.newStore()
-	}
+	c, err := p.knownStore()
 	if err != nil {
 		return c, err
 	}
