@@ -29,6 +29,7 @@ import (
 	"makeitso/internal/gitserver"
 	"makeitso/internal/process"
 	"makeitso/internal/seal"
+	"makeitso/internal/testneed"
 )
 
 // TestMain lets this binary be makeitso too: as the command of scripts, as
@@ -88,8 +89,15 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Getuid() == 0, nil
+			case "aws": // a script that needs it says so, and what to install
+				_, err := exec.LookPath("aws")
+				if err != nil && os.Getenv(testneed.Require) == "1" {
+					return false, err
+				}
+				return err == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},
