@@ -8,6 +8,7 @@ package cfnapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -49,6 +50,34 @@ type Options struct {
 	// Failed is told of an error that is no client's mistake.
 	Failed func(action string, err error)
 }
+
+// Forget removes what is remembered of an environment that is no more.
+func Forget(ctx context.Context, store record.Store, environment string) error {
+	var ops []record.Op
+	for _, kind := range kinds() {
+		entries, err := store.List(ctx, kind, environment+"/")
+		if err != nil {
+			return fmt.Errorf("list the %s records of %s: %w", kind, environment, err)
+		}
+		for _, e := range entries {
+			ops = append(ops, record.Op{Kind: kind, Key: e.Key})
+		}
+	}
+	if len(ops) == 0 {
+		return nil
+	}
+	return store.Write(ctx, ops...)
+}
+
+// Kinds of records.
+const (
+	changeSetKind = "api-changeset"
+	reviewKind    = "api-review"
+	requestKind   = "api-request"
+	detectionKind = "api-detection"
+)
+
+func kinds() []string { return []string{changeSetKind, reviewKind, requestKind, detectionKind} }
 
 // api is the handler.
 type api struct {
@@ -121,15 +150,18 @@ func allActions() map[string]action {
 func Handler(o Options) http.Handler {
 	return &api{
 		o: o, actions: allActions(),
-		changeSets: record.Of[changeSet](o.Store, "api-changeset"),
-		reviews:    record.Of[review](o.Store, "api-review"),
-		requests:   record.Of[request](o.Store, "api-request"),
-		detections: record.Of[detection](o.Store, "api-detection"),
+		changeSets: record.Of[changeSet](o.Store, changeSetKind),
+		reviews:    record.Of[review](o.Store, reviewKind),
+		requests:   record.Of[request](o.Store, requestKind),
+		detections: record.Of[detection](o.Store, detectionKind),
 	}
 }
 
 // maxBody bounds a request: the largest template, written as a form is.
 const maxBody = 3 << 19
+
+// drained is how much more is read of one that is too large.
+const drained = 16 << 20
 
 // ServeHTTP implements http.Handler.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -153,6 +185,7 @@ func (a *api) answer(r *http.Request) (name string, result any, err error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
+		_, _ = io.CopyN(io.Discard, r.Body, drained) // many clients read no answer before they have sent all
 		return "", nil, &problem{Status: http.StatusRequestEntityTooLarge, Code: "RequestEntityTooLarge",
 			Message: "the request has more than " + strconv.Itoa(maxBody) + " bytes; put the template into a bucket of the environment and name it by TemplateURL"}
 	}
@@ -228,6 +261,9 @@ func formOf(r *http.Request, body []byte) (url.Values, error) {
 // first event tells and its records hold, or has ended. What it comes to after
 // that is in the stack's status and events, and outlives a crash.
 func (c call) begin(do func(ctx context.Context, listen func(stack.Event)) error) error {
+	if c.o.Closing.Err() != nil {
+		return context.Cause(c.o.Closing)
+	}
 	begun, ended := make(chan struct{}), make(chan error, 1)
 	told := sync.OnceFunc(func() { close(begun) })
 	c.o.Go(func() {

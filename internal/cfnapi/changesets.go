@@ -97,6 +97,11 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 	if err := oneOf(in.ChangeSetType, "ChangeSetType", "CREATE", "UPDATE", "IMPORT"); err != nil {
 		return nil, err
 	}
+	if name, id := nameOf(in.StackName); id == "" {
+		if err := newName(name); err != nil {
+			return nil, err
+		}
+	}
 	if !changeSetName.MatchString(in.ChangeSetName) {
 		return nil, constraint("'"+in.ChangeSetName+"'", "ChangeSetName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*")
 	}
@@ -137,7 +142,8 @@ func (c call) target(ctx context.Context, in createChangeSet) (stack.Stack, erro
 	case in.ChangeSetType == "CREATE" && exists:
 		return s, invalid("Stack [%s] already exists and cannot be created again with the changeSet [%s].", s.Name, in.ChangeSetName)
 	case in.ChangeSetType == "CREATE", in.ChangeSetType == "IMPORT" && !exists:
-		return c.known(ctx, in.StackName)
+		name, _ := nameOf(in.StackName)
+		return c.known(ctx, name)
 	case err != nil:
 		return s, err
 	}
@@ -495,6 +501,9 @@ func (c call) executeChangeSet(ctx context.Context, in executeChangeSet) (any, e
 		return nothing{}, nil
 	case execution != available:
 		return nil, notExecutable(cs, "execution status of ["+execution+"]")
+	}
+	if in.DisableRollback != nil && *in.DisableRollback && cs.Set.Change.OnFailure != "" {
+		return nil, invalid("DisableRollback cannot be specified for a change set that was created with OnStackFailure")
 	}
 	if in.DisableRollback != nil && *in.DisableRollback != cs.Set.Change.DisableRollback {
 		cs.Set.Change.DisableRollback = *in.DisableRollback

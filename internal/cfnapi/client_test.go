@@ -25,10 +25,10 @@ var deployment = struct{ first, second, third string }{
 
 // aws runs the command line of AWS, and gives what it printed.
 func (b *bench) aws(dir string, args ...string) (string, error) {
-	cmd := exec.Command(testneed.Program(b.t, "aws", "apt-get install awscli, or pip install awscli"), append([]string{"cloudformation"}, args...)...)
+	cmd := exec.Command(testneed.Program(b.t, "aws", "apt-get install awscli, or pip install awscli"), append([]string{"--endpoint-url", b.url, "cloudformation"}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "HOME="+dir, "AWS_ACCESS_KEY_ID="+accessKey, "AWS_SECRET_ACCESS_KEY="+secretKey, "AWS_DEFAULT_REGION=us-east-1",
-		"AWS_ENDPOINT_URL_CLOUDFORMATION="+b.url, "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "NO_PROXY=127.0.0.1", "AWS_MAX_ATTEMPTS=1")
+		"AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "NO_PROXY=127.0.0.1", "AWS_MAX_ATTEMPTS=1")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -22,6 +22,7 @@ type stackEvent struct {
 	Timestamp            *time.Time
 	ResourceStatus       string
 	ResourceStatusReason *string
+	ClientRequestToken   *string
 }
 
 type describeStackEvents struct {
@@ -54,12 +55,20 @@ func (c call) describeStackEvents(ctx context.Context, in describeStackEvents) (
 	if err != nil {
 		return nil, err
 	}
+	asked, err := c.lastRequest(ctx, s.Name)
+	if err != nil {
+		return nil, err
+	}
 	for _, ev := range events {
 		if ev.LogicalID == s.Name && ev.Type == "AWS::CloudFormation::Stack" && ev.PhysicalID != s.ID {
 			return result, nil
 		}
+		token := ""
+		if asked.of(s, ev) {
+			token = asked.Token
+		}
 		result.StackEvents.Members = append(result.StackEvents.Members, stackEvent{
-			StackId: s.ID, EventId: fmt.Sprintf("%s-%s-%d", ev.LogicalID, ev.Status, ev.Number), StackName: s.Name, LogicalResourceId: ev.LogicalID,
+			ClientRequestToken: optional(token), StackId: s.ID, EventId: fmt.Sprintf("%s-%s-%d", ev.LogicalID, ev.Status, ev.Number), StackName: s.Name, LogicalResourceId: ev.LogicalID,
 			PhysicalResourceId: optional(ev.PhysicalID), ResourceType: ev.Type, Timestamp: when(ev.Time), ResourceStatus: ev.Status, ResourceStatusReason: optional(ev.Reason),
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,16 @@ func nameOf(nameOrID string) (name, id string) {
 		return m[1], nameOrID
 	}
 	return nameOrID, ""
+}
+
+var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`)
+
+// newName refuses what cannot be the name of a new stack.
+func newName(name string) error {
+	if stackName.MatchString(name) {
+		return nil
+	}
+	return constraint("'"+name+"'", "StackName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*, of at most 128 characters")
 }
 
 // Forms in which the service says that a stack is not there.
@@ -102,6 +113,21 @@ type request struct {
 	Action   string    `json:"action"`
 	Revision int64     `json:"revision"`
 	Updated  time.Time `json:"updated"`
+	Events   int64     `json:"events"` // the number of its last event
+}
+
+// of says whether an event comes from what was asked.
+func (r request) of(s stack.Stack, ev stack.Event) bool {
+	return ev.Number > r.Events && s.Revision <= r.Revision+1
+}
+
+// lastRequest gives the zero request if there was none.
+func (c call) lastRequest(ctx context.Context, name string) (request, error) {
+	last, err := c.requests.Get(ctx, c.key(name))
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return request{}, fmt.Errorf("read what was asked of stack %s: %w", name, err)
+	}
+	return last, nil
 }
 
 // repeated says whether the same was asked before, under the same token, and was
@@ -110,9 +136,9 @@ func (c call) repeated(ctx context.Context, s stack.Stack, action, token string)
 	if token == "" {
 		return false, nil
 	}
-	last, err := c.requests.Get(ctx, c.key(s.Name))
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return false, fmt.Errorf("read what was asked of stack %s: %w", s.Name, err)
+	last, err := c.lastRequest(ctx, s.Name)
+	if err != nil {
+		return false, err
 	}
 	if last.Token == token && last.Action != action {
 		return false, &problem{Status: http.StatusBadRequest, Code: "TokenAlreadyExistsException", Message: "the ClientRequestToken " + token + " was given for " + last.Action + "; give another"}
@@ -120,7 +146,15 @@ func (c call) repeated(ctx context.Context, s stack.Stack, action, token string)
 	if last.Token == token && (s.Revision != last.Revision || !s.Updated.Equal(last.Updated)) {
 		return true, nil
 	}
-	if err := c.requests.Put(ctx, c.key(s.Name), request{token, action, s.Revision, s.Updated}); err != nil {
+	asked := request{Token: token, Action: action, Revision: s.Revision, Updated: s.Updated}
+	events, err := c.env.Stacks.EventsBefore(ctx, s.Name, 0, 1)
+	if err != nil {
+		return false, err
+	}
+	for _, ev := range events {
+		asked.Events = ev.Number
+	}
+	if err := c.requests.Put(ctx, c.key(s.Name), asked); err != nil {
 		return false, fmt.Errorf("note what is asked of stack %s: %w", s.Name, err)
 	}
 	return false, nil
@@ -141,6 +175,9 @@ type createStack struct {
 }
 
 func (c call) createStack(ctx context.Context, in createStack) (any, error) {
+	if err := newName(in.StackName); err != nil {
+		return nil, err
+	}
 	s, err := c.known(ctx, in.StackName)
 	if err != nil {
 		return nil, err
@@ -162,6 +199,9 @@ func (c call) createStack(ctx context.Context, in createStack) (any, error) {
 		return nil, err
 	}
 	w.Guard.Protect, w.OnFailure = in.EnableTerminationProtection, in.OnFailure
+	if in.TimeoutInMinutes != nil && *in.TimeoutInMinutes < 1 {
+		return nil, constraint("'"+strconv.Itoa(*in.TimeoutInMinutes)+"'", "TimeoutInMinutes", "Member must have value greater than or equal to 1")
+	}
 	if in.TimeoutInMinutes != nil {
 		w.Timeout = time.Duration(*in.TimeoutInMinutes) * time.Minute
 	}

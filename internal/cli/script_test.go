@@ -98,6 +98,9 @@ func TestScript(t *testing.T) {
 					return false, err
 				}
 				return err == nil, nil
+			case "awsurls": // it reads from its environment where services are
+				out, err := exec.Command("aws", "--version").Output()
+				return err == nil && regexp.MustCompile(`^aws-cli/(1\.(29|[3-9]\d|\d{3})|2\.(1[3-9]|[2-9]\d|\d{3}))\.`).Match(out), nil
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 // cloudFormation answers the API of CloudFormation for the environments.
 func (s *Server) cloudFormation() http.Handler {
 	return cfnapi.Handler(cfnapi.Options{
-		Environment: s.environmentOf, Store: s.store, Go: s.working.Go, Closing: s.ctx, Observe: s.observeStack,
+		Environment: s.environmentOf, Store: s.records, Go: s.working.Go, Closing: s.ctx, Observe: s.observeStack,
 		Failed: func(action string, err error) {
 			if s.ctx.Err() == nil {
 				s.o.Announce(fmt.Sprintf("a request to CloudFormation (%s) could not be answered: %s", action, fault.Text(err)))
@@ -71,12 +72,21 @@ func (s *Server) observeStack(environment string, ev stack.Event) {
 	}
 }
 
+// reachable gives an address at which this machine reaches what listens on all.
+func reachable(listens string) string {
+	host, port, err := net.SplitHostPort(listens)
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return listens
+}
+
 // keys gives what clients of AWS need to drive the environment.
 func (env *environment) keys(context.Context) (control.Keys, error) {
 	k, err := env.platform.MakeKeys()
 	keys := control.Keys{AccessKey: k.Access, SecretKey: k.Secret, Region: k.Region, S3: k.S3}
 	if at := env.server.listensAt(); at != "" {
-		keys.CloudFormation = "http://" + at
+		keys.CloudFormation = "http://" + reachable(at)
 	}
 	return keys, err
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/cfnapi"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
@@ -305,7 +306,7 @@ func shortest(hosts []string) string {
 // with the last of them.
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
-	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil))
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), cfnapi.Forget(ctx, s.records, env.name))
 	if err == nil {
 		err = s.keptEnvironments().Delete(ctx, env.name)
 	}
