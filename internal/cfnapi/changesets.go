@@ -151,7 +151,8 @@ func (c call) target(ctx context.Context, in createChangeSet) (stack.Stack, erro
 }
 
 // again finds the change set of an earlier request that was the same, by its
-// token.
+// token. One of the same name that can be executed no more gives place: clients
+// name change sets by the second, and on one machine several pass in one.
 func (c call) again(ctx context.Context, s stack.Stack, in createChangeSet) (*changeSetID, error) {
 	cs, err := c.changeSets.Get(ctx, c.key(s.Name)+"/"+in.ChangeSetName)
 	switch {
@@ -162,8 +163,8 @@ func (c call) again(ctx context.Context, s stack.Stack, in createChangeSet) (*ch
 	case in.ClientToken != "" && cs.Token == in.ClientToken:
 		return &changeSetID{cs.ID, cs.Set.StackID}, nil
 	}
-	if own, err := c.ownChangeSets(ctx, s.Name); err != nil || !slices.ContainsFunc(own, func(o changeSet) bool { return o.ID == cs.ID }) {
-		return nil, err // left by a stack that is no more
+	if execution := cs.execution(s); execution != available && execution != executeInProgress {
+		return nil, nil
 	}
 	return nil, &problem{Status: http.StatusBadRequest, Code: "AlreadyExistsException", Message: "ChangeSet [" + in.ChangeSetName + "] already exists; delete it, or give another name"}
 }

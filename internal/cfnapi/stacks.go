@@ -140,10 +140,11 @@ func (c call) repeated(ctx context.Context, s stack.Stack, action, token string)
 	if err != nil {
 		return false, err
 	}
-	if last.Token == token && last.Action != action {
+	begun := last.Token == token && (s.Revision != last.Revision || !s.Updated.Equal(last.Updated))
+	if begun && last.Action != action {
 		return false, &problem{Status: http.StatusBadRequest, Code: "TokenAlreadyExistsException", Message: "the ClientRequestToken " + token + " was given for " + last.Action + "; give another"}
 	}
-	if last.Token == token && (s.Revision != last.Revision || !s.Updated.Equal(last.Updated)) {
+	if begun {
 		return true, nil
 	}
 	asked := request{Token: token, Action: action, Revision: s.Revision, Updated: s.Updated}
