@@ -240,3 +240,30 @@ func TestBucketTags(t *testing.T) {
 		t.Errorf("without tags, the bucket has %s", got)
 	}
 }
+
+// TestKeys says that the keys of an environment are those of its S3 server,
+// whoever needs them first, and that nobody else can read them.
+func TestKeys(t *testing.T) {
+	p := newPlatform(t, Options{})
+	if _, err := p.Keys(); !fault.Is(err, fault.NotFound) {
+		t.Errorf("before anybody needed keys, they are asked for and answer %v", err)
+	}
+	made, err := p.MakeKeys()
+	if err != nil || len(made.Access) != 20 || len(made.Secret) < 40 || made.Region != "us-east-1" {
+		t.Fatalf("the keys are %+v (%v)", made, err)
+	}
+	if again, err := p.MakeKeys(); err != nil || again != made {
+		t.Errorf("made again, they are %+v (%v)", again, err)
+	}
+	info, err := os.Stat(p.storeFile())
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("they lie in a file of mode %v (%v)", info.Mode(), err)
+	}
+	c, err := p.runStore(t.Context())
+	if err != nil || c.AccessKey != made.Access || "http://"+loopback(c.Port) != made.S3 {
+		t.Errorf("the S3 server has %+v (%v)", c, err)
+	}
+	if err := p.stopServer(t.Context(), storeProcess); err != nil {
+		t.Error(err)
+	}
+}
