@@ -91,7 +91,7 @@ func problemOf(err error) *problem {
 		return known
 	}
 	var mistakes diag.List
-	p := &problem{Status: http.StatusBadRequest, Code: "ValidationError", Message: strings.ReplaceAll(fault.Text(err), "\n  ", "; ")}
+	p := &problem{Status: http.StatusBadRequest, Code: "ValidationError", Message: messageOf(err)}
 	switch {
 	case errors.As(err, &mistakes):
 	case errors.Is(err, stack.ErrSuspend), errors.Is(err, context.Canceled), fault.Is(err, fault.Unavailable):
@@ -101,6 +101,9 @@ func problemOf(err error) *problem {
 	}
 	return p
 }
+
+// messageOf gives an error's text, and what to do, in one line.
+func messageOf(err error) string { return strings.ReplaceAll(fault.Text(err), "\n  ", "; ") }
 
 func writeProblem(w http.ResponseWriter, p *problem) {
 	type failure struct{ Type, Code, Message string }

@@ -54,9 +54,6 @@ type wanted struct {
 // maxTemplate is how many bytes a template may have.
 const maxTemplate = 1_000_000
 
-// templateFile names a template without a file in messages.
-const templateFile = "TemplateBody"
-
 // text reads what is given in the request or by an address; "" if neither is.
 func (c call) text(ctx context.Context, what, body, address string) (file string, text []byte, err error) {
 	switch {

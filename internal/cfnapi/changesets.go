@@ -40,7 +40,6 @@ type changeSet struct {
 	Description  string         `json:"description,omitempty"`
 	Created      time.Time      `json:"created"`
 	Capabilities []string       `json:"capabilities,omitempty"`
-	Executed     string         `json:"executed,omitempty"` // the token under which it was executed
 	Set          *changeset.Set `json:"set"`
 }
 
@@ -116,10 +115,7 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 	if err != nil {
 		return nil, err
 	}
-	set, err := c.env.Stacks.Plan(ctx, w.Change)
-	if err == nil {
-		err = capable(w.template, set.Nested, in.Capabilities, false)
-	}
+	set, err := c.plan(ctx, w, in.Capabilities, false)
 	if err != nil {
 		return nil, err
 	}
@@ -494,12 +490,17 @@ func (c call) executeChangeSet(ctx context.Context, in executeChangeSet) (any, e
 	if err != nil {
 		return nil, err
 	}
+	before, err := c.known(ctx, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	if again, err := c.repeated(ctx, before, "ExecuteChangeSet", in.ClientRequestToken); again || err != nil {
+		return nothing{}, err
+	}
 	status, _ := cs.status()
 	switch execution := cs.execution(s); {
 	case status != createComplete:
 		return nil, notExecutable(cs, "status of ["+status+"]")
-	case execution != available && execution != obsolete && in.ClientRequestToken != "" && cs.Executed == in.ClientRequestToken:
-		return nothing{}, nil
 	case execution != available:
 		return nil, notExecutable(cs, "execution status of ["+execution+"]")
 	}
@@ -511,10 +512,9 @@ func (c call) executeChangeSet(ctx context.Context, in executeChangeSet) (any, e
 		if err := cs.Set.Seal(); err != nil {
 			return nil, err
 		}
-	}
-	cs.Executed = in.ClientRequestToken
-	if err := c.changeSets.Put(ctx, c.key(cs.Set.Stack)+"/"+cs.Name, cs); err != nil { // what is begun is known by this digest
-		return nil, fmt.Errorf("store change set %s: %w", cs.Name, err)
+		if err := c.changeSets.Put(ctx, c.key(cs.Set.Stack)+"/"+cs.Name, cs); err != nil { // what is begun is known by its digest
+			return nil, fmt.Errorf("store change set %s: %w", cs.Name, err)
+		}
 	}
 	err = c.begin(func(ctx context.Context, listen func(stack.Event)) error {
 		return c.env.Stacks.Apply(ctx, cs.Set, listen)

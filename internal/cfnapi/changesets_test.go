@@ -9,6 +9,7 @@ import (
 	cfn "github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -229,7 +230,7 @@ func TestExecuteAfterACrash(t *testing.T) {
 	ask := &cfn.ExecuteChangeSetInput{ChangeSetName: set.Id, ClientRequestToken: aws.String("t1")}
 	_, err := b.client.ExecuteChangeSet(b.ctx(), ask)
 	wantError(t, "an execution that cannot begin", err, "ServiceUnavailable", "")
-	if noted, err := b.store.List(b.ctx(), "api-changeset", ""); err != nil || !strings.Contains(string(noted[0].Value), `"executed":"t1"`) {
+	if noted, err := b.store.List(b.ctx(), "api-request", ""); err != nil || len(noted) != 1 || !strings.Contains(string(noted[0].Value), `"token":"t1"`) {
 		t.Fatalf("it is not noted: %v (%v)", noted, err)
 	}
 	next := benchOn(t, b.platform, b.store, "next")
@@ -289,4 +290,32 @@ Resources:
 	if status := b.settled("app"); status != stack.ImportComplete {
 		t.Errorf("the stack is %s", status)
 	}
+}
+
+// TestReviewIsOver says that a stack in review is none any more when somebody
+// else has made one of its name, also after that is gone.
+func TestReviewIsOver(t *testing.T) {
+	b := newBench(t)
+	set := b.mustChangeSet("first", "CREATE", queue)
+	cs, err := b.engine.Plan(b.ctx(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(queue), Parameters: map[string]string{"Name": "theirs"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.engine.Apply(b.ctx(), cs, nil); err != nil {
+		t.Fatal(err)
+	}
+	if d := b.described(text(set.Id)); d.ExecutionStatus != "OBSOLETE" || b.stackStatus("app") != "CREATE_COMPLETE" {
+		t.Errorf("the change set is %s and the stack %s", d.ExecutionStatus, b.stackStatus("app"))
+	}
+	if err := b.engine.Delete(b.ctx(), "app", nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.client.DescribeStacks(b.ctx(), &cfn.DescribeStacksInput{StackName: aws.String("app")})
+	wantError(t, "a look after that", err, "ValidationError", "Stack with id app does not exist")
+	list, err := b.client.ListStacks(b.ctx(), &cfn.ListStacksInput{})
+	if err != nil || len(list.StackSummaries) != 1 || list.StackSummaries[0].StackStatus != "DELETE_COMPLETE" || list.StackSummaries[0].DeletionTime == nil {
+		t.Errorf("the stacks are %+v (%v)", list, err)
+	}
+	_, err = b.client.ListChangeSets(b.ctx(), &cfn.ListChangeSetsInput{StackName: aws.String("app")})
+	wantError(t, "its change sets", err, "ValidationError", "Stack [app] does not exist")
 }

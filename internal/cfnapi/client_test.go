@@ -152,6 +152,10 @@ func TestSDK(t *testing.T) {
 	if _, err := b.client.DeleteStack(b.ctx(), &cfn.DeleteStackInput{StackName: name}); err != nil {
 		t.Errorf("deleting what is gone answered %v", err)
 	}
+	b.close(stack.ErrSuspend) // nothing is told after this
+	if told := strings.Join(b.told, ", "); !strings.Contains(told, "local Queue CREATE_COMPLETE, local app CREATE_COMPLETE") || !strings.Contains(told, "local app DELETE_COMPLETE") {
+		t.Errorf("what was told is %s", told)
+	}
 	if len(b.failed) > 0 {
 		t.Errorf("failures were told: %v", b.failed)
 	}

@@ -223,10 +223,7 @@ func (c call) apply(ctx context.Context, w wanted, given []string) (any, error) 
 	if err := capable(w.template, nil, given, true); err != nil {
 		return nil, err
 	}
-	cs, err := c.env.Stacks.Plan(ctx, w.Change)
-	if err == nil {
-		err = capable(w.template, cs.Nested, given, true)
-	}
+	cs, err := c.plan(ctx, w, given, true)
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +231,19 @@ func (c call) apply(ctx context.Context, w wanted, given []string) (any, error) 
 		return nil, invalid("No updates are to be performed.")
 	}
 	return stackID{cs.StackID}, c.begin(func(ctx context.Context, listen func(stack.Event)) error { return c.env.Stacks.Apply(ctx, cs, listen) })
+}
+
+// plan plans a change. That this machine lacks something is for a person to mend:
+// clients would try again, if it were told as a failure that passes.
+func (c call) plan(ctx context.Context, w wanted, given []string, direct bool) (*changeset.Set, error) {
+	cs, err := c.env.Stacks.Plan(ctx, w.Change)
+	switch {
+	case fault.Is(err, fault.Unavailable):
+		return nil, invalid("%s", messageOf(err))
+	case err != nil:
+		return nil, err
+	}
+	return cs, capable(w.template, cs.Nested, given, direct)
 }
 
 // noRetain refuses what the engine cannot do.

@@ -59,7 +59,7 @@ func TestTokenOfAFailure(t *testing.T) {
 	b.platform.Fail("check", "Queue", fault.New(fault.Unavailable, "no queues today"))
 	create := &cfn.CreateStackInput{StackName: aws.String("app"), TemplateBody: aws.String(queue), ClientRequestToken: aws.String("t1")}
 	_, err := b.client.CreateStack(b.ctx(), create)
-	wantError(t, "a creation that cannot begin", err, "ServiceUnavailable", "no queues today")
+	wantError(t, "a creation that cannot begin", err, "ValidationError", "no queues today") // clients would try again, else
 	b.platform.On("check", "Queue", nil)
 	if _, err := b.client.CreateStack(b.ctx(), create); err != nil || b.settled("app") != stack.CreateComplete {
 		t.Errorf("made again, it answers %v", err)
