@@ -1,10 +1,13 @@
 package cfnapi_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -117,6 +120,29 @@ func TestBadRequests(t *testing.T) {
 	if status, text := b.send(sent{body: action("ListStacks"), key: broken}); status != 500 || !strings.Contains(text, "<Type>Receiver</Type><Code>InternalFailure</Code>") || len(b.failed) != 1 {
 		t.Errorf("keys that cannot be read were answered %d %s, and told %v", status, text, b.failed)
 	}
+}
+
+// TestTooLargeIsHeard says that a client hears why its request is refused that
+// sends all of it before it listens.
+func TestTooLargeIsHeard(t *testing.T) {
+	b := newBench(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const size = 12 << 20
+	if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || answer.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Fatalf("it hears %v (%v)", answer, err)
+	}
+	answer.Body.Close()
 }
 
 // TestAnswersAreTheServices says how the service writes XML: lists that are

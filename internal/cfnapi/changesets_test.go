@@ -129,6 +129,8 @@ func TestChangeSetsOfAStack(t *testing.T) {
 	}
 	wantError(t, "executing it", b.execute(text(none.Id)), "InvalidChangeSetStatus", "cannot be executed in its current status of [FAILED]")
 
+	b.mustChangeSet("looked-at", "", "Transform: AWS::LanguageExtensions\n"+deployment.second) // whoever executes it has seen what it becomes
+
 	slow := b.mustChangeSet("slow", "", strings.Replace(queue, "DelaySeconds: 1", "DelaySeconds: 9", 1))
 	target := b.described(text(slow.Id)).Changes[0].ResourceChange.Details[0].Target
 	if text(target.BeforeValue) != "1" || text(target.AfterValue) != "9" || text(target.Path) != "/Properties/DelaySeconds" || target.RequiresRecreation != "Never" {
@@ -155,7 +157,7 @@ func TestChangeSetsOfAStack(t *testing.T) {
 	}
 	wantError(t, "executing it then", b.execute(text(slow.Id)), "InvalidChangeSetStatus", "[OBSOLETE]")
 	list, err := b.client.ListChangeSets(b.ctx(), &cfn.ListChangeSetsInput{StackName: aws.String("app")})
-	if err != nil || len(list.Summaries) != 2 || text(list.Summaries[0].ChangeSetName) != "none" || list.Summaries[1].ExecutionStatus != "OBSOLETE" {
+	if err != nil || len(list.Summaries) != 3 || text(list.Summaries[1].ChangeSetName) != "none" || list.Summaries[2].ExecutionStatus != "OBSOLETE" {
 		t.Errorf("the change sets are %+v (%v)", list, err)
 	}
 	for range 2 { // as it shall be, also if it is gone

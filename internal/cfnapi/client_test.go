@@ -152,6 +152,9 @@ func TestSDK(t *testing.T) {
 	if _, err := b.client.DeleteStack(b.ctx(), &cfn.DeleteStackInput{StackName: name}); err != nil {
 		t.Errorf("deleting what is gone answered %v", err)
 	}
+	b.created("app", queue)
+	_, err = b.client.DescribeStacks(b.ctx(), &cfn.DescribeStacksInput{StackName: made.StackId})
+	wantError(t, "a look at a stack whose name has another", err, "ValidationError", "Stack with id "+text(made.StackId)+" does not exist")
 	b.close(stack.ErrSuspend) // nothing is told after this
 	if told := strings.Join(b.told, ", "); !strings.Contains(told, "local Queue CREATE_COMPLETE, local app CREATE_COMPLETE") || !strings.Contains(told, "local app DELETE_COMPLETE") {
 		t.Errorf("what was told is %s", told)
