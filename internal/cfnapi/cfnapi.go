@@ -182,18 +182,11 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer does what a request asks for.
 func (a *api) answer(r *http.Request) (name string, result any, err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		_, _ = io.CopyN(io.Discard, r.Body, drained) // many clients read no answer before they have sent all
-		return "", nil, &problem{Status: http.StatusRequestEntityTooLarge, Code: "RequestEntityTooLarge",
-			Message: "the request has more than " + strconv.Itoa(maxBody) + " bytes; put the template into a bucket of the environment and name it by TemplateURL"}
-	}
+	body, err := read(r)
 	if err != nil {
-		return "", nil, &problem{Status: http.StatusBadRequest, Code: "RequestTimeout", Message: "the request was not read to its end: " + err.Error() + "; send it again"}
+		return "", nil, err
 	}
-	var c call
-	c, err = a.enter(r, body)
+	c, err := a.enter(r, body)
 	if err != nil {
 		return "", nil, err
 	}
@@ -213,6 +206,21 @@ func (a *api) answer(r *http.Request) (name string, result any, err error) {
 	form.Del("Version")
 	result, err = do(c, r.Context(), form)
 	return name, result, err
+}
+
+// read reads the body of a request.
+func read(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		_, _ = io.CopyN(io.Discard, r.Body, drained) // many clients read no answer before they have sent all
+		return nil, &problem{Status: http.StatusRequestEntityTooLarge, Code: "RequestEntityTooLarge",
+			Message: "the request has more than " + strconv.Itoa(maxBody) + " bytes; put the template into a bucket of the environment and name it by TemplateURL"}
+	case err != nil:
+		return nil, &problem{Status: http.StatusBadRequest, Code: "RequestTimeout", Message: "the request was not read to its end: " + err.Error() + "; send it again"}
+	}
+	return body, nil
 }
 
 // unknown says it in the service's words, and what is there.
@@ -235,13 +243,14 @@ func (a *api) enter(r *http.Request, body []byte) (call, error) {
 	}}
 	_, err := keys.Verify(r, body)
 	var refusal *sigv4.Refusal
-	if errors.As(err, &refusal) {
-		err = &problem{Status: refusal.Status, Code: refusal.Code, Message: refusal.Message}
-		if refusal.Status == http.StatusForbidden {
-			err.(*problem).Message += " (the keys of an environment: makeitso credentials)"
-		}
+	if !errors.As(err, &refusal) {
+		return c, err
 	}
-	return c, err
+	p := &problem{Status: refusal.Status, Code: refusal.Code, Message: refusal.Message}
+	if refusal.Status == http.StatusForbidden {
+		p.Message += " (the keys of an environment: makeitso credentials)"
+	}
+	return c, p
 }
 
 func formOf(r *http.Request, body []byte) (url.Values, error) {
