@@ -3,7 +3,6 @@ package cfnapi_test
 import (
 	"context"
 	"errors"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -87,31 +86,12 @@ func benchOn(t *testing.T, platform *stacktest.Platform, store record.Store, hol
 			b.failed = append(b.failed, err)
 		},
 	})
-	server := httptest.NewServer(b.patient(handler))
+	server := httptest.NewServer(handler)
 	b.close = func(cause error) { stop(cause); working.Wait() }
 	t.Cleanup(func() { server.Close(); b.close(stack.ErrSuspend) })
 	b.url = server.URL
 	b.client = b.clientOf(accessKey, secretKey)
 	return b
-}
-
-// patient lets the command line of AWS wait until nobody changes a stack: it
-// waits for half a minute between two looks, else.
-func (b *bench) patient(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.UserAgent(), "aws-cli") {
-			stacks, err := b.engine.Stacks(r.Context())
-			if err != nil {
-				b.t.Error(err)
-			}
-			for _, s := range stacks {
-				if err := b.engine.Await(r.Context(), s.Name, nil); err != nil && r.Context().Err() == nil {
-					b.t.Error(err)
-				}
-			}
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 func (b *bench) clientOf(access, secret string) *cfn.Client {

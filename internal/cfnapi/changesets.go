@@ -57,7 +57,7 @@ func (cs changeSet) execution(s stack.Stack) string {
 	switch {
 	case cs.Set.Empty():
 		return unavailable
-	case executed && strings.HasSuffix(s.Status, "_IN_PROGRESS"):
+	case executed && underWay(s):
 		return executeInProgress
 	case executed && slices.Contains([]string{stack.CreateComplete, stack.UpdateComplete, stack.ImportComplete}, s.Status):
 		return executeComplete

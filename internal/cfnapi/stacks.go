@@ -148,12 +148,8 @@ func (c call) repeated(ctx context.Context, s stack.Stack, action, token string)
 		return true, nil
 	}
 	asked := request{Token: token, Action: action, Revision: s.Revision, Updated: s.Updated}
-	events, err := c.env.Stacks.EventsBefore(ctx, s.Name, 0, 1)
-	if err != nil {
+	if asked.Events, err = c.lastEvent(ctx, s.Name); err != nil {
 		return false, err
-	}
-	for _, ev := range events {
-		asked.Events = ev.Number
 	}
 	if err := c.requests.Put(ctx, c.key(s.Name), asked); err != nil {
 		return false, fmt.Errorf("note what is asked of stack %s: %w", s.Name, err)
@@ -400,7 +396,7 @@ func (c call) describeStacks(ctx context.Context, in describeStacks) (any, error
 	}
 	var stacks []stack.Stack
 	if in.StackName != "" {
-		s, err := c.stack(ctx, in.StackName, withID)
+		s, err := c.settled(ctx, in.StackName)
 		if err != nil {
 			return nil, err
 		}
@@ -423,6 +419,45 @@ func (c call) describeStacks(ctx context.Context, in describeStacks) (any, error
 		result.Stacks.Members = append(result.Stacks.Members, d)
 	}
 	return result, nil
+}
+
+// shortly is how long after a change of its status a look at a stack waits for
+// the next. Clients look again after half a minute, and most stacks on one
+// machine are made in less than a second.
+const shortly = 3 * time.Second
+
+// settled gives a stack, after waiting a little for the end of what is under way.
+func (c call) settled(ctx context.Context, nameOrID string) (stack.Stack, error) {
+	s, err := c.stack(ctx, nameOrID, withID)
+	if err != nil || s.Status == reviewInProgress {
+		return s, err
+	}
+	waiting, done := context.WithDeadline(ctx, s.Updated.Add(shortly))
+	defer done()
+	for underWay(s) && waiting.Err() == nil {
+		last, err := c.lastEvent(ctx, s.Name)
+		if err == nil {
+			s, err = c.stack(ctx, nameOrID, withID) // after its events, or its end could be missed
+		}
+		if err != nil || !underWay(s) {
+			return s, err
+		}
+		if err := c.env.Stacks.AwaitEvent(waiting, s.Name, last); err != nil && waiting.Err() == nil {
+			return s, err
+		}
+	}
+	return s, ctx.Err()
+}
+
+func underWay(s stack.Stack) bool { return strings.HasSuffix(s.Status, "_IN_PROGRESS") }
+
+// lastEvent gives the number of a stack's last event, 0 if there is none.
+func (c call) lastEvent(ctx context.Context, name string) (int64, error) {
+	events, err := c.env.Stacks.EventsBefore(ctx, name, 0, 1)
+	if err != nil || len(events) == 0 {
+		return 0, err
+	}
+	return events[0].Number, nil
 }
 
 // pageSize is how many items an answer has, as many as the service's.

@@ -1,6 +1,7 @@
 package cfnapi_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,9 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/record"
 	"makeitso/internal/stack"
+	"makeitso/internal/stack/stacktest"
 )
 
 // TestTokens says that what is asked twice under one token is done once.
@@ -267,6 +270,54 @@ func TestRolledBack(t *testing.T) {
 	wantError(t, "another creation", err, "AlreadyExistsException", "Stack [app] already exists")
 	_, err = b.client.GetTemplate(b.ctx(), &cfn.GetTemplateInput{StackName: aws.String("app")})
 	wantError(t, "its template", err, "ValidationError", "has no template; delete it, and create it again")
+}
+
+// watched is a store that tells what is waited for.
+type watched struct {
+	record.Store
+	waits chan string
+}
+
+func (w watched) Wait(ctx context.Context, stream string, after int64) error {
+	w.waits <- stream
+	return w.Store.Wait(ctx, stream, after)
+}
+
+// TestALookWaits says that a look at a stack waits for the end of what is under
+// way, and not for long.
+func TestALookWaits(t *testing.T) {
+	store := watched{record.NewMemory(), make(chan string, 10)}
+	b := benchOn(t, stacktest.NewPlatform(), store, "test")
+	started, release := b.platform.Block("create", "Queue")
+	defer release()
+	if _, err := b.client.CreateStack(b.ctx(), &cfn.CreateStackInput{StackName: aws.String("app"), TemplateBody: aws.String(queue)}); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	if got := b.stackStatus("app"); got != types.StackStatusCreateInProgress {
+		t.Errorf("while it is made, it is %s", got)
+	}
+	release()
+	b.settled("app")
+	started, release = b.platform.Block("delete", "Queue")
+	defer release()
+	if _, err := b.client.DeleteStack(b.ctx(), &cfn.DeleteStackInput{StackName: aws.String("app")}); err != nil {
+		t.Fatal(err)
+	}
+	<-started
+	for len(store.waits) > 0 { // of the look before
+		<-store.waits
+	}
+	looks := make(chan error)
+	go func() {
+		_, err := b.client.DescribeStacks(b.ctx(), &cfn.DescribeStacksInput{StackName: aws.String("app")})
+		looks <- err
+	}()
+	if stream := <-store.waits; stream != "stack/local/app" {
+		t.Errorf("it waits for %s", stream)
+	}
+	release()
+	wantError(t, "a look until it was gone", <-looks, "ValidationError", "Stack with id app does not exist")
 }
 
 // TestLooks reads resources, exports, templates and drift.

@@ -248,6 +248,12 @@ func (e *Engine) EventsBefore(ctx context.Context, name string, before int64, mo
 	return events, err
 }
 
+// AwaitEvent returns nil when a stack has an event with a number above after, or
+// ctx's error.
+func (e *Engine) AwaitEvent(ctx context.Context, name string, after int64) error {
+	return e.store.Wait(ctx, e.stream(name), after)
+}
+
 func (e *Engine) readEvents(ctx context.Context, name string, after int64, most int) ([]Event, error) {
 	items, err := e.store.Read(ctx, e.stream(name), after, most)
 	if err != nil {

@@ -86,6 +86,14 @@ func TestEventsBefore(t *testing.T) {
 		}
 		before = events[len(events)-1].Number
 	}
+	if err := b.engine.AwaitEvent(t.Context(), "app", int64(len(all)-1)); err != nil {
+		t.Error(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.engine.AwaitEvent(over, "app", int64(len(all))); !errors.Is(err, context.Canceled) {
+		t.Errorf("waiting for what does not come answered %v", err)
+	}
 	if events, err := b.engine.EventsBefore(t.Context(), "app", before, 3); err != nil || len(events) > 0 {
 		t.Errorf("before the first: %v (%v)", events, err)
 	}
