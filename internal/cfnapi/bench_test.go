@@ -3,6 +3,8 @@ package cfnapi_test
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -95,8 +97,22 @@ func benchOn(t *testing.T, platform *stacktest.Platform, store record.Store, hol
 }
 
 func (b *bench) clientOf(access, secret string) *cfn.Client {
-	return cfn.New(cfn.Options{BaseEndpoint: &b.url, Region: "us-east-1", RetryMaxAttempts: 1,
+	return cfn.New(cfn.Options{BaseEndpoint: &b.url, Region: "us-east-1", RetryMaxAttempts: 1, HTTPClient: &http.Client{Transport: oneRead{}},
 		Credentials: credentials.NewStaticCredentialsProvider(access, secret, "")})
+}
+
+// oneRead sends bodies so that the SDK does not break off an answer that comes
+// sooner than net/http has looked for the end of what it sent: the SDK closes the
+// body then, whose WriteTo answers io.EOF from there on, which is an error. It
+// tries again, if it may; these tests let nothing be tried again.
+type oneRead struct{}
+
+func (oneRead) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r = r.Clone(r.Context())
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 // soon is how long a waiter of the SDK waits between two looks, and for the end.
