@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 )
 
 // bucket makes AWS::S3::Bucket.
@@ -57,13 +58,13 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 	if err := h.p.applyPolicy(ctx, r, nil); err != nil {
 		return err
 	}
-	domain := fmt.Sprintf("%s.%s:%d", name, storeDomain, c.Port)
+	domain := fmt.Sprintf("%s.%s:%d", name, objectserver.Domain, c.Port)
 	r.Attributes = map[string]any{
 		"Arn":                 "arn:aws:s3:::" + name,
 		"DomainName":          domain,
 		"RegionalDomainName":  domain,
 		"DualStackDomainName": domain,
-		"WebsiteURL":          fmt.Sprintf("http://%s.%s:%d", name, websiteDomain, c.WebsitePort),
+		"WebsiteURL":          fmt.Sprintf("http://%s.%s:%d", name, objectserver.WebsiteDomain, c.WebsitePort),
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 )
 
 // Bucket is the content of one bucket.
@@ -41,11 +42,11 @@ func (p *Platform) Bucket(name string) (*Bucket, error) {
 	return p.bucketOf(c, name), nil
 }
 
-func (p *Platform) bucketOf(c storeConfig, name string) *Bucket {
+func (p *Platform) bucketOf(c objectserver.Config, name string) *Bucket {
 	return &Bucket{name: name, client: storeClient(c)}
 }
 
-func storeClient(c storeConfig) *s3.Client {
+func storeClient(c objectserver.Config) *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String("http://" + loopback(c.Port)), UsePathStyle: true, Region: c.Region,
 		Credentials: credentials.NewStaticCredentialsProvider(c.AccessKey, c.SecretKey, ""),
