@@ -41,6 +41,11 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		"AWS::ElastiCache::ParameterGroup": {
 			group, object{"CacheParameterGroupFamily": "redis7", "Description": "theirs"}, object{"Description": "ours"},
 		},
+		groupType: {carts(nil).Properties, with(carts(nil).Properties, "NumCacheClusters", "3"), with(carts(nil).Properties, "NumNodeGroups", "2")},
+		databaseParametersType: {
+			object{"Family": "postgres15", "Description": "ours", "Parameters": object{"work_mem": "8MB"}},
+			object{"Family": "postgres15", "Description": "ours", "Parameters": object{"work_mem": "9MB"}}, object{"Description": "ours"},
+		},
 		"AWS::RDS::DBInstance":          {postgresProperties(), with(postgresProperties(), "MasterUserPassword", "another secret"), with(postgresProperties(), "MasterUsername", "1st")},
 		"AWS::S3::Bucket":               {object{"BucketName": "shop-files"}, object{"BucketName": "shop-files", "VersioningConfiguration": object{"Status": "Enabled"}}, object{"BucketName": "Shop_Files"}},
 		"AWS::S3::BucketPolicy":         {policy, nil, object{"Bucket": files.PhysicalID}},

@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/resp"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/testneed"
@@ -111,7 +112,7 @@ func TestDriftOfRedis(t *testing.T) {
 	}
 	parameter := func(name string) string {
 		t.Helper()
-		value, _, err := redisParameter(t.Context(), portOf(t, made["Cache"]), name)
+		value, _, err := resp.Server{Port: portOf(t, made["Cache"])}.Parameter(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +164,7 @@ func TestRedisKeepsItsParametersWhenKilled(t *testing.T) {
 	if err := p.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := redisParameter(t.Context(), portOf(t, made), "maxmemory-policy"); err != nil || got != "allkeys-lru" {
+	if got, _, err := (resp.Server{Port: portOf(t, made)}).Parameter(t.Context(), "maxmemory-policy"); err != nil || got != "allkeys-lru" {
 		t.Errorf("after a kill and Resume, maxmemory-policy is %q (%v)", got, err)
 	}
 	group.Properties = map[string]any{"CacheParameterGroupName": "Small", "Properties": map[string]any{"maxmemory-policy": "never"}}

@@ -21,6 +21,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/resp"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
@@ -198,7 +199,7 @@ func endByItself(t *testing.T, c *client.Client, p *Platform, port string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := awaitReady(ctx, nil, func(ctx context.Context) error { return pingRedis(ctx, number) }); err != nil {
+	if err := awaitReady(ctx, nil, func(ctx context.Context) error { return resp.Server{Port: number}.Ping(ctx) }); err != nil {
 		t.Fatal(err)
 	}
 }

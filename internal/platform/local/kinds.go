@@ -32,9 +32,11 @@ type maker interface {
 // allKinds is the table of types.
 func (p *Platform) allKinds() map[string]kind {
 	kinds := map[string]kind{
-		"AWS::ElastiCache::CacheCluster":           {note("a redis-server or valkey-server of its own"), redis{p}},
+		clusterType:                                {snapshots("a redis-server or valkey-server of its own"), redis{p}},
+		groupType:                                  {snapshots("a redis-server or valkey-server for each node, which replicate"), replicationGroup{redis{p}}},
 		"AWS::ElastiCache::ParameterGroup":         {note("parameters of the servers whose clusters name it"), parameterGroup{p}},
-		"AWS::RDS::DBInstance":                     {note("a PostgreSQL server of its own"), postgres{p}},
+		databaseType:                               {snapshots("a PostgreSQL server of its own"), postgres{p}},
+		databaseParametersType:                     {note("parameters of the servers whose instances name it"), databaseParameters{p}},
 		"AWS::S3::Bucket":                          {note("a bucket of this environment's S3 server"), bucket{p}},
 		"AWS::S3::BucketPolicy":                    {note("public access, on the S3 server"), bucketPolicy{p}},
 		"AWS::CloudFront::Distribution":            {note("served and cached by the edge"), distribution{p}},
@@ -58,3 +60,8 @@ func (p *Platform) allKinds() map[string]kind {
 
 // note is the support of a type that software runs for.
 func note(text string) changeset.Support { return changeset.Support{Level: changeset.Real, Note: text} }
+
+// snapshots is the support of a type whose data can be kept apart from it.
+func snapshots(text string) changeset.Support {
+	return changeset.Support{Level: changeset.Real, Note: text, Snapshots: true}
+}

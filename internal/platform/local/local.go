@@ -168,6 +168,9 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 	if m, is := k.maker.(recorded); is {
 		return &modelHandler{h, m.table()}, nil
 	}
+	if k.support.Snapshots {
+		return &snapshotHandler{h}, nil
+	}
 	return &h, nil
 }
 
@@ -200,7 +203,7 @@ func (p *Platform) Resume(ctx context.Context) error {
 	}
 	for _, r := range all {
 		k, known := p.kinds[r.Type]
-		if !known || !r.Complete {
+		if !known || !r.Complete || r.Group != "" { // a node is its group's matter
 			continue
 		}
 		err := k.maker.read(ctx, r)
@@ -218,7 +221,7 @@ func (p *Platform) Resume(ctx context.Context) error {
 const stopTime = 10 * time.Second
 
 // Destroy stops every process of the environment and removes its folder and
-// its logs: all data in it is lost.
+// its logs: all data in it is lost, but for snapshots.
 func (p *Platform) Destroy(ctx context.Context) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
@@ -254,6 +257,7 @@ func (p *Platform) Destroy(ctx context.Context) error {
 			return fmt.Errorf("destroy environment %s: %w", p.env, err)
 		}
 	}
+	p.tellSnapshots()
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
@@ -37,6 +38,14 @@ type resource struct {
 	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.
 	Password string `json:"password,omitempty"`
+	// Generated is the password that was made where the template has none.
+	Generated string `json:"generated,omitempty"`
+	// Master is the database's first user.
+	Master string `json:"master,omitempty"`
+	// Group is the token of the replication group that the resource is a node
+	// of, and Primary the port of what it is a replica of.
+	Group   string `json:"group,omitempty"`
+	Primary int    `json:"primary,omitempty"`
 }
 
 // name is what a user calls the resource.
@@ -77,7 +86,12 @@ func (p *Platform) save(r *resource) error {
 	if err := os.MkdirAll(p.folder(r), 0o700); err != nil {
 		return fmt.Errorf("make the folder of %s: %w", r.name(), err)
 	}
-	return p.o.Key.WriteFile(filepath.Join(p.folder(r), "resource.json"), "resource "+r.Token, r)
+	err := p.o.Key.WriteFile(filepath.Join(p.folder(r), "resource.json"), "resource "+r.Token, r)
+	if errors.Is(err, syscall.ENOSPC) {
+		return fault.Wrap(fault.Unavailable, err, "keep the state of %s, with no room left on the disk", r.name()).
+			WithHint("make room: df -h %s; then: makeitso up", p.folder(r))
+	}
+	return err
 }
 
 // load gives the resource of a token, fault.NotFound if nothing of it exists.
@@ -91,6 +105,19 @@ func (p *Platform) load(token string) (*resource, error) {
 		return nil, fmt.Errorf("read resource %s: %w", token, err)
 	}
 	return r, nil
+}
+
+// stored is load for a handler: a type that has become real may still be kept
+// as an earlier makeitso did, which only modelled it.
+func (p *Platform) stored(ctx context.Context, token string) (*resource, error) {
+	res, err := p.load(token)
+	if !fault.Is(err, fault.NotFound) {
+		return res, err
+	}
+	if modelled, modelErr := p.models.Get(ctx, p.modelKey(token)); modelErr == nil {
+		return &modelled, nil
+	}
+	return nil, err
 }
 
 // resources gives everything there is, by token.
@@ -111,6 +138,21 @@ func (p *Platform) resources() ([]*resource, error) {
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// existing gives what there is of the resource that a plan speaks of, nil if
+// nothing is.
+func (p *Platform) existing(r *resource) *resource {
+	all, err := p.complete(r.Type)
+	if err != nil {
+		return nil // whoever changes it will tell
+	}
+	for _, other := range all {
+		if r.is(other) {
+			return other
+		}
+	}
+	return nil
 }
 
 // complete gives the resources of a type that were ready once.
@@ -171,7 +213,7 @@ func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 }
 
 func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
-	res, err := h.p.load(r.Token)
+	res, err := h.p.stored(ctx, r.Token)
 	if err != nil {
 		return stack.Result{}, err
 	}
@@ -197,6 +239,7 @@ func (h *handler) Find(ctx context.Context, _ stack.Request, identifier map[stri
 	if err != nil {
 		return "", stack.Result{}, err
 	}
+	all = slices.DeleteFunc(all, func(r *resource) bool { return r.Group != "" }) // it belongs to that
 	res, err := h.among(all, identifier)
 	if err != nil {
 		return "", stack.Result{}, err
@@ -217,9 +260,12 @@ func (h *handler) among(all []*resource, identifier map[string]string) (*resourc
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	defer h.begin()()
-	res, err := h.p.load(r.Token)
+	res, err := h.p.stored(ctx, r.Token)
 	if err == nil {
 		err = res.inPlace(r.Properties)
+	}
+	if c, can := h.maker.(replacer); can && err == nil {
+		err = c.replaces(res, r.Properties)
 	}
 	if err != nil {
 		return stack.Result{}, err
@@ -249,6 +295,12 @@ func orNone(properties map[string]any) map[string]any {
 		return map[string]any{}
 	}
 	return properties
+}
+
+// replacer is a maker that knows changes which only a replacement can make,
+// besides those of which the registry says so: fault.Unsupported for such a one.
+type replacer interface {
+	replaces(is *resource, wanted map[string]any) error
 }
 
 // begin says that a resource is being changed, and gives what says that it was.
@@ -307,11 +359,19 @@ func (h *handler) Delete(ctx context.Context, r stack.Request) error {
 	if err := h.p.o.Records.Write(ctx, free...); err != nil {
 		return fmt.Errorf("give up the name of %s: %w", res.name(), err)
 	}
-	// The state file last: what is half removed must be found again.
-	if err := removeFolder(h.p.folder(res), "resource.json"); err != nil {
-		return fmt.Errorf("remove %s: %w", res.name(), err)
+	if err := h.p.removeFolder(res); err != nil {
+		return err
 	}
 	return h.p.announceSites(ctx, isSite(res))
+}
+
+// removeFolder removes all that lies of a resource. The state file goes last:
+// what is half removed must be found again.
+func (p *Platform) removeFolder(r *resource) error {
+	if err := removeFolder(p.folder(r), "resource.json"); err != nil {
+		return fmt.Errorf("remove %s: %w", r.name(), err)
+	}
+	return nil
 }
 
 // removeFolder removes a folder with all in it, the file called last at the end.

@@ -249,6 +249,9 @@ func (p *Platform) Secret(ctx context.Context, id, stage, version string) (strin
 		}
 		return text, err
 	}
+	if text, err := p.databaseSecret(id, stage, version); !fault.Is(err, fault.NotFound) {
+		return text, err
+	}
 	return "", fault.New(fault.NotFound, "Secrets Manager can't find the specified secret: %s", id).
 		WithHint("make it first, with a resource of type %s", secretType)
 }

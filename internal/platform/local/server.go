@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"makeitso/internal/fault"
@@ -99,8 +100,29 @@ func (p *Platform) alive(r *resource) error {
 		WithHint("start what is missing, with its data: makeitso up")
 }
 
+// stop stops what serves r; it is started again by its make.
+func (p *Platform) stop(ctx context.Context, r *resource) error {
+	if r.By == byDocker {
+		return p.stopContainer(ctx, r)
+	}
+	return p.stopServer(ctx, r.Token)
+}
+
+// leastRoom is what a server needs to write its data.
+const leastRoom = 1 << 20
+
+// isFull says whether the disk that a folder lies on has no room for data.
+func isFull(folder string) bool {
+	var disk syscall.Statfs_t
+	return syscall.Statfs(folder, &disk) == nil && uint64(disk.Bavail)*uint64(disk.Bsize) < leastRoom
+}
+
 // failedToStart explains why a resource's server does not come up.
-func failedToStart(r *resource, log string, err error) error {
+func (p *Platform) failedToStart(r *resource, log string, err error) error {
+	if isFull(p.folder(r)) {
+		return fault.Wrap(fault.Failed, err, "start the server of %s on port %d, with no room left on the disk", r.name(), r.Port).
+			WithHint("make room: df -h %s; then: makeitso up", p.folder(r))
+	}
 	return withLastWords(fault.Wrap(fault.Failed, err, "start the server of %s on port %d", r.name(), r.Port), log)
 }
 
