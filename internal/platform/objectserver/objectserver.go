@@ -4,6 +4,7 @@
 package objectserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,9 +15,12 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/versity/versitygw/auth"
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
-	"github.com/versity/versitygw/embedgw"
+	"github.com/versity/versitygw/s3api"
+	"github.com/versity/versitygw/s3api/middlewares"
+	"github.com/versity/versitygw/website"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/statefile"
@@ -27,6 +31,13 @@ const (
 	Domain        = "s3.localhost"
 	WebsiteDomain = "s3-website.localhost"
 	healthPath    = "/_health" // no bucket can have that name
+)
+
+// What the server takes at a time; a client beyond that is told to come again.
+const (
+	maxConnections = 4096
+	maxRequests    = 1024
+	maxParts       = 10000 // of one upload, as S3 has it
 )
 
 // Config is the S3 server of an environment: one process for all of its buckets,
@@ -92,15 +103,27 @@ func Serve(args []string) error {
 	if err != nil {
 		return fmt.Errorf("open the folder of buckets: %w", err)
 	}
-	err = embedgw.RunVersityGW(ctx, files, &embedgw.Config{
-		RootUserAccess: c.AccessKey, RootUserSecret: c.SecretKey, Region: c.Region,
-		Ports: []string{at(c.Port)}, VirtualDomain: Domain, HealthPath: healthPath,
-		WebsitePorts: []string{at(c.WebsitePort)}, WebsiteDomain: WebsiteDomain,
-		MaxConnections: 4096, MaxRequests: 1024, MultipartMaxParts: 10000, KeepAlive: true, Quiet: true,
-		CORSAllowOrigin: "*", Version: "makeitso",
-	})
-	if err != nil && !errors.Is(err, context.Canceled) {
+	// Put together here and not by the gateway's own main, which brings along
+	// clients of message brokers, directories and vaults that nobody asks for.
+	root := auth.Account{Access: c.AccessKey, Secret: c.SecretKey, Role: auth.RoleAdmin}
+	api, err := s3api.New(files, middlewares.RootUserConfig{Access: c.AccessKey, Secret: c.SecretKey}, c.Region,
+		auth.NewIAMServiceSingle(root), nil, nil, nil, nil,
+		s3api.WithHostStyle(Domain), s3api.WithHealth(healthPath), s3api.WithCORSAllowOrigin("*"), s3api.WithKeepAlive(), s3api.WithQuiet(),
+		s3api.WithConcurrencyLimiter(maxConnections, maxRequests), s3api.WithMpMaxParts(maxParts))
+	if err != nil {
 		return fmt.Errorf("serve S3: %w", err)
 	}
-	return nil
+	sites := website.NewServer(files, WebsiteDomain, website.WithQuiet())
+	ended := make(chan error, 2)
+	go func() { ended <- api.ServeMultiPort([]string{at(c.Port)}) }()
+	go func() { ended <- sites.ServeMultiPort([]string{at(c.WebsitePort)}) }()
+	select {
+	case err = <-ended:
+		err = fmt.Errorf("serve S3: %w", cmp.Or(err, net.ErrClosed))
+	case <-ctx.Done():
+		err = nil
+	}
+	err = errors.Join(err, api.ShutDown(), sites.Shutdown())
+	files.Shutdown()
+	return err
 }
