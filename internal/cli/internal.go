@@ -28,6 +28,7 @@ func (a *app) internalCommand() *cobra.Command {
 		child("exec", func(_ *cobra.Command, args []string) error { return process.Exec(args[0]) }),
 		child("s3", func(_ *cobra.Command, args []string) error { return objectserver.Serve(args) }),
 		child("dns", func(_ *cobra.Command, args []string) error { return dns.Main(args) }),
+		child("ecr", func(_ *cobra.Command, args []string) error { return local.ServeECR(args) }),
 		child("redis", func(_ *cobra.Command, args []string) error { return local.ServeRedis(args) }),
 	)
 	return group

@@ -238,7 +238,7 @@ func (env *environment) Invalidate(ctx context.Context, bucket string, paths []s
 func (env *environment) forControl() *control.Environment {
 	return &control.Environment{
 		Name: env.name, Stacks: env.stacks, Services: env.services,
-		Addresses: env.addresses, Resources: env.resources, SetAlarm: env.platform.SetAlarm, Keys: env.keys, Empty: env.platform.EmptyBuckets, Clear: env.clear,
+		Addresses: env.addresses, Resources: env.resources, SetAlarm: env.platform.SetAlarm, Keys: env.keys, Empty: env.platform.Empty, Clear: env.clear,
 	}
 }
 

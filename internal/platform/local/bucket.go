@@ -165,7 +165,9 @@ func (h bucket) remove(ctx context.Context, r *resource) error {
 	case err != nil && code != "NoSuchBucket":
 		return fault.Wrap(fault.Failed, err, "delete bucket %s", r.PhysicalID)
 	}
-	return h.p.stopStoreIfEmpty(ctx, r.Token)
+	h.p.buckets.Lock()
+	defer h.p.buckets.Unlock()
+	return h.p.stopAfterLast(ctx, r, storeProcess)
 }
 
 // bucketPolicy makes AWS::S3::BucketPolicy.

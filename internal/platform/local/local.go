@@ -44,7 +44,7 @@ type Options struct {
 	// nor a Docker Engine is found.
 	Embedded bool
 	// Command is makeitso's own program with the argument "internal"; "exec",
-	// "s3", "dns" or "redis" and a file are added. Default: this binary.
+	// "s3", "ecr", "dns" or "redis" and a file are added. Default: this binary.
 	Command []string
 	// Path replaces the folders that programs are looked up in.
 	Path []string
@@ -86,6 +86,7 @@ type Platform struct {
 	zones    sync.Mutex    // held while what the DNS server has is changed
 	waiting  sync.Mutex    // guards changes
 	changes  []*zoneChange // that wait for zones
+	images   sync.Mutex    // held while the image registry is started or stopped
 	hosts    sync.Mutex    // held while host names are claimed
 	signals  signalServer
 }

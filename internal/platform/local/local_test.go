@@ -32,7 +32,7 @@ var (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "internal" {
 		hidden := map[string]func([]string) error{
-			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": objectserver.Serve, "redis": ServeRedis,
+			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": objectserver.Serve, "ecr": ServeECR, "redis": ServeRedis,
 			"create": createResource, "dns": dns.Main,
 		}
 		if err := hidden[os.Args[2]](os.Args[3:]); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -75,6 +76,29 @@ func awaitReady(ctx context.Context, exited <-chan struct{}, ready func(context.
 	}
 }
 
+// answersWell asks an HTTP server, with a password if there is a user.
+func answersWell(ctx context.Context, url, user, password string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if user != "" {
+		request.SetBasicAuth(user, password)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fault.New(fault.Unavailable, "it answers %s", answer.Status)
+	}
+	return nil
+}
+
 // stopServer stops the process of that name, if there is one.
 func (p *Platform) stopServer(ctx context.Context, name string) error {
 	running, err := p.keeper.Find(name)
@@ -87,16 +111,22 @@ func (p *Platform) stopServer(ctx context.Context, name string) error {
 	return running.Stop(ctx, stopTime)
 }
 
-// alive looks whether the process of that name runs, fault.Unavailable if not.
+// alive looks whether the server of a resource runs, fault.Unavailable if not.
 func (p *Platform) alive(r *resource) error {
-	running, err := p.keeper.Find(r.Token)
-	if err == nil && running.Alive() {
+	return p.running(r.Token, fmt.Sprintf("the server of %s (%s)", r.name(), r.PhysicalID))
+}
+
+// running looks whether the process of that name, called what for people, runs:
+// fault.Unavailable if not.
+func (p *Platform) running(process, what string) error {
+	found, err := p.keeper.Find(process)
+	if err == nil && found.Alive() {
 		return nil
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	return fault.New(fault.Unavailable, "the server of %s (%s) does not run", r.name(), r.PhysicalID).
+	return fault.New(fault.Unavailable, "%s does not run", what).
 		WithHint("start what is missing, with its data: makeitso up")
 }
 
@@ -115,6 +145,21 @@ const leastRoom = 1 << 20
 func isFull(folder string) bool {
 	var disk syscall.Statfs_t
 	return syscall.Statfs(folder, &disk) == nil && uint64(disk.Bavail)*uint64(disk.Bsize) < leastRoom
+}
+
+// stopAfterLast stops the process that serves all resources of a type when
+// none is left but gone, which is being removed.
+func (p *Platform) stopAfterLast(ctx context.Context, gone *resource, process string) error {
+	all, err := p.resources()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Type == gone.Type && r.Token != gone.Token {
+			return nil
+		}
+	}
+	return p.stopServer(ctx, process)
 }
 
 // failedToStart explains why a resource's server does not come up.

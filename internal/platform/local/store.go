@@ -120,30 +120,5 @@ func (p *Platform) newStore() (objectserver.Config, error) {
 
 // storeAlive is fault.Unavailable unless the S3 server runs.
 func (p *Platform) storeAlive() error {
-	running, err := p.keeper.Find(storeProcess)
-	if err == nil && running.Alive() {
-		return nil
-	}
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	return fault.New(fault.Unavailable, "the S3 server of environment %s does not run", p.env).
-		WithHint("start what is missing, with its data: makeitso up")
-}
-
-// stopStoreIfEmpty stops the S3 server when no bucket is left but the one of
-// that token, which is being removed.
-func (p *Platform) stopStoreIfEmpty(ctx context.Context, token string) error {
-	p.buckets.Lock()
-	defer p.buckets.Unlock()
-	all, err := p.resources()
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
-		if r.Type == "AWS::S3::Bucket" && r.Token != token {
-			return nil
-		}
-	}
-	return p.stopServer(ctx, storeProcess)
+	return p.running(storeProcess, "the S3 server of environment "+p.env)
 }

@@ -198,7 +198,7 @@ func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a delete of a bucket that is not empty: %v, want conflict", err)
 	}
-	if err := again.EmptyBuckets(t.Context()); err != nil {
+	if err := again.Empty(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); err != nil {
