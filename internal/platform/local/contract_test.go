@@ -49,6 +49,7 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		"AWS::RDS::DBInstance":          {postgresProperties(), with(postgresProperties(), "MasterUserPassword", "another secret"), with(postgresProperties(), "MasterUsername", "1st")},
 		"AWS::S3::Bucket":               {object{"BucketName": "shop-files"}, object{"BucketName": "shop-files", "VersioningConfiguration": object{"Status": "Enabled"}}, object{"BucketName": "Shop_Files"}},
 		"AWS::S3::BucketPolicy":         {policy, nil, object{"Bucket": files.PhysicalID}},
+		repositoryType:                  {object{"RepositoryName": "shop/web"}, object{"RepositoryName": "shop/web", "ImageTagMutability": "IMMUTABLE"}, object{"RepositoryName": "Shop"}},
 		"AWS::CloudFront::Distribution": {distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"), distributionProperties(files.Attributes["DomainName"], "shop.localhost"), object{"DistributionConfig": "x"}},
 		"AWS::Route53::HostedZone":      {object{"Name": "example.com"}, object{"Name": "example.com", "HostedZoneConfig": object{"Comment": "ours"}}, object{"Name": "a..b"}},
 		"AWS::Route53::RecordSet":       {record("A", "127.0.0.1"), record("A", "127.0.0.2"), record("B", "127.0.0.1")},

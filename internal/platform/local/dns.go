@@ -209,11 +209,7 @@ func (p *Platform) runDNS(ctx context.Context, port int) error {
 
 // dnsAlive is fault.Unavailable unless the DNS server runs.
 func (p *Platform) dnsAlive() error {
-	if p.runs(dnsProcess) {
-		return nil
-	}
-	return fault.New(fault.Unavailable, "the DNS server of environment %s does not run", p.env).
-		WithHint("start what is missing, with its zones: makeitso up")
+	return p.running(dnsProcess, "the DNS server of environment "+p.env)
 }
 
 // A ZoneAddress is where a hosted zone is answered.

@@ -218,6 +218,10 @@ func (h imageRepository) check(_ context.Context, r *resource) error {
 	if name != "" && !unknown(name) && !repository.ValidName(name) {
 		return r.invalid("RepositoryName", "%q is not 2 to 255 small letters and digits, with '.', '_', '-' or '/' between them", name)
 	}
+	policy := r.Properties["RepositoryPolicyText"]
+	if _, isObject := policy.(map[string]any); policy != nil && !unknown(policy) && !isObject {
+		return r.invalid("RepositoryPolicyText", "is not a policy document")
+	}
 	if !unknown(r.Properties["ImageTagMutability"]) {
 		if _, err := h.settings(r); err != nil {
 			return err
@@ -241,9 +245,10 @@ func (h imageRepository) unclaimed(r *resource) error {
 	return nil
 }
 
-// named gives the name of a repository, declared or generated.
+// named gives the name of a repository: declared or generated, and kept for
+// ever.
 func (h imageRepository) named(r *resource) string {
-	return cmp.Or(r.text("RepositoryName"), hyphens.ReplaceAllString(strings.ToLower(r.generatedName(maxRepository)), "-"))
+	return cmp.Or(r.PhysicalID, r.text("RepositoryName"), hyphens.ReplaceAllString(strings.ToLower(r.generatedName(maxRepository)), "-"))
 }
 
 // maxRepository is the length of the longest name that is generated.
@@ -312,7 +317,7 @@ func (h imageRepository) tell(_ context.Context, r *resource) (map[string]any, e
 
 func (h imageRepository) remove(ctx context.Context, r *resource) error {
 	// What was never ready has no physical id, but may have been made.
-	name := cmp.Or(r.PhysicalID, h.named(r))
+	name := h.named(r)
 	withImages := r.Properties["EmptyOnDelete"] == true || r.Properties["EmptyOnDelete"] == "true"
 	err := h.p.repositories().Remove(name, r.Token, withImages)
 	if fault.Is(err, fault.Conflict) {

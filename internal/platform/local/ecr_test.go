@@ -26,7 +26,6 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
-	"makeitso/internal/stack/stacktest"
 	"makeitso/internal/testneed"
 )
 
@@ -97,33 +96,6 @@ func wantImage(t *testing.T, p *Platform, made stack.Result, tag string, want v1
 	}
 }
 
-func TestRepositoryContract(t *testing.T) {
-	t.Parallel()
-	p := newPlatform(t, Options{})
-	r := imagesRequest("Images", map[string]any{"RepositoryName": "shop/web"})
-	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
-		Name: "repository", Request: r,
-		Update: map[string]any{
-			"RepositoryName": "shop/web", "ImageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
-			"ImageTagMutabilityExclusionFilters": []any{map[string]any{
-				"ImageTagMutabilityExclusionFilterType": "WILDCARD", "ImageTagMutabilityExclusionFilterValue": "dev-*",
-			}},
-			"LifecyclePolicy": map[string]any{"LifecyclePolicyText": `{"rules":[]}`}, "RepositoryPolicyText": map[string]any{},
-		},
-		Invalid: map[string]any{"RepositoryName": "Shop"},
-		Count: func(t *testing.T) int {
-			folders, err := os.ReadDir(filepath.Join(p.registryFolder(), "images", "repositories"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return len(folders)
-		},
-	})
-	if err := p.running(registryProcess, ""); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("after the last repository: %v; want the registry stopped", err)
-	}
-}
-
 func TestRepositoryChecks(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
@@ -139,6 +111,8 @@ func TestRepositoryChecks(t *testing.T) {
 		{map[string]any{mutability: "IMMUTABLE"}, ""},
 		{map[string]any{mutability: "MUTABLE_WITH_EXCLUSION", filters: filter("WILDCARD", "v*")}, ""},
 		{map[string]any{"RepositoryName": "a"}, "RepositoryName"},
+		{map[string]any{"RepositoryPolicyText": "all"}, "RepositoryPolicyText"},
+		{map[string]any{"RepositoryPolicyText": map[string]any{}, "LifecyclePolicy": map[string]any{"LifecyclePolicyText": "{}"}}, ""},
 		{map[string]any{"RepositoryName": "a_-b"}, "RepositoryName"},
 		{map[string]any{mutability: "FIXED"}, "ImageTagMutability is FIXED, not MUTABLE, IMMUTABLE or"},
 		{map[string]any{mutability: true}, "ImageTagMutability is true"},
@@ -227,6 +201,14 @@ func TestRepositoryHoldsImages(t *testing.T) {
 	}
 	if err := h.Delete(t.Context(), r); err != nil {
 		t.Errorf("deleted with EmptyOnDelete: %v", err)
+	}
+	for _, dir := range []string{"repositories", "blobs"} {
+		if left, err := os.ReadDir(filepath.Join(p.registryFolder(), "images", dir)); err != nil || len(left) != 0 {
+			t.Errorf("left in %s: %v, %v", dir, left, err)
+		}
+	}
+	if err := p.running(registryProcess, ""); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("after the last repository: %v; want the registry stopped", err)
 	}
 }
 

@@ -39,7 +39,7 @@ func (p *Platform) allKinds() map[string]kind {
 		databaseParametersType:                     {note("parameters of the servers whose instances name it"), databaseParameters{p}},
 		"AWS::S3::Bucket":                          {note("a bucket of this environment's S3 server"), bucket{p}},
 		"AWS::S3::BucketPolicy":                    {note("public access, on the S3 server"), bucketPolicy{p}},
-		"AWS::ECR::Repository":                     {note("a repository of this environment's image registry; its policies are kept and not run"), imageRepository{p}},
+		repositoryType:                             {note("a repository of this environment's image registry; its policies are kept and not run"), imageRepository{p}},
 		"AWS::CloudFront::Distribution":            {note("served and cached by the edge"), distribution{p}},
 		"AWS::Route53::HostedZone":                 {note("answered by a DNS server of this environment"), hostedZone{p}},
 		"AWS::Route53::RecordSet":                  {note("answered by the DNS server, and routed at the edge if it leads to a distribution"), recordSet{p}},

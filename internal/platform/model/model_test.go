@@ -159,7 +159,6 @@ func TestRefs(t *testing.T) {
 		"AWS::EC2::Route":                           `rtb-1\|0\.0\.0\.0/0`,
 		"AWS::EC2::VPCGatewayAttachment":            `IGW\|vpc-1`,
 		"AWS::EC2::Volume":                          `vol-[0-9a-f]{17}`,
-		"AWS::ECR::Repository":                      `web-thing-[0-9a-f]{12}`,
 		"AWS::ECS::Service":                         `arn:aws:ecs:eu-west-1:123456789012:service/default/` + generated,
 		"AWS::ECS::TaskDefinition":                  `arn:aws:ecs:eu-west-1:123456789012:task-definition/` + generated + `:1`,
 		"AWS::ElasticLoadBalancing::LoadBalancer":   generated,
