@@ -40,10 +40,10 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":                     {"internal/cli"},
 	"github.com/google/go-containerregistry":     {"internal/artifact/image"},
 	"github.com/versity/versitygw":               {"internal/platform/objectserver"},
-	"github.com/aws/aws-sdk-go-v2/service/s3":    {"internal/platform/local"},
-	"github.com/aws/aws-sdk-go-v2/credentials":   {"internal/platform/local"},
-	"github.com/aws/aws-sdk-go-v2/aws":           {"internal/edge", "internal/platform/local"},
-	"github.com/aws/smithy-go":                   {"internal/platform/local"}, // the errors of its clients
+	"github.com/aws/aws-sdk-go-v2/service/s3":    {"internal/platform/objectserver", "internal/platform/local"},
+	"github.com/aws/aws-sdk-go-v2/credentials":   {"internal/platform/objectserver"},
+	"github.com/aws/aws-sdk-go-v2/aws":           {"internal/edge", "internal/platform/objectserver", "internal/platform/local"},
+	"github.com/aws/smithy-go":                   {"internal/platform/objectserver"}, // the errors of its clients
 	"github.com/alicebob/miniredis/v2":           {"internal/platform/local"},
 	"github.com/fergusstrange/embedded-postgres": {"internal/platform/local"},
 	"github.com/moby/moby":                       {"internal/platform/local"},

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"makeitso/internal/artifact/repository"
 	"makeitso/internal/dns"
 	"makeitso/internal/edge"
 	"makeitso/internal/platform/local"
@@ -28,7 +29,7 @@ func (a *app) internalCommand() *cobra.Command {
 		child("exec", func(_ *cobra.Command, args []string) error { return process.Exec(args[0]) }),
 		child("s3", func(_ *cobra.Command, args []string) error { return objectserver.Serve(args) }),
 		child("dns", func(_ *cobra.Command, args []string) error { return dns.Main(args) }),
-		child("ecr", func(_ *cobra.Command, args []string) error { return local.ServeECR(args) }),
+		child("ecr", func(_ *cobra.Command, args []string) error { return repository.Main(args) }),
 		child("redis", func(_ *cobra.Command, args []string) error { return local.ServeRedis(args) }),
 	)
 	return group

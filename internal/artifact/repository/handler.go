@@ -21,9 +21,6 @@ import (
 	"time"
 )
 
-// User is the name that the password belongs to, as with ECR.
-const User = "AWS"
-
 // SumOf gives what Handler knows of a password.
 func SumOf(password string) string {
 	sum := sha256.Sum256([]byte(password))

@@ -43,6 +43,46 @@ type Settings struct {
 	Except []string `json:"except,omitempty"`
 }
 
+// What the mutability of tags can be; with the suffix, patterns say for which
+// tags the opposite holds.
+const (
+	Mutable       = "MUTABLE"
+	Immutable     = "IMMUTABLE"
+	withExclusion = "_WITH_EXCLUSION"
+)
+
+var validPattern = regexp.MustCompile(`^[0-9a-zA-Z._*-]{1,128}$`)
+
+// ParseMutability gives the settings that a mutability and its patterns stand
+// for.
+func ParseMutability(mode string, except []string) (Settings, error) {
+	base, excluding := strings.CutSuffix(mode, withExclusion)
+	if base != Mutable && base != Immutable {
+		return Settings{}, fault.New(fault.Invalid, "is %s, not %s, %s or one of these with %s", mode, Mutable, Immutable, withExclusion)
+	}
+	if excluding != (len(except) > 0) {
+		return Settings{}, fault.New(fault.Invalid, "is %s: filters of exclusion are needed with %s, and only there", mode, withExclusion)
+	}
+	for _, pattern := range except {
+		if !validPattern.MatchString(pattern) {
+			return Settings{}, fault.New(fault.Invalid, "has the filter of exclusion %q: allowed are up to 128 letters, digits, '.', '_', '-' and '*'", pattern)
+		}
+	}
+	return Settings{Immutable: base == Immutable, Except: except}, nil
+}
+
+// Mutability gives the mutability that the settings stand for.
+func (s Settings) Mutability() string {
+	mode := Mutable
+	if s.Immutable {
+		mode = Immutable
+	}
+	if len(s.Except) > 0 {
+		mode += withExclusion
+	}
+	return mode
+}
+
 // immutable says whether a tag must stay where it is.
 func (s Settings) immutable(tag string) bool {
 	for _, pattern := range s.Except {
@@ -77,15 +117,15 @@ type document struct {
 	Tags map[string]string `json:"tags"` // digests of images
 }
 
-// maxName is the length of the longest name: docker takes no longer one, and it
+// MaxName is the length of the longest name: docker takes no longer one, and it
 // is what a file system takes.
-const maxName = 255
+const MaxName = 255
 
 var validName = regexp.MustCompile(`^([a-z0-9]+([._-][a-z0-9]+)*/)*[a-z0-9]+([._-][a-z0-9]+)*$`)
 
 // ValidName says whether a repository can have that name.
 func ValidName(name string) bool {
-	return len(name) >= 2 && len(name) <= maxName && validName.MatchString(name)
+	return len(name) >= 2 && len(name) <= MaxName && validName.MatchString(name)
 }
 
 // folder is where a repository lies. No name has a '~'.

@@ -42,7 +42,7 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 	if name == "" {
 		name = strings.ToLower(r.generatedName(63))
 	}
-	client := storeClient(c)
+	client := c.Client()
 	_, err = client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
 	var mine *types.BucketAlreadyOwnedByYou
 	if err != nil && !errors.As(err, &mine) {
@@ -156,9 +156,8 @@ func (h bucket) remove(ctx context.Context, r *resource) error {
 	if err != nil {
 		return err
 	}
-	content := h.p.bucketOf(c, r.PhysicalID)
-	_, err = content.client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
-	switch code := storeCode(err); {
+	_, err = c.Client().DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
+	switch code := objectserver.Code(err); {
 	case code == "BucketNotEmpty" || code == "VersionedBucketNotEmpty":
 		return fault.New(fault.Conflict, "bucket %s of %s is not empty", r.PhysicalID, r.name()).
 			WithHint("empty it first, or remove the whole environment with everything in it: makeitso destroy")
@@ -242,7 +241,7 @@ func (p *Platform) applyPolicy(ctx context.Context, on, changed *resource) error
 			statements = append(statements, publicStatements(policy)...)
 		}
 	}
-	client := storeClient(c)
+	client := c.Client()
 	if len(statements) == 0 {
 		_, err = client.DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: &on.PhysicalID})
 	} else {

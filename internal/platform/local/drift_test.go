@@ -194,7 +194,7 @@ func TestDriftOfABucket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, name := storeClient(c), aws.String("site")
+	client, name := c.Client(), aws.String("site")
 	must := func(_ any, err error) {
 		t.Helper()
 		if err != nil {

@@ -40,7 +40,7 @@ func login(t *testing.T, p *Platform) remote.Option {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return remote.WithAuth(&authn.Basic{Username: r.User(), Password: r.Password})
+	return remote.WithAuth(&authn.Basic{Username: repository.User, Password: r.Password})
 }
 
 // tagged is a tag of a repository that was made.
@@ -116,10 +116,10 @@ func TestRepositoryChecks(t *testing.T) {
 		{map[string]any{"RepositoryName": "a_-b"}, "RepositoryName"},
 		{map[string]any{mutability: "FIXED"}, "ImageTagMutability is FIXED, not MUTABLE, IMMUTABLE or"},
 		{map[string]any{mutability: true}, "ImageTagMutability is true"},
-		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION"}, filters},
-		{map[string]any{mutability: "IMMUTABLE", filters: filter("WILDCARD", "v*")}, filters},
+		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION"}, "filters of exclusion are needed"},
+		{map[string]any{mutability: "IMMUTABLE", filters: filter("WILDCARD", "v*")}, "only there"},
 		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION", filters: filter("REGEX", "v*")}, filters},
-		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION", filters: filter("WILDCARD", "v?")}, filters},
+		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION", filters: filter("WILDCARD", "v?")}, `"v?"`},
 	} {
 		err := handlerOf(t, p, repositoryType).Check(t.Context(), imagesRequest("Images", c.properties))
 		if c.wrong == "" && err != nil || c.wrong != "" && (!fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.wrong)) {
@@ -169,17 +169,22 @@ func TestRepositoryHoldsImages(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	named := imagesRequest("Named", map[string]any{"RepositoryName": made.PhysicalID})
 	h := handlerOf(t, p, repositoryType)
-	for what, err := range map[string]error{
-		"check":  h.Check(t.Context(), named),
-		"create": func() error { _, err := h.Create(t.Context(), named); return err }(),
-	} {
-		if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "belongs to My--Data/Images") {
-			t.Errorf("two of one name, %s: %v", what, err)
+	one := imagesRequest("One", map[string]any{"RepositoryName": "one"})
+	create(t, p, one)
+	for _, name := range []string{"one", made.PhysicalID} { // declared by the other, and generated for it
+		two := imagesRequest("Two", map[string]any{"RepositoryName": name})
+		if err := h.Check(t.Context(), two); name == "one" && !fault.Is(err, fault.Conflict) {
+			t.Errorf("a second %s is checked: %v", name, err)
+		}
+		if _, err := h.Create(t.Context(), two); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "already exists") {
+			t.Errorf("a second %s is made: %v", name, err)
+		}
+		if err := h.Delete(t.Context(), two); err != nil {
+			t.Error(err)
 		}
 	}
-	if err := h.Delete(t.Context(), named); err != nil {
+	if err := h.Delete(t.Context(), one); err != nil {
 		t.Error(err)
 	}
 	wantImage(t, p, made, "v1", digest) // what was never made has taken nothing along
@@ -231,7 +236,7 @@ func TestRepositoryOutlivesMakeitsoAndAKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		request.SetBasicAuth(registry.User(), registry.Password)
+		request.SetBasicAuth(repository.User, registry.Password)
 		answer, err := http.DefaultClient.Do(request)
 		if err != nil {
 			t.Error(err)
@@ -247,7 +252,7 @@ func TestRepositoryOutlivesMakeitsoAndAKill(t *testing.T) {
 	pushing.Go(func() {
 		request, err := http.NewRequest("PATCH", base+at, reader)
 		if err == nil {
-			request.SetBasicAuth(registry.User(), registry.Password)
+			request.SetBasicAuth(repository.User, registry.Password)
 			_, err = http.DefaultClient.Do(request)
 		}
 		if err == nil {
@@ -391,10 +396,10 @@ func TestDockerPushesAndPulls(t *testing.T) {
 	if out, err := run("", "push", image); err == nil {
 		t.Errorf("pushed without a password: %s", out)
 	}
-	if out, err := run("wrong", "login", "--username", registry.User(), "--password-stdin", registry.Address()); err == nil {
+	if out, err := run("wrong", "login", "--username", repository.User, "--password-stdin", registry.Address()); err == nil {
 		t.Errorf("logged in with a wrong password: %s", out)
 	}
-	must(registry.Password, "login", "--username", registry.User(), "--password-stdin", registry.Address())
+	must(registry.Password, "login", "--username", repository.User, "--password-stdin", registry.Address())
 	must("", "push", image)
 	id := must("", "image", "inspect", "--format", "{{.Id}}", image)
 	must("", "rmi", image)

@@ -26,7 +26,7 @@ func (p *Platform) Empty(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := p.bucketOf(c, r.PhysicalID).empty(ctx); err != nil {
+		if err := c.Bucket(r.PhysicalID).Empty(ctx); err != nil {
 			return fmt.Errorf("empty bucket %s: %w", r.PhysicalID, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/artifact/repository"
 	"makeitso/internal/changeset"
 	"makeitso/internal/dns"
 	"makeitso/internal/fault"
@@ -32,7 +33,7 @@ var (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "internal" {
 		hidden := map[string]func([]string) error{
-			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": objectserver.Serve, "ecr": ServeECR, "redis": ServeRedis,
+			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": objectserver.Serve, "ecr": repository.Main, "redis": ServeRedis,
 			"create": createResource, "dns": dns.Main,
 		}
 		if err := hidden[os.Args[2]](os.Args[3:]); err != nil {

@@ -5,8 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -46,6 +46,25 @@ func (p *Platform) serve(ctx context.Context, spec process.Spec, port int, ready
 	return err
 }
 
+// serveAll starts the server that a hidden command of makeitso's is, for all
+// resources of a kind, unless it runs. what is what people call it, file what it
+// reads, and its folder is the file's.
+func (p *Platform) serveAll(ctx context.Context, hidden, what, file string, port int, ready func(context.Context) error) error {
+	log, err := p.logFile(hidden)
+	if err != nil {
+		return err
+	}
+	command := p.command(hidden, file)
+	spec := process.Spec{
+		Name: "_" + hidden, Path: command[0], Args: command[1:], Log: log,
+		Dir: filepath.Dir(file), Env: []string{"PATH=" + os.Getenv("PATH")},
+	}
+	if err := p.serve(ctx, spec, port, ready); err != nil {
+		return withLastWords(fault.Wrap(fault.Failed, err, "start %s of environment %s on port %d", what, p.env, port), log)
+	}
+	return nil
+}
+
 // readyInterval is the time between two looks whether a server is ready.
 const readyInterval = 20 * time.Millisecond
 
@@ -74,29 +93,6 @@ func awaitReady(ctx context.Context, exited <-chan struct{}, ready func(context.
 		case <-tick.C:
 		}
 	}
-}
-
-// answersWell asks an HTTP server, with a password if there is a user.
-func answersWell(ctx context.Context, url, user, password string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	if user != "" {
-		request.SetBasicAuth(user, password)
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-		return err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return fault.New(fault.Unavailable, "it answers %s", answer.Status)
-	}
-	return nil
 }
 
 // stopServer stops the process of that name, if there is one.

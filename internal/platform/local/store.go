@@ -11,7 +11,6 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/objectserver"
-	"makeitso/internal/process"
 	"makeitso/internal/statefile"
 )
 
@@ -76,19 +75,7 @@ func (p *Platform) runStore(ctx context.Context) (objectserver.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	log, err := p.logFile("s3")
-	if err != nil {
-		return c, err
-	}
-	command := p.command("s3", p.storeFile())
-	spec := process.Spec{
-		Name: storeProcess, Path: command[0], Args: command[1:], Log: log,
-		Dir: p.storeFolder(), Env: []string{"PATH=" + os.Getenv("PATH")},
-	}
-	if err := p.serve(ctx, spec, c.Port, c.Answers); err != nil {
-		return c, withLastWords(fault.Wrap(fault.Failed, err, "start the S3 server of environment %s on port %d", p.env, c.Port), log)
-	}
-	return c, nil
+	return c, p.serveAll(ctx, "s3", "the S3 server", p.storeFile(), c.Port, c.Answers)
 }
 
 // newStore chooses ports and keys, and writes them down.

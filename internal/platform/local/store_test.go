@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 )
@@ -50,7 +51,7 @@ func get(t *testing.T, url string) (int, string, http.Header) {
 	return answer.StatusCode, string(body), answer.Header
 }
 
-func put(t *testing.T, b *Bucket, key, content string, header map[string]string) {
+func put(t *testing.T, b *objectserver.Bucket, key, content string, header map[string]string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -61,7 +62,7 @@ func put(t *testing.T, b *Bucket, key, content string, header map[string]string)
 	}
 }
 
-func contentOf(t *testing.T, p *Platform, name string) *Bucket {
+func contentOf(t *testing.T, p *Platform, name string) *objectserver.Bucket {
 	t.Helper()
 	b, err := p.Bucket(name)
 	if err != nil {
@@ -219,9 +220,9 @@ func TestBucketTags(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := bucket.client.GetBucketTagging(t.Context(), &s3.GetBucketTaggingInput{Bucket: &bucket.name})
+		got, err := bucket.Client.GetBucketTagging(t.Context(), &s3.GetBucketTaggingInput{Bucket: &bucket.Name})
 		if err != nil {
-			return storeCode(err)
+			return objectserver.Code(err)
 		}
 		all := map[string]string{}
 		for _, tag := range got.TagSet {

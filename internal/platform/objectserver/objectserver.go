@@ -1,6 +1,7 @@
 // Package objectserver is the S3 server that a local environment keeps its
-// buckets in: what it is set up with, and the process itself. It knows S3 and
-// files; it must not know environments, resources, or who starts it.
+// buckets in: what it is set up with, the process itself, and what is in a
+// bucket. It knows S3 and files; it must not know environments, resources, or
+// who starts it.
 package objectserver
 
 import (
