@@ -538,6 +538,25 @@ func TestRepositoriesHaveOwners(t *testing.T) {
 	}
 }
 
+// TestOldBlobsStay sweeps when blobs are old that an image needs, or that a push
+// has named anew.
+func TestOldBlobsStay(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	r.image("team/app", "v1", "a layer")
+	again := r.push("team/app", "pushed again")
+	old := time.Now().Add(-abandoned - time.Minute)
+	for _, digest := range []string{digestOf([]byte("{}")), digestOf([]byte("a layer")), again} {
+		if err := os.Chtimes(r.s.layer("team/app", digest), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.push("team/app", "pushed again")
+	if err := r.s.Sweep(); err != nil || r.blobs() != 3 {
+		t.Errorf("%d blobs are left, want 3 (%v)", r.blobs(), err)
+	}
+}
+
 // TestHalfRemoved finds a repository as a process has left it that was killed
 // while it removed it.
 func TestHalfRemoved(t *testing.T) {
@@ -640,6 +659,33 @@ func TestAtOnce(t *testing.T) {
 	working.Wait()
 	if tags := r.must(200, "GET", "/v2/team/app/tags/list", "").body; !strings.Contains(tags, `"tags":[]`) {
 		t.Errorf("left: %s", tags)
+	}
+}
+
+// TestUploadEndsOnce ends uploads several times at once.
+func TestUploadEndsOnce(t *testing.T) {
+	t.Parallel()
+	r := newRegistry(t)
+	for i := range 20 {
+		content := fmt.Sprint("content ", i)
+		at := r.must(202, "POST", "/v2/team/app/blobs/uploads/", "").header.Get("Location")
+		r.must(202, "PATCH", at, content)
+		var ending sync.WaitGroup
+		answers := make([]int, 4)
+		for j := range answers {
+			ending.Go(func() {
+				answers[j] = r.ask("PUT", at+"?digest="+digestOf([]byte(content)), "").status
+				r.ask("PATCH", at, "more")
+			})
+		}
+		ending.Wait()
+		slices.Sort(answers)
+		if !slices.Equal(answers, []int{201, 404, 404, 404}) {
+			t.Fatalf("ended with %v", answers)
+		}
+		if got := r.must(200, "GET", "/v2/team/app/blobs/"+digestOf([]byte(content)), ""); got.body != content {
+			t.Fatalf("the blob is %q, not %q", got.body, content)
+		}
 	}
 }
 

@@ -153,6 +153,9 @@ func TestRepositoryHoldsImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if taken, err := p.takenPorts(); err != nil || !taken(registry.Port) {
+		t.Errorf("the registry's port can be given away: %v", err)
+	}
 	settings, err := os.ReadFile(filepath.Join(p.registryFolder(), "server.json"))
 	if err != nil || bytes.Contains(text, []byte(registry.Password)) || bytes.Contains(settings, []byte(registry.Password)) {
 		t.Errorf("the password can be read: %v", err)
