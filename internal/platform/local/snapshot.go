@@ -249,7 +249,7 @@ func (p *Platform) fetch(ctx context.Context, r *resource, arn, to string) error
 	if err != nil {
 		return r.invalid(snapshotArns, "names %s, and this environment has no bucket", arn)
 	}
-	found, err := storeClient(c).GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
+	found, err := c.Client().GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err, "%s: get %s", r.name(), arn)
 	}
