@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/textproto"
 	"os"
 	"slices"
@@ -87,7 +88,11 @@ func (b *Bucket) Put(ctx context.Context, key, path string, header map[string]st
 		return fmt.Errorf("put %s: %w", key, err)
 	}
 	defer file.Close()
-	put := &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: file}
+	return b.put(ctx, key, file, header)
+}
+
+func (b *Bucket) put(ctx context.Context, key string, content io.Reader, header map[string]string) error {
+	put := &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: content}
 	for name, value := range header {
 		if err := setHeader(put, name, value); err != nil {
 			return fmt.Errorf("put %s: %w", key, err)
