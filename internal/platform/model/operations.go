@@ -6,12 +6,12 @@ func operations() map[string]Type {
 	return map[string]Type{
 		"AWS::CloudWatch::Alarm": {
 			Note: "evaluated by what metric filters count while makeitso serve runs; not by metric math, percentiles and anomalies; its actions are told, not taken",
-			ref: "{name AlarmName 255}", attributes: map[string]any{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
+			ref:  "{name AlarmName 255}", attributes: map[string]any{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
 			checks: []check{number("EvaluationPeriods", 1, 1440), number("DatapointsToAlarm", 1, 1440), words("TreatMissingData", "breaching", "notBreaching", "ignore", "missing")},
 		},
 		"AWS::CloudWatch::CompositeAlarm": {
 			Note: "evaluated from the states of the alarms that its rule names while makeitso serve runs; its actions are told, not taken",
-			ref: "{name AlarmName 255}", attributes: map[string]any{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
+			ref:  "{name AlarmName 255}", attributes: map[string]any{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
 		},
 		"AWS::CloudWatch::Dashboard": {Note: "nothing is shown", ref: "{name DashboardName 255}", checks: []check{jsonText("DashboardBody")}},
 		"AWS::Logs::SubscriptionFilter": {

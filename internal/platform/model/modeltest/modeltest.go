@@ -25,7 +25,7 @@ func Properties(typ string) map[string]any {
 		"DefaultActions":  []any{object{"Type": "forward"}}, "Actions": []any{object{"Type": "forward"}}, "Conditions": []any{object{"Field": "path-pattern"}},
 		"Priority": "1", "Listeners": []any{object{"LoadBalancerPort": "80", "InstancePort": "8080", "Protocol": "HTTP"}},
 		"DestinationArn": "arn:aws:lambda:eu-west-1:123456789012:function:shop",
-		"DashboardBody": "{}", "Stages": []any{object{"Name": "build", "Actions": []any{}}},
+		"DashboardBody":  "{}", "Stages": []any{object{"Name": "build", "Actions": []any{}}},
 		"Artifacts": object{}, "Environment": object{}, "Source": object{}, "SourceBundle": object{}, "LaunchTemplateData": object{},
 		"CachePolicyConfig": object{}, "CloudFrontOriginAccessIdentityConfig": object{}, "OriginAccessControlConfig": object{}, "HealthCheckConfig": object{},
 		"StageName": "prod",
