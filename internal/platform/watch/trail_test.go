@@ -3,6 +3,7 @@ package watch
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +13,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"context"
 )
 
 // audited is a world with a trail and what was put into its bucket.
@@ -182,8 +181,10 @@ func TestTrailsAreWritten(t *testing.T) {
 		synctest.Wait()
 		a.emit(time.Now(), "e", "one")
 		time.Sleep(deliverAfter / 2) // virtual
+		synctest.Wait()
 		a.emit(time.Now(), "e", "two")
 		time.Sleep(deliverAfter/2 - 1)
+		synctest.Wait()
 		a.want()
 		a.fail = errors.New("no bucket")
 		time.Sleep(1)
