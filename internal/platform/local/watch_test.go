@@ -17,6 +17,7 @@ import (
 	"makeitso/internal/metric"
 	"makeitso/internal/pace"
 	"makeitso/internal/platform/watch"
+	"makeitso/internal/stack"
 )
 
 const guardTemplate = `
@@ -166,5 +167,30 @@ func TestWatchedMistakes(t *testing.T) {
 	}
 	if got := len(p.logSources("/makeitso/other/web")); got != 1 {
 		t.Errorf("a group of another environment has %d sources", got)
+	}
+}
+
+// TestResumeKeepsRecords starts an environment again that has an alarm and a
+// secret: real as they are, they stay the records that they were.
+func TestResumeKeepsRecords(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	alarm := request(alarmType, "Alarm", map[string]any{"AlarmName": "errors", "EvaluationPeriods": "1", "ComparisonOperator": "GreaterThanThreshold"})
+	hidden := request(secretType, "Secret", map[string]any{"Name": "contract", "SecretString": "open sesame"})
+	create(t, p, alarm)
+	create(t, p, hidden)
+	if err := p.SetAlarm(t.Context(), "errors", string(metric.On), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Resume(t.Context()); err != nil {
+		t.Fatal(fault.Text(err))
+	}
+	for _, r := range []stack.Request{alarm, hidden} {
+		if _, err := handlerOf(t, p, r.Type).Read(t.Context(), r); err != nil {
+			t.Errorf("%s: %v", r.Type, err)
+		}
+	}
+	if err := p.WaitAlarm(t.Context(), "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"); err != nil {
+		t.Error(err)
 	}
 }
