@@ -27,6 +27,8 @@ func newAudited(t *testing.T) *audited {
 	a := &audited{world: newWorld(t), objects: map[string][]byte{}}
 	a.d.Trails = []Trail{{Token: "t", Name: "audit", Bucket: "logs", Prefix: "all"}}
 	a.world.put = func(bucket, key string, body []byte) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		fail := a.fail
 		a.fail = nil
 		if fail == nil || a.after {
@@ -54,6 +56,8 @@ func (a *audited) log(on bool) {
 // messages gives those in the bucket, in order of the keys, and the keys.
 func (a *audited) messages() (all, keys []string) {
 	a.t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	keys = slices.Sorted(maps.Keys(a.objects))
 	for _, key := range keys {
 		unzip, err := gzip.NewReader(bytes.NewReader(a.objects[key]))
@@ -186,12 +190,17 @@ func TestTrailsAreWritten(t *testing.T) {
 		time.Sleep(deliverAfter/2 - 1)
 		synctest.Wait()
 		a.want()
+		a.mu.Lock()
 		a.fail = errors.New("no bucket")
+		a.mu.Unlock()
 		time.Sleep(1)
 		synctest.Wait()
 		a.want()
-		if len(a.told) != 1 || !strings.Contains(a.told[0], "trail audit cannot be written: no bucket") {
-			t.Errorf("told %q", a.told)
+		a.mu.Lock()
+		told := a.told
+		a.mu.Unlock()
+		if len(told) != 1 || !strings.Contains(told[0], "trail audit cannot be written: no bucket") {
+			t.Errorf("told %q", told)
 		}
 		time.Sleep(afterFailure)
 		synctest.Wait()

@@ -88,8 +88,12 @@ func (w *world) watcher() *Watcher {
 			w.say(a.Token, s)
 			return nil
 		},
-		Put:      func(_ context.Context, bucket, key string, body []byte) error { return w.put(bucket, key, body) },
-		Announce: func(text string) { w.told = append(w.told, text) },
+		Put: func(_ context.Context, bucket, key string, body []byte) error { return w.put(bucket, key, body) },
+		Announce: func(text string) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.told = append(w.told, text)
+		},
 	})
 }
 
