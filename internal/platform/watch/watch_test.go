@@ -36,7 +36,7 @@ func TestFollow(t *testing.T) {
 		{"what the old file still gets", func() { w.write("a.log.1", "ERROR late\n") }, 7},
 		{"truncation", func() {
 			w.do(os.Truncate(w.path("b.log"), 0))
-			w.write("b.log", "ERROR\n")
+			w.write("b.log", "ERROR 1234567890\n")
 		}, 8},
 		{"truncation with other content", func() {
 			w.do(os.Truncate(w.path("b.log"), 0))
