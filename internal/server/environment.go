@@ -70,6 +70,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,
+		AlarmChanged: env.observeAlarm, Events: pipeline.Stream,
 		Signal: func(ctx context.Context, address string, signal stack.Signal) error {
 			return env.stacks.Receive(ctx, address, signal)
 		},
@@ -140,6 +141,11 @@ func (env *environment) supervise() error {
 		return nil
 	}
 	s.working.Go(func() {
+		if err := env.platform.Watch(s.ctx); err != nil {
+			s.o.Announce(fmt.Sprintf("environment %s: its logs and alarms are not watched any more: %v", env.name, err))
+		}
+	})
+	s.working.Go(func() {
 		if err := env.lookForDrift(s.ctx); err != nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not looked at for drift any more: %v", env.name, err))
 		}
@@ -175,6 +181,16 @@ func (s *Server) beat() time.Duration {
 func (env *environment) observe(ev release.Event) {
 	err := env.server.engine.Emit(env.server.ctx, pipeline.Event{
 		Kind: "release", Environment: ev.Environment, Subject: cmp.Or(ev.Release, ev.Service), Status: ev.Kind, Message: ev.Message,
+	})
+	if err != nil {
+		env.server.o.Announce(fmt.Sprintf("an event could not be stored: %v", err))
+	}
+}
+
+// observeAlarm turns what an alarm says into an event of the project.
+func (env *environment) observeAlarm(ctx context.Context, alarm, state, reason string) {
+	err := env.server.engine.Emit(ctx, pipeline.Event{
+		Kind: "alarm", Environment: env.name, Subject: alarm, Status: state, Message: strings.TrimRight("alarm "+alarm+" is "+state+": "+reason, ": "),
 	})
 	if err != nil {
 		env.server.o.Announce(fmt.Sprintf("an event could not be stored: %v", err))

@@ -19,7 +19,8 @@ func (p *Platform) adopt(ctx context.Context) error {
 	}
 	var real []*resource
 	for i := range models {
-		if p.kinds[models[i].Type].support.Level == changeset.Real {
+		k := p.kinds[models[i].Type]
+		if _, stays := k.maker.(recorded); !stays && k.support.Level == changeset.Real {
 			real = append(real, &models[i])
 		}
 	}

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -35,6 +36,8 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 	check := func(threshold any) object {
 		return object{"HealthCheckConfig": object{"Type": "TCP", "IPAddress": "127.0.0.1", "Port": 9, "FailureThreshold": threshold}}
 	}
+	lines := create(t, p, request(logGroupType, "Lines", nil)).PhysicalID
+	filter := object{"LogGroupName": lines, "FilterPattern": "ERROR", "MetricTransformations": []any{object{"MetricName": "m", "MetricNamespace": "n", "MetricValue": "1"}}}
 	all := map[string]stacktest.Case{}
 	for typ, c := range map[string]struct{ properties, update, invalid object }{
 		"AWS::ElastiCache::CacheCluster": {redisProperties(), with(redisProperties(), "CacheNodeType", "cache.m7g.large"), with(redisProperties(), "Engine", "memcached")},
@@ -55,7 +58,15 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		"AWS::Route53::RecordSet":       {record("A", "127.0.0.1"), record("A", "127.0.0.2"), record("B", "127.0.0.1")},
 		"AWS::Route53::RecordSetGroup":  {records("127.0.0.1"), records("127.0.0.2"), records("x")},
 		"AWS::Route53::HealthCheck":     {check(1), check("2"), check(11)},
-		"AWS::Logs::LogGroup":           {object{"LogGroupName": "/shop/api"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "7"}, object{"LogGroupName": "a b"}},
+		"AWS::Logs::LogGroup":           {object{"LogGroupName": "/shop/api"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "7"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "2"}},
+		"AWS::Logs::LogStream":          {object{"LogGroupName": lines, "LogStreamName": "a/b"}, nil, object{"LogGroupName": lines, "LogStreamName": "a:b"}},
+		"AWS::Logs::MetricFilter":       {filter, with(maps.Clone(filter), "FilterPattern", "[a, b=1]"), with(maps.Clone(filter), "FilterPattern", "[a")},
+		"AWS::CloudTrail::Trail": {
+			object{"S3BucketName": files.PhysicalID, "IsLogging": "true"}, object{"S3BucketName": files.PhysicalID, "IsLogging": "false"},
+			object{"S3BucketName": files.PhysicalID, "IsLogging": "perhaps"},
+		},
+		alarmType:     {object{"EvaluationPeriods": "2", "ComparisonOperator": "GreaterThanThreshold"}, object{"EvaluationPeriods": "3", "ComparisonOperator": "GreaterThanThreshold"}, object{"EvaluationPeriods": "2", "Period": "45"}},
+		compositeType: {object{"AlarmRule": "ALARM(a)"}, object{"AlarmRule": "OK(a)"}, object{"AlarmRule": "ALARM(a"}},
 
 		keyType:       {object{"Description": "ours"}, object{"Description": "theirs"}, object{"KeyPolicy": "x"}},
 		keyAliasType:  {object{"AliasName": "alias/contract", "TargetKeyId": key.PhysicalID}, nil, object{"AliasName": "alias/contract", "TargetKeyId": "none"}},

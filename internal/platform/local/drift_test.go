@@ -24,7 +24,11 @@ type drifting struct {
 
 func newDrifting(t *testing.T, template string) drifting {
 	t.Helper()
-	p := newPlatform(t, Options{})
+	return newDriftingOn(t, newPlatform(t, Options{}), template)
+}
+
+func newDriftingOn(t *testing.T, p *Platform, template string) drifting {
+	t.Helper()
 	d := drifting{t, p, stack.New("local", p, record.NewMemory(), stack.Options{Holder: "test"})}
 	d.apply(template)
 	return d

@@ -45,7 +45,10 @@ func (p *Platform) allKinds() map[string]kind {
 		"AWS::Route53::RecordSet":                  {note("answered by the DNS server, and routed at the edge if it leads to a distribution"), recordSet{p}},
 		"AWS::Route53::RecordSetGroup":             {note("records answered by the DNS server"), recordSetGroup{p}},
 		"AWS::Route53::HealthCheck":                {note("looked after by the DNS server"), healthCheck{p}},
-		"AWS::Logs::LogGroup":                      {note("a folder of log files"), logGroup{p}},
+		"AWS::Logs::LogGroup":                      {note("a folder of files that programs append to; /makeitso/ENVIRONMENT/SERVICE has what a service prints; RetentionInDays removes files not written for so long"), logGroup{p}},
+		"AWS::Logs::LogStream":                     {note("a file in the folder of its log group"), logStream{p}},
+		"AWS::Logs::MetricFilter":                  {note("counts each line when it is written, while makeitso serve runs; a file that was copied counts again"), metricFilter{p}},
+		"AWS::CloudTrail::Trail":                   {note("the project's events, written into its bucket while makeitso serve runs; no digest files, and no selectors"), trail{p}},
 		"AWS::CloudFormation::WaitConditionHandle": {note("an address on this machine that takes signals"), waitHandle{p}},
 		"AWS::CloudFormation::WaitCondition":       {note("complete when its signals have come"), waitCondition{}},
 	}

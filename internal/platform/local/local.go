@@ -57,6 +57,12 @@ type Options struct {
 	// SitesChanged is called after Sites gives something else, and returns
 	// when that is in force; nil for nobody.
 	SitesChanged func(ctx context.Context) error
+	// AlarmChanged is told each time the state of an alarm is another, and why;
+	// nil for nobody.
+	AlarmChanged func(ctx context.Context, alarm, state, reason string)
+	// Events is the stream of records that trails write down. Needed for trails
+	// only.
+	Events string
 	// Signal keeps a signal that was put to the address of a wait condition's
 	// handle. Needed for handles only.
 	Signal func(ctx context.Context, address string, s stack.Signal) error
@@ -131,7 +137,7 @@ func New(env string, o Options) (*Platform, error) {
 	}
 	p.keeper = process.New(filepath.Join(p.dir, "processes"), process.Options{Command: p.command("exec")})
 	p.kinds, p.making = p.allKinds(), make(chan struct{}, atOnce)
-	p.models = record.Of[resource](o.Records, "local-model")
+	p.models = record.Of[resource](o.Records, modelKind)
 	return p, nil
 }
 
@@ -224,6 +230,7 @@ const stopTime = 10 * time.Second
 // Destroy stops every process of the environment and removes its folder and
 // its logs: all data in it is lost, but for snapshots.
 func (p *Platform) Destroy(ctx context.Context) error {
+	defer p.changed.give() // nothing is left to be watched
 	p.changing.Lock()
 	defer p.changing.Unlock()
 	p.refuseSignals()

@@ -61,7 +61,7 @@ func newPlatform(t *testing.T, o Options) *Platform {
 			t.Fatal(err)
 		}
 	}
-	o.Project = "shop"
+	o.Project, o.Events = "shop", "events"
 	p, err := New("local", o)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/watch"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 )
@@ -194,6 +195,9 @@ func (h *modelHandler) put(ctx context.Context, was resource, r stack.Request) (
 		if err != nil {
 			return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
 		}
+		if isAlarm(h.typ) {
+			h.p.changed.give() // it is evaluated from now on
+		}
 		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
 	}
 }
@@ -241,7 +245,7 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 		return err
 	}
 	ops = append(ops, h.p.models.DeleteOp(h.p.modelKey(r.Token)))
-	if h.typ == alarmType {
+	if isAlarm(h.typ) {
 		err = h.p.changeAlarm(ctx, res.PhysicalID, append(ops, h.p.alarmStates().DeleteOp(h.p.modelKey(r.Token)))...)
 	} else {
 		err = h.p.o.Records.Write(ctx, ops...)
@@ -252,11 +256,17 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	return nil
 }
 
+// modelKind is the kind of records of modelled resources.
+const modelKind = "local-model"
+
 // forgetModels removes the records of all modelled resources, what they are
-// called, and what was said of alarms.
+// called, what was said of alarms, and what is kept for what is watched.
 func (p *Platform) forgetModels(ctx context.Context) error {
-	var ops []record.Op
-	for _, kind := range []string{"local-model", "local-name", "local-alarm"} {
+	ops, err := watch.ForgetAll(ctx, p.o.Records, p.env)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []string{modelKind, "local-name", "local-alarm"} {
 		all, err := p.o.Records.List(ctx, kind, p.env+"/")
 		if err != nil {
 			return fmt.Errorf("list modelled resources: %w", err)

@@ -32,6 +32,10 @@ func kept(m modelled, name string) (maker, bool) {
 		return keyAlias{m}, true
 	case secretType:
 		return secret{m}, true
+	case alarmType:
+		return evaluated{m, checkAlarm}, true
+	case compositeType:
+		return evaluated{m, checkRule}, true
 	case parameterType:
 		return parameter{m}, true
 	}

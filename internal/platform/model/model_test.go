@@ -217,7 +217,6 @@ func TestValuesFromProperties(t *testing.T) {
 		{"AWS::Lambda::Url", properties{"TargetFunctionArn": "arn:aws:lambda:x:1:function:shop", "Qualifier": "live"}, "", "arn:aws:lambda:eu-west-1:123456789012:function:shop:live"},
 		{"AWS::Lambda::Function", properties{"SnapStart": properties{"ApplyOn": "PublishedVersions"}}, "SnapStartResponse.ApplyOn", "PublishedVersions"},
 		{"AWS::DynamoDB::Table", properties{"TableName": "orders"}, "StreamArn", nil},
-		{"AWS::CloudTrail::Trail", properties{"SnsTopicName": "audit"}, "SnsTopicArn", "arn:aws:sns:eu-west-1:123456789012:audit"},
 		{"AWS::SSM::Parameter", properties{"Name": "/a", "Type": "String", "Value": "x"}, "Value", "x"},
 	} {
 		r := Resource{Token: "t", Type: test.typ, Stack: "web", LogicalID: "Thing", Properties: test.properties}
@@ -273,8 +272,6 @@ func TestNames(t *testing.T) {
 		{"AWS::IAM::Role", nil, "[]"},
 		{"AWS::IAM::Policy", properties{"PolicyName": "p"}, "[]"},
 		{"AWS::SQS::Queue", properties{"QueueName": "jobs"}, "[https://sqs.eu-west-1.amazonaws.com/123456789012/jobs]"},
-		{"AWS::Logs::LogStream", properties{"LogGroupName": "g", "LogStreamName": "s"}, "[g|s]"},
-		{"AWS::Logs::LogStream", properties{"LogGroupName": "g"}, "[]"},
 		{"AWS::RDS::DBSubnetGroup", properties{"DBSubnetGroupName": "Shop"}, "[shop]"},
 		{"AWS::ElasticLoadBalancingV2::TargetGroup", properties{"Name": "front"}, "[front]"},
 		{"AWS::EC2::SecurityGroup", properties{"GroupName": "web", "VpcId": "vpc-1"}, "[web|vpc-1]"},

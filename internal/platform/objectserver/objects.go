@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/textproto"
 	"os"
 	"slices"
@@ -69,7 +70,12 @@ func (b *Bucket) Put(ctx context.Context, key, path string, header map[string]st
 		return fmt.Errorf("put %s: %w", key, err)
 	}
 	defer file.Close()
-	put := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: file}
+	return b.Write(ctx, key, file, header)
+}
+
+// Write is Put of what content gives.
+func (b *Bucket) Write(ctx context.Context, key string, content io.ReadSeeker, header map[string]string) error {
+	put := &s3.PutObjectInput{Bucket: &b.Name, Key: &key, Body: content}
 	for name, value := range header {
 		if err := setHeader(put, name, value); err != nil {
 			return fmt.Errorf("put %s: %w", key, err)
