@@ -17,9 +17,9 @@ var floors = map[string]int{
 	"internal/changeset": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/artifact/repository": 1, "internal/edge": 1, "internal/dns": 1,
 	"internal/platform/objectserver": 1, "internal/platform/vault": 1, "internal/platform/model": 1, "internal/platform/postgresql": 1,
 	"internal/stack": 2, "internal/platform/watch": 2, "internal/release": 2, "internal/publish": 2,
-	"internal/platform/local": 3, "internal/platform/custom": 3, "internal/pipeline": 3,
-	"internal/store": 4, "internal/control": 4,
-	"internal/api": 5, "internal/cfnapi": 5, "internal/gitserver": 5, "internal/web": 5,
+	"internal/platform/machine": 3, "internal/platform/custom": 3, "internal/pipeline": 3,
+	"internal/platform/database": 4, "internal/store": 4, "internal/control": 4,
+	"internal/platform/local": 5, "internal/api": 5, "internal/cfnapi": 5, "internal/gitserver": 5, "internal/web": 5,
 	"internal/server": 6,
 	"internal/cli":    7,
 	"cmd/makeitso":    8,
@@ -44,11 +44,11 @@ var owners = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2/credentials":   {"internal/platform/objectserver"},
 	"github.com/aws/aws-sdk-go-v2/aws":           {"internal/edge", "internal/platform/objectserver", "internal/platform/local"},
 	"github.com/aws/smithy-go":                   {"internal/platform/objectserver"}, // the errors of its clients
-	"github.com/alicebob/miniredis/v2":           {"internal/platform/local"},
-	"github.com/fergusstrange/embedded-postgres": {"internal/platform/local"},
-	"github.com/moby/moby":                       {"internal/platform/local"},
+	"github.com/alicebob/miniredis/v2":           {"internal/platform/database"},
+	"github.com/fergusstrange/embedded-postgres": {"internal/platform/database"},
+	"github.com/moby/moby":                       {"internal/platform/machine", "internal/platform/machine/machinetest"},
 	"github.com/miekg/dns":                       {"internal/dns"},
-	"github.com/containerd/errdefs":              {"internal/platform/local"}, // the errors of moby's client
+	"github.com/containerd/errdefs":              {"internal/platform/machine"}, // the errors of moby's client
 	"golang.org/x/sys":                           {"internal/process"},
 	"github.com/fsnotify/fsnotify":               {"internal/gitserver", "internal/server", "internal/platform/watch"},
 	"github.com/bmatcuk/doublestar/v4":           {"internal/pipeline"}, // triggers are matched there

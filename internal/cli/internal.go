@@ -6,7 +6,7 @@ import (
 	"makeitso/internal/artifact/repository"
 	"makeitso/internal/dns"
 	"makeitso/internal/edge"
-	"makeitso/internal/platform/local"
+	"makeitso/internal/platform/database"
 	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/process"
 )
@@ -30,7 +30,7 @@ func (a *app) internalCommand() *cobra.Command {
 		child("s3", func(_ *cobra.Command, args []string) error { return objectserver.Serve(args) }),
 		child("dns", func(_ *cobra.Command, args []string) error { return dns.Main(args) }),
 		child("ecr", func(_ *cobra.Command, args []string) error { return repository.Main(args) }),
-		child("redis", func(_ *cobra.Command, args []string) error { return local.ServeRedis(args) }),
+		child("redis", func(_ *cobra.Command, args []string) error { return database.ServeRedis(args) }),
 	)
 	return group
 }

@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/platform/custom"
 	"makeitso/internal/platform/local"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/record"
 	"makeitso/internal/seal"
 	"makeitso/internal/stack"
@@ -26,7 +27,7 @@ when a change set is made, before anything is changed.`,
 		Example: "  makeitso types\n  makeitso types --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			p, err := local.New("local", local.Options{State: a.Dir, Project: "types", Records: record.NewMemory(), Key: seal.Fresh()}) // nothing is written before the first resource
+			p, err := local.New("local", local.Options{Options: machine.Options{State: a.Dir, Records: record.NewMemory(), Key: seal.Fresh()}, Project: "types"}) // nothing is written before the first resource
 			if err != nil {
 				return err
 			}
@@ -34,9 +35,9 @@ when a change set is made, before anything is changed.`,
 			types := p.Types()
 			engine := stack.New("local", custom.Over(p, custom.Options{}), record.NewMemory(), stack.Options{})
 			for _, name := range append(custom.Types(), changeset.NestedType) {
-				types = append(types, local.Type{Name: name, Support: engine.Support(name)})
+				types = append(types, machine.Type{Name: name, Support: engine.Support(name)})
 			}
-			slices.SortFunc(types, func(a, b local.Type) int { return cmp.Compare(a.Name, b.Name) })
+			slices.SortFunc(types, func(a, b machine.Type) int { return cmp.Compare(a.Name, b.Name) })
 			if asJSON {
 				return a.printJSON(types)
 			}
@@ -55,7 +56,7 @@ when a change set is made, before anything is changed.`,
 }
 
 // count writes how many types are what, and what becomes of any other.
-func (a *app) count(types []local.Type, refused string) error {
+func (a *app) count(types []machine.Type, refused string) error {
 	n := map[changeset.Level]int{}
 	for _, t := range types {
 		n[t.Support.Level]++

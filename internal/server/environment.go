@@ -17,6 +17,7 @@ import (
 	"makeitso/internal/pipeline"
 	"makeitso/internal/platform/custom"
 	"makeitso/internal/platform/local"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/project"
 	"makeitso/internal/publish"
 	"makeitso/internal/release"
@@ -66,9 +67,11 @@ func (s *Server) environment(ctx context.Context, p *project.Project, name strin
 func (env *environment) open(wanted *project.Environment) (err error) {
 	s := env.server
 	env.platform, err = local.New(env.name, local.Options{
-		State: s.o.State, Project: env.project, Records: s.records, Key: s.key, Region: wanted.Region, Account: wanted.Account,
-		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
-		Announce:     s.o.Announce,
+		Options: machine.Options{
+			State: s.o.State, Records: s.records, Key: s.key, Region: wanted.Region, Account: wanted.Account,
+			Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"}, Announce: s.o.Announce,
+		},
+		Project:      env.project,
 		SitesChanged: env.sitesChanged,
 		AlarmChanged: env.observeAlarm, Events: pipeline.Stream,
 		Signal: func(ctx context.Context, address string, signal stack.Signal) error {

@@ -30,6 +30,7 @@ import (
 	"makeitso/internal/gitserver"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/platform/local"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/project"
 	"makeitso/internal/seal"
 	"makeitso/internal/server"
@@ -413,7 +414,7 @@ func TestGoesOnWithWhatHadMadeNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	platform, err := local.New("local", local.Options{State: state, Project: "shop", Records: records, Key: key})
+	platform, err := local.New("local", local.Options{Options: machine.Options{State: state, Records: records, Key: key}, Project: "shop"})
 	if err != nil {
 		t.Fatal(err)
 	}

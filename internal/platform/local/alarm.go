@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/metric"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/watch"
 	"makeitso/internal/record"
 )
@@ -21,19 +22,19 @@ const (
 func isAlarm(typ string) bool { return typ == alarmType || typ == compositeType }
 
 // alarms gives the alarms of the environment, composite ones among them.
-func (p *Platform) alarms(ctx context.Context) ([]resource, error) {
-	all, err := p.models.List(ctx, p.modelKey(""))
+func (p *Platform) alarms(ctx context.Context) ([]machine.Resource, error) {
+	all, err := p.Models.List(ctx, p.ModelKey(""))
 	if err != nil {
 		return nil, fmt.Errorf("list alarms: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r resource) bool { return !isAlarm(r.Type) }), nil
+	return slices.DeleteFunc(all, func(r machine.Resource) bool { return !isAlarm(r.Type) }), nil
 }
 
 // alarm gives the alarm of a name or ARN, fault.NotFound if no stack has made it.
-func (p *Platform) alarm(ctx context.Context, name string) (resource, error) {
+func (p *Platform) alarm(ctx context.Context, name string) (machine.Resource, error) {
 	all, err := p.alarms(ctx)
 	if err != nil {
-		return resource{}, err
+		return machine.Resource{}, err
 	}
 	names := make([]string, len(all))
 	for i, r := range all {
@@ -43,11 +44,11 @@ func (p *Platform) alarm(ctx context.Context, name string) (resource, error) {
 		names[i] = r.PhysicalID
 	}
 	slices.Sort(names)
-	none := fault.New(fault.NotFound, "environment %s has no alarm %s", p.env, name)
+	none := fault.New(fault.NotFound, "environment %s has no alarm %s", p.Env, name)
 	if len(names) > 0 {
-		return resource{}, none.WithHint("its alarms are %s", strings.Join(names, ", "))
+		return machine.Resource{}, none.WithHint("its alarms are %s", strings.Join(names, ", "))
 	}
-	return resource{}, none.WithHint("make one first, with a resource of type %s", alarmType)
+	return machine.Resource{}, none.WithHint("make one first, with a resource of type %s", alarmType)
 }
 
 // alarmStates are kept by the alarms' tokens: one that is made again under its
@@ -57,13 +58,13 @@ func (p *Platform) alarmStates() record.Collection[watch.Said] {
 }
 
 // alarmStream gets an item for each change of an alarm of the environment.
-func (p *Platform) alarmStream() string { return "alarms/" + p.env }
+func (p *Platform) alarmStream() string { return "alarms/" + p.Env }
 
 // changeAlarm does what changes an alarm, and wakes who watches alarms.
 func (p *Platform) changeAlarm(ctx context.Context, name string, ops ...record.Op) error {
 	_, err := p.o.Records.AppendWith(ctx, p.alarmStream(), [][]byte{fmt.Appendf(nil, "%q", name)}, ops...)
 	if err == nil {
-		p.changed.give() // composite alarms may ask about it
+		p.Notify() // composite alarms may ask about it
 	}
 	return err
 }
@@ -80,7 +81,7 @@ func (p *Platform) SetAlarm(ctx context.Context, name, state, reason string) err
 		return err
 	}
 	said := watch.Said{State: metric.State(state), Reason: reason, Time: time.Now().UTC()}
-	op, err := p.alarmStates().PutOp(p.modelKey(r.Token), said, record.Any)
+	op, err := p.alarmStates().PutOp(p.ModelKey(r.Token), said, record.Any)
 	if err == nil {
 		err = p.changeAlarm(ctx, r.PhysicalID, op)
 	}
@@ -108,7 +109,7 @@ func (p *Platform) WaitAlarm(ctx context.Context, arn string) error {
 		if err != nil {
 			return err
 		}
-		is, err := p.alarmStates().Get(ctx, p.modelKey(r.Token))
+		is, err := p.alarmStates().Get(ctx, p.ModelKey(r.Token))
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return fmt.Errorf("read the state of alarm %s: %w", r.PhysicalID, err)
 		}

@@ -27,13 +27,13 @@ func TestAlarmRollsBack(t *testing.T) {
 	const arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"
 	change := changeset.Change{Stack: "web", Template: []byte(`Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`),
 		Rollback: pace.Alarms{ARNs: []string{arn}, Monitor: time.Hour}}
-	cs, err := d.engine.Plan(t.Context(), change)
+	cs, err := d.Engine.Plan(t.Context(), change)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = d.engine.Apply(t.Context(), cs, func(ev stack.Event) {
+	err = d.Engine.Apply(t.Context(), cs, func(ev stack.Event) {
 		if ev.LogicalID == "V" && ev.Status == stack.CreateComplete {
-			if err := d.p.SetAlarm(context.Background(), "errors", string(metric.On), "too many"); err != nil {
+			if err := d.Platform.SetAlarm(context.Background(), "errors", string(metric.On), "too many"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -41,16 +41,16 @@ func TestAlarmRollsBack(t *testing.T) {
 	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm "+arn+" is in state ALARM") {
 		t.Errorf("answered %v", err)
 	}
-	s, err := d.engine.Stacks(t.Context())
+	s, err := d.Engine.Stacks(t.Context())
 	if err != nil || len(s) != 2 || s[1].Status != stack.RollbackComplete {
 		t.Errorf("the stacks are %+v (%v)", s, err)
 	}
-	if err := d.p.SetAlarm(t.Context(), arn, string(metric.OK), ""); err != nil {
+	if err := d.Platform.SetAlarm(t.Context(), arn, string(metric.OK), ""); err != nil {
 		t.Error(err)
 	}
 	change.Rollback.Monitor = 0
-	if cs, err = d.engine.Plan(t.Context(), change); err == nil {
-		err = d.engine.Apply(t.Context(), cs, nil)
+	if cs, err = d.Engine.Plan(t.Context(), change); err == nil {
+		err = d.Engine.Apply(t.Context(), cs, nil)
 	}
 	if err != nil {
 		t.Errorf("with the alarm off, answered %v", err)
@@ -59,7 +59,7 @@ func TestAlarmRollsBack(t *testing.T) {
 		"name":  {"none", string(metric.OK), "has no alarm none"},
 		"state": {"errors", "LOUD", `"LOUD" is no state of an alarm`},
 	} {
-		if err := d.p.SetAlarm(t.Context(), wrong.name, wrong.state, ""); err == nil || !strings.Contains(err.Error(), wrong.want) {
+		if err := d.Platform.SetAlarm(t.Context(), wrong.name, wrong.state, ""); err == nil || !strings.Contains(err.Error(), wrong.want) {
 			t.Errorf("a wrong %s answered %v", what, err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestAlarmsAreTold(t *testing.T) {
 	const arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:errors"
 	watch := func() (told chan error) {
 		told = make(chan error, 1)
-		go func() { told <- d.p.WaitAlarm(t.Context(), arn) }()
+		go func() { told <- d.Platform.WaitAlarm(t.Context(), arn) }()
 		return told
 	}
 	first := watch()
@@ -81,14 +81,14 @@ func TestAlarmsAreTold(t *testing.T) {
 			t.Fatalf("before it was %s, a watch ended with %v", state, err)
 		default:
 		}
-		if err := d.p.SetAlarm(t.Context(), "errors", state, ""); err != nil {
+		if err := d.Platform.SetAlarm(t.Context(), "errors", state, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := <-first; err != nil {
 		t.Error(err)
 	}
-	again, err := New("local", d.p.o) // after a restart
+	again, err := New("local", d.Platform.o) // after a restart
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,32 +98,32 @@ func TestAlarmsAreTold(t *testing.T) {
 	}
 
 	other := changeset.Change{Stack: "other", Template: []byte(alarmTemplate)}
-	cs, err := d.engine.Plan(t.Context(), other)
+	cs, err := d.Engine.Plan(t.Context(), other)
 	if err == nil {
-		err = d.engine.Apply(t.Context(), cs, nil)
+		err = d.Engine.Apply(t.Context(), cs, nil)
 	}
 	if err == nil || !strings.Contains(err.Error(), "identifier 'errors' already exists") {
 		t.Errorf("a second alarm of that name answered %v", err)
 	}
 
 	const none = `Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`
-	d.apply(none)
-	d.apply(alarmTemplate) // another one of that name, of which nothing was said
+	d.Apply(none)
+	d.Apply(alarmTemplate) // another one of that name, of which nothing was said
 	second := watch()
 	select {
 	case err := <-second:
 		t.Errorf("the state of a former alarm was told: %v", err)
 	default:
 	}
-	d.apply(none)
+	d.Apply(none)
 	if err := <-second; !fault.Is(err, fault.NotFound) {
 		t.Errorf("a watch of an alarm that was deleted answered %v", err)
 	}
-	if left, err := d.p.alarmStates().List(t.Context(), ""); err != nil || len(left) > 0 {
+	if left, err := d.Platform.alarmStates().List(t.Context(), ""); err != nil || len(left) > 0 {
 		t.Errorf("of alarms that are gone is kept %+v (%v)", left, err)
 	}
 	watched := changeset.Change{Stack: "web", Template: []byte(none), Rollback: pace.Alarms{ARNs: []string{arn}}}
-	if _, err := d.engine.Plan(t.Context(), watched); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "has no alarm "+arn) || !strings.Contains(fault.HintOf(err), "make one first") {
+	if _, err := d.Engine.Plan(t.Context(), watched); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "has no alarm "+arn) || !strings.Contains(fault.HintOf(err), "make one first") {
 		t.Errorf("a plan with no such alarm answered %v", fault.Text(err))
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/objectserver"
 )
 
@@ -23,24 +25,24 @@ type bucket struct{ p *Platform }
 
 var validBucket = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 
-func (h bucket) check(_ context.Context, r *resource) error {
-	name := r.text("BucketName")
-	if name != "" && !unknown(name) && !validBucket.MatchString(name) {
-		return r.invalid("BucketName", "%q is not 3 to 63 small letters, digits, '.' and '-'", name)
+func (h bucket) Check(_ context.Context, r *machine.Resource) error {
+	name := r.Text("BucketName")
+	if name != "" && !model.Unknown(name) && !validBucket.MatchString(name) {
+		return r.Invalid("BucketName", "%q is not 3 to 63 small letters, digits, '.' and '-'", name)
 	}
 	return nil
 }
 
-func (h bucket) named(r *resource) string { return r.text("BucketName") }
+func (h bucket) Named(r *machine.Resource) string { return r.Text("BucketName") }
 
-func (h bucket) make(ctx context.Context, r *resource) error {
+func (h bucket) Make(ctx context.Context, r *machine.Resource) error {
 	c, err := h.p.runStore(ctx)
 	if err != nil {
 		return err
 	}
-	name := r.text("BucketName")
+	name := r.Text("BucketName")
 	if name == "" {
-		name = strings.ToLower(r.generatedName(63))
+		name = strings.ToLower(r.GeneratedName(63))
 	}
 	client := c.Client()
 	_, err = client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
@@ -71,7 +73,7 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 
 // tag gives a bucket its own tags and those of its stack. The service's, which
 // begin with "aws:", no client may set.
-func (h bucket) tag(ctx context.Context, client *s3.Client, r *resource) error {
+func (h bucket) tag(ctx context.Context, client *s3.Client, r *machine.Resource) error {
 	tags := maps.Clone(r.Tags)
 	maps.DeleteFunc(tags, func(key, _ string) bool { return strings.HasPrefix(key, "aws:") })
 	if tags == nil {
@@ -79,7 +81,7 @@ func (h bucket) tag(ctx context.Context, client *s3.Client, r *resource) error {
 	}
 	own, _ := r.Properties["Tags"].([]any)
 	for _, item := range own {
-		tags[textIn(item, "Key")] = textIn(item, "Value")
+		tags[machine.TextIn(item, "Key")] = machine.TextIn(item, "Value")
 	}
 	var err error
 	if len(tags) == 0 {
@@ -99,8 +101,8 @@ func (h bucket) tag(ctx context.Context, client *s3.Client, r *resource) error {
 
 // configure puts versioning and the website in force; what else a bucket can
 // declare is kept and has no effect on this machine.
-func (h bucket) configure(ctx context.Context, client *s3.Client, r *resource) error {
-	status := types.BucketVersioningStatus(textIn(r.Properties["VersioningConfiguration"], "Status"))
+func (h bucket) configure(ctx context.Context, client *s3.Client, r *machine.Resource) error {
+	status := types.BucketVersioningStatus(machine.TextIn(r.Properties["VersioningConfiguration"], "Status"))
 	if status != "" {
 		_, err := client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
 			Bucket: &r.PhysicalID, VersioningConfiguration: &types.VersioningConfiguration{Status: status},
@@ -118,10 +120,10 @@ func (h bucket) configure(ctx context.Context, client *s3.Client, r *resource) e
 		return nil
 	}
 	config := &types.WebsiteConfiguration{}
-	if index := textIn(website, "IndexDocument"); index != "" {
+	if index := machine.TextIn(website, "IndexDocument"); index != "" {
 		config.IndexDocument = &types.IndexDocument{Suffix: &index}
 	}
-	if page := textIn(website, "ErrorDocument"); page != "" {
+	if page := machine.TextIn(website, "ErrorDocument"); page != "" {
 		config.ErrorDocument = &types.ErrorDocument{Key: &page}
 	}
 	_, err := client.PutBucketWebsite(ctx, &s3.PutBucketWebsiteInput{Bucket: &r.PhysicalID, WebsiteConfiguration: config})
@@ -131,17 +133,17 @@ func (h bucket) configure(ctx context.Context, client *s3.Client, r *resource) e
 	return nil
 }
 
-func (h bucket) read(_ context.Context, _ *resource) error { return h.p.storeAlive() }
+func (h bucket) Read(_ context.Context, _ *machine.Resource) error { return h.p.storeAlive() }
 
-func (h bucket) remove(ctx context.Context, r *resource) error {
+func (h bucket) Remove(ctx context.Context, r *machine.Resource) error {
 	if r.PhysicalID == "" {
 		// It was never created under a name that is written down, but may
 		// have been under the one it would have got.
-		r.PhysicalID = r.text("BucketName")
+		r.PhysicalID = r.Text("BucketName")
 		if r.PhysicalID == "" {
-			r.PhysicalID = strings.ToLower(r.generatedName(63))
+			r.PhysicalID = strings.ToLower(r.GeneratedName(63))
 		}
-		_, err := h.p.nameOps(ctx, r, []string{r.PhysicalID})
+		_, err := h.p.NameOps(ctx, r, []string{r.PhysicalID})
 		if fault.Is(err, fault.Conflict) { // it is another's
 			return nil
 		}
@@ -159,30 +161,30 @@ func (h bucket) remove(ctx context.Context, r *resource) error {
 	_, err = c.Client().DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
 	switch code := objectserver.Code(err); {
 	case code == "BucketNotEmpty" || code == "VersionedBucketNotEmpty":
-		return fault.New(fault.Conflict, "bucket %s of %s is not empty", r.PhysicalID, r.name()).
+		return fault.New(fault.Conflict, "bucket %s of %s is not empty", r.PhysicalID, r.Name()).
 			WithHint("empty it first, or remove the whole environment with everything in it: makeitso destroy")
 	case err != nil && code != "NoSuchBucket":
 		return fault.Wrap(fault.Failed, err, "delete bucket %s", r.PhysicalID)
 	}
 	h.p.buckets.Lock()
 	defer h.p.buckets.Unlock()
-	return h.p.stopAfterLast(ctx, r, storeProcess)
+	return h.p.StopAfterLast(ctx, r, storeProcess)
 }
 
 // bucketPolicy makes AWS::S3::BucketPolicy.
 type bucketPolicy struct{ p *Platform }
 
-func (h bucketPolicy) check(_ context.Context, r *resource) error {
-	if unknown(r.Properties["PolicyDocument"]) {
+func (h bucketPolicy) Check(_ context.Context, r *machine.Resource) error {
+	if model.Unknown(r.Properties["PolicyDocument"]) {
 		return nil
 	}
 	if _, isObject := r.Properties["PolicyDocument"].(map[string]any); !isObject {
-		return r.invalid("PolicyDocument", "is not a policy document")
+		return r.Invalid("PolicyDocument", "is not a policy document")
 	}
 	return nil
 }
 
-func (h bucketPolicy) make(ctx context.Context, r *resource) error {
+func (h bucketPolicy) Make(ctx context.Context, r *machine.Resource) error {
 	on, err := h.bucket(r)
 	if err != nil {
 		return err
@@ -192,22 +194,22 @@ func (h bucketPolicy) make(ctx context.Context, r *resource) error {
 }
 
 // bucket finds the bucket that a policy is about.
-func (h bucketPolicy) bucket(r *resource) (*resource, error) {
-	all, err := h.p.complete("AWS::S3::Bucket")
+func (h bucketPolicy) bucket(r *machine.Resource) (*machine.Resource, error) {
+	all, err := h.p.Complete("AWS::S3::Bucket")
 	if err != nil {
 		return nil, err
 	}
 	for _, b := range all {
-		if b.PhysicalID == r.text("Bucket") {
+		if b.PhysicalID == r.Text("Bucket") {
 			return b, nil
 		}
 	}
-	return nil, r.invalid("Bucket", "%q is no bucket of environment %s", r.text("Bucket"), h.p.env)
+	return nil, r.Invalid("Bucket", "%q is no bucket of environment %s", r.Text("Bucket"), h.p.Env)
 }
 
-func (h bucketPolicy) read(context.Context, *resource) error { return nil }
+func (h bucketPolicy) Read(context.Context, *machine.Resource) error { return nil }
 
-func (h bucketPolicy) remove(ctx context.Context, r *resource) error {
+func (h bucketPolicy) Remove(ctx context.Context, r *machine.Resource) error {
 	on, err := h.bucket(r)
 	if fault.Is(err, fault.Invalid) {
 		return nil // the bucket is gone, and its policy with it
@@ -223,12 +225,12 @@ func (h bucketPolicy) remove(ctx context.Context, r *resource) error {
 // applyPolicy gives a bucket the policy that its own access control and its
 // policy resource make together; changed takes the place of the one written
 // down with its token.
-func (p *Platform) applyPolicy(ctx context.Context, on, changed *resource) error {
+func (p *Platform) applyPolicy(ctx context.Context, on, changed *machine.Resource) error {
 	c, err := p.runStore(ctx)
 	if err != nil {
 		return err
 	}
-	policies, err := p.complete("AWS::S3::BucketPolicy")
+	policies, err := p.Complete("AWS::S3::BucketPolicy")
 	if err != nil {
 		return err
 	}
@@ -259,8 +261,8 @@ func (p *Platform) applyPolicy(ctx context.Context, on, changed *resource) error
 
 // publicAccess is the policy that stands for the canned access control of a
 // bucket.
-func publicAccess(r *resource) []any {
-	if r.text("AccessControl") != "PublicRead" {
+func publicAccess(r *machine.Resource) []any {
+	if r.Text("AccessControl") != "PublicRead" {
 		return nil
 	}
 	return []any{map[string]any{
@@ -272,7 +274,7 @@ func publicAccess(r *resource) []any {
 // and hold without a condition. The others name principals of AWS, of which
 // there is only one here: this environment, which may do all. The edge reads
 // with its keys, as CloudFront would by such a statement.
-func publicStatements(r *resource) []any {
+func publicStatements(r *machine.Resource) []any {
 	document, _ := r.Properties["PolicyDocument"].(map[string]any)
 	var public []any
 	for _, s := range statementsOf(document) {
@@ -295,11 +297,4 @@ func statementsOf(document map[string]any) []any {
 		return []any{document["Statement"]}
 	}
 	return statements
-}
-
-// textIn gives the text under a key of a value that should be an object.
-func textIn(v any, key string) string {
-	object, _ := v.(map[string]any)
-	text, _ := object[key].(string)
-	return text
 }

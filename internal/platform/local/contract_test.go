@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/platform/database/databasetest"
+	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/platform/model/modeltest"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack/stacktest"
@@ -22,13 +24,13 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		properties[name] = value
 		return properties
 	}
-	key := create(t, p, request(keyType, "Key", nil))
-	files := create(t, p, request("AWS::S3::Bucket", "Origin", nil))
+	key := machinetest.Create(t, p, machinetest.Request(keyType, "Key", nil))
+	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Origin", nil))
 	group := object{"CacheParameterGroupFamily": "redis7", "Description": "ours"}
 	policy := object{"Bucket": files.PhysicalID, "PolicyDocument": object{"Statement": []any{object{
 		"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + files.PhysicalID + "/*",
 	}}}}
-	zone := create(t, p, request("AWS::Route53::HostedZone", "Zone", object{"Name": "shop.localhost"})).PhysicalID
+	zone := machinetest.Create(t, p, machinetest.Request("AWS::Route53::HostedZone", "Zone", object{"Name": "shop.localhost"})).PhysicalID
 	record := func(typ string, value any) object {
 		return object{"HostedZoneId": zone, "Name": "a.shop.localhost", "Type": typ, "TTL": "60", "ResourceRecords": []any{value}}
 	}
@@ -36,20 +38,20 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 	check := func(threshold any) object {
 		return object{"HealthCheckConfig": object{"Type": "TCP", "IPAddress": "127.0.0.1", "Port": 9, "FailureThreshold": threshold}}
 	}
-	lines := create(t, p, request(logGroupType, "Lines", nil)).PhysicalID
+	lines := machinetest.Create(t, p, machinetest.Request(logGroupType, "Lines", nil)).PhysicalID
 	filter := object{"LogGroupName": lines, "FilterPattern": "ERROR", "MetricTransformations": []any{object{"MetricName": "m", "MetricNamespace": "n", "MetricValue": "1"}}}
 	all := map[string]stacktest.Case{}
 	for typ, c := range map[string]struct{ properties, update, invalid object }{
-		"AWS::ElastiCache::CacheCluster": {redisProperties(), with(redisProperties(), "CacheNodeType", "cache.m7g.large"), with(redisProperties(), "Engine", "memcached")},
+		"AWS::ElastiCache::CacheCluster": {databasetest.Cluster(), with(databasetest.Cluster(), "CacheNodeType", "cache.m7g.large"), with(databasetest.Cluster(), "Engine", "memcached")},
 		"AWS::ElastiCache::ParameterGroup": {
 			group, object{"CacheParameterGroupFamily": "redis7", "Description": "theirs"}, object{"Description": "ours"},
 		},
-		groupType: {carts(nil).Properties, with(carts(nil).Properties, "NumCacheClusters", "3"), with(carts(nil).Properties, "NumNodeGroups", "2")},
-		databaseParametersType: {
+		"AWS::ElastiCache::ReplicationGroup": {databasetest.Group(), with(databasetest.Group(), "NumCacheClusters", "3"), with(databasetest.Group(), "NumNodeGroups", "2")},
+		"AWS::RDS::DBParameterGroup": {
 			object{"Family": "postgres15", "Description": "ours", "Parameters": object{"work_mem": "8MB"}},
 			object{"Family": "postgres15", "Description": "ours", "Parameters": object{"work_mem": "9MB"}}, object{"Description": "ours"},
 		},
-		"AWS::RDS::DBInstance":          {postgresProperties(), with(postgresProperties(), "MasterUserPassword", "another secret"), with(postgresProperties(), "MasterUsername", "1st")},
+		"AWS::RDS::DBInstance":          {databasetest.Instance(), with(databasetest.Instance(), "MasterUserPassword", "another secret"), with(databasetest.Instance(), "MasterUsername", "1st")},
 		"AWS::S3::Bucket":               {object{"BucketName": "shop-files"}, object{"BucketName": "shop-files", "VersioningConfiguration": object{"Status": "Enabled"}}, object{"BucketName": "Shop_Files"}},
 		"AWS::S3::BucketPolicy":         {policy, nil, object{"Bucket": files.PhysicalID}},
 		repositoryType:                  {object{"RepositoryName": "shop/web"}, object{"RepositoryName": "shop/web", "ImageTagMutability": "IMMUTABLE"}, object{"RepositoryName": "Shop"}},
@@ -76,7 +78,7 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		"AWS::CloudFormation::WaitConditionHandle": {},
 		"AWS::CloudFormation::WaitCondition":       {},
 	} {
-		all[typ] = stacktest.Case{Request: request(typ, "Contract", c.properties), Update: c.update, Invalid: c.invalid}
+		all[typ] = stacktest.Case{Request: machinetest.Request(typ, "Contract", c.properties), Update: c.update, Invalid: c.invalid}
 	}
 	return all
 }
@@ -100,14 +102,14 @@ func TestEveryTypeKeepsTheContract(t *testing.T) {
 			c = modelledCase(typ.Name)
 		}
 		c.Name = typ.Name
-		stacktest.Handler(t, handlerOf(t, p, typ.Name), c)
+		stacktest.Handler(t, machinetest.Handler(t, p, typ.Name), c)
 	}
 }
 
 // modelledCase gives a modelled type its smallest resource. What changes in it
 // is its tags, or a description: any type takes what the registry does not know.
 func modelledCase(typ string) stacktest.Case {
-	r := request(typ, "Contract", modeltest.Properties(typ))
+	r := machinetest.Request(typ, "Contract", modeltest.Properties(typ))
 	update := modeltest.Properties(typ)
 	update["Note"] = "another"
 	c := stacktest.Case{Request: r, Update: update}

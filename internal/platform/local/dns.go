@@ -12,6 +12,7 @@ import (
 
 	"makeitso/internal/dns"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/process"
 	"makeitso/internal/statefile"
 )
@@ -20,7 +21,7 @@ import (
 // health checks.
 const dnsProcess = "_dns"
 
-func (p *Platform) zonesFolder() string { return filepath.Join(p.dir, "dns") }
+func (p *Platform) zonesFolder() string { return filepath.Join(p.Dir, "dns") }
 
 // zonesFile is what the DNS server has: the truth of all zones and records.
 func (p *Platform) zonesFile() string { return filepath.Join(p.zonesFolder(), "zones.json") }
@@ -31,7 +32,7 @@ func (p *Platform) zonesConfig() (*dns.Config, error) {
 	var c dns.Config
 	err := statefile.Read(p.zonesFile(), &c)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.NotFound, "environment %s has no hosted zone", p.env)
+		return nil, fault.New(fault.NotFound, "environment %s has no hosted zone", p.Env)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the zones of the DNS server: %w", err)
@@ -95,7 +96,7 @@ func (p *Platform) putInForce(ctx context.Context, changes []*zoneChange) error 
 		return err
 	}
 	if len(c.Zones)+len(c.Checks) == 0 {
-		return p.stopServer(ctx, dnsProcess)
+		return p.StopServer(ctx, dnsProcess)
 	}
 	return p.runDNS(ctx, c.Port)
 }
@@ -111,20 +112,20 @@ func (p *Platform) changeAnyZones(ctx context.Context, change func(*dns.Config) 
 // newZones chooses the server's port, which is kept for ever, and knows the
 // names of the distributions that are there already.
 func (p *Platform) newZones() (*dns.Config, error) {
-	p.ports.Lock()
-	defer p.ports.Unlock()
+	p.Ports.Lock()
+	defer p.Ports.Unlock()
 	if err := os.MkdirAll(p.zonesFolder(), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the DNS server: %w", err)
 	}
-	taken, err := p.takenPorts()
+	taken, err := p.TakenPorts()
 	if err != nil {
 		return nil, err
 	}
 	c := &dns.Config{}
-	if c.Port, err = freePort(func(port int) bool { return taken(port) || datagramPortIsFree(port) != nil }); err != nil {
+	if c.Port, err = machine.FreePort(func(port int) bool { return taken(port) || datagramPortIsFree(port) != nil }); err != nil {
 		return nil, err
 	}
-	all, err := p.resources()
+	all, err := p.Resources()
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (p *Platform) newZones() (*dns.Config, error) {
 
 // datagramPortIsFree fails with fault.Unavailable if a program has the UDP port.
 func datagramPortIsFree(port int) error {
-	l, err := net.ListenPacket("udp4", loopback(port))
+	l, err := net.ListenPacket("udp4", machine.Loopback(port))
 	if err == nil {
 		err = l.Close()
 	}
@@ -158,7 +159,7 @@ const letGoTime = time.Second
 // event that could be awaited.
 func untilPortIsFree(ctx context.Context, port int, ours bool) error {
 	free := func(context.Context) error {
-		if err := portIsFree(port); err != nil {
+		if err := machine.PortIsFree(port); err != nil {
 			return err
 		}
 		return datagramPortIsFree(port)
@@ -169,7 +170,7 @@ func untilPortIsFree(ctx context.Context, port int, ours bool) error {
 	}
 	waiting, stop := context.WithTimeout(ctx, letGoTime)
 	defer stop()
-	if awaitReady(waiting, nil, free) == nil {
+	if machine.AwaitReady(waiting, nil, free) == nil {
 		return nil
 	}
 	return err
@@ -179,37 +180,37 @@ func untilPortIsFree(ctx context.Context, port int, ours bool) error {
 // run.
 func (p *Platform) runDNS(ctx context.Context, port int) error {
 	reload := func(ctx context.Context) error { return dns.Reload(ctx, port) }
-	running, err := p.keeper.Find(dnsProcess)
+	running, err := p.Keeper.Find(dnsProcess)
 	if err == nil && running.Alive() {
 		// It serves others too: whatever comes of this, it is not stopped.
-		waiting, stop := context.WithTimeout(ctx, startTime)
+		waiting, stop := context.WithTimeout(ctx, machine.StartTime)
 		defer stop()
-		err := awaitReady(waiting, running.Exited(), reload)
+		err := machine.AwaitReady(waiting, running.Exited(), reload)
 		if err == nil || running.Alive() {
 			return err
 		}
 	}
-	log, err := p.logFile("dns")
+	log, err := p.LogFile("dns")
 	if err != nil {
 		return err
 	}
-	command := p.command("dns", p.zonesFile())
+	command := p.Command("dns", p.zonesFile())
 	spec := process.Spec{
 		Name: dnsProcess, Path: command[0], Args: command[1:], Log: log,
 		Dir: p.zonesFolder(), Env: []string{"PATH=" + os.Getenv("PATH")},
 	}
 	if err = untilPortIsFree(ctx, port, running != nil); err == nil {
-		err = p.serve(ctx, spec, port, reload)
+		err = p.Serve(ctx, spec, port, reload)
 	}
 	if err != nil {
-		return withLastWords(fault.Wrap(fault.Failed, err, "start the DNS server of environment %s on port %d", p.env, port), log)
+		return machine.WithLastWords(fault.Wrap(fault.Failed, err, "start the DNS server of environment %s on port %d", p.Env, port), log)
 	}
 	return nil
 }
 
 // dnsAlive is fault.Unavailable unless the DNS server runs.
 func (p *Platform) dnsAlive() error {
-	return p.running(dnsProcess, "the DNS server of environment "+p.env)
+	return p.Running(dnsProcess, "the DNS server of environment "+p.Env)
 }
 
 // A ZoneAddress is where a hosted zone is answered.

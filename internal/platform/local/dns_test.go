@@ -18,6 +18,9 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/dns"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/machine/machinetest"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
@@ -50,11 +53,11 @@ func wantDig(t *testing.T, p *Platform, want string, words ...string) {
 }
 
 func zoneRequest(name string) stack.Request {
-	return request("AWS::Route53::HostedZone", "Zone", map[string]any{"Name": name})
+	return machinetest.Request("AWS::Route53::HostedZone", "Zone", map[string]any{"Name": name})
 }
 
 func recordRequest(id, zone, name, typ string, values ...any) stack.Request {
-	return request("AWS::Route53::RecordSet", id, map[string]any{
+	return machinetest.Request("AWS::Route53::RecordSet", id, map[string]any{
 		"HostedZoneId": zone, "Name": name, "Type": typ, "TTL": "300", "ResourceRecords": values,
 	})
 }
@@ -72,7 +75,7 @@ func TestRoute53Contracts(t *testing.T) {
 		}
 	}
 	zone := zoneRequest("Example.com.")
-	stacktest.Handler(t, handlerOf(t, p, zone.Type), stacktest.Case{
+	stacktest.Handler(t, machinetest.Handler(t, p, zone.Type), stacktest.Case{
 		Name: "zone", Request: zone, Invalid: map[string]any{"Name": "a..b"},
 		Update: map[string]any{"Name": "Example.com.", "HostedZoneConfig": map[string]any{"Comment": "kept"}},
 		Count:  count(func(c *dns.Config) int { return len(c.Zones) }),
@@ -80,11 +83,11 @@ func TestRoute53Contracts(t *testing.T) {
 	if err := p.dnsAlive(); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after the last zone: %v; want the server stopped", err)
 	}
-	id := create(t, p, zone).PhysicalID
+	id := machinetest.Create(t, p, zone).PhysicalID
 	record := recordRequest("Record", id, "www.example.com", "A", "192.0.2.1")
 	changed := recordRequest("Record", id, "www.example.com", "A", "192.0.2.2", "192.0.2.3")
 	wrong := recordRequest("Record", id, "www.example.com", "A", "192.0.2.256")
-	stacktest.Handler(t, handlerOf(t, p, record.Type), stacktest.Case{
+	stacktest.Handler(t, machinetest.Handler(t, p, record.Type), stacktest.Case{
 		Name: "record", Request: record, Update: changed.Properties, Invalid: wrong.Properties,
 		Count: count(func(c *dns.Config) int { return len(c.Records) }),
 	})
@@ -94,15 +97,15 @@ func TestRoute53Contracts(t *testing.T) {
 			map[string]any{"Name": "b.example.com", "Type": "A", "AliasTarget": map[string]any{"DNSName": "a.example.com", "HostedZoneId": id}},
 		}}
 	}
-	stacktest.Handler(t, handlerOf(t, p, "AWS::Route53::RecordSetGroup"), stacktest.Case{
-		Name: "group", Request: request("AWS::Route53::RecordSetGroup", "Group", group("192.0.2.1")), Update: group("192.0.2.2"), Invalid: group("x"),
+	stacktest.Handler(t, machinetest.Handler(t, p, "AWS::Route53::RecordSetGroup"), stacktest.Case{
+		Name: "group", Request: machinetest.Request("AWS::Route53::RecordSetGroup", "Group", group("192.0.2.1")), Update: group("192.0.2.2"), Invalid: group("x"),
 		Count: count(func(c *dns.Config) int { return len(c.Records) / 2 }),
 	})
 	check := func(threshold any) map[string]any {
 		return map[string]any{"HealthCheckConfig": map[string]any{"Type": "TCP", "IPAddress": "127.0.0.1", "Port": 9, "FailureThreshold": threshold}}
 	}
-	stacktest.Handler(t, handlerOf(t, p, "AWS::Route53::HealthCheck"), stacktest.Case{
-		Name: "health check", Request: request("AWS::Route53::HealthCheck", "Check", check(1)), Update: check("2"), Invalid: check(11),
+	stacktest.Handler(t, machinetest.Handler(t, p, "AWS::Route53::HealthCheck"), stacktest.Case{
+		Name: "health check", Request: machinetest.Request("AWS::Route53::HealthCheck", "Check", check(1)), Update: check("2"), Invalid: check(11),
 		Count: count(func(c *dns.Config) int { return len(c.Checks) }),
 	})
 }
@@ -147,7 +150,7 @@ func domainTemplate() string {
 func TestDigAnswersFromAStack(t *testing.T) {
 	t.Parallel()
 	d := newDrifting(t, domainTemplate())
-	p := d.p
+	p := d.Platform
 	wantDig(t, p, "192.0.2.1", "www.example.com")
 	wantDig(t, p, "192.0.2.1", "EXAMPLE.com", "A")
 	wantDig(t, p, "127.0.0.1", "api.example.com")
@@ -173,8 +176,8 @@ func TestDigAnswersFromAStack(t *testing.T) {
 			t.Errorf("dig %s gives no %q:\n%s", c.words, c.want, got)
 		}
 	}
-	d.wantInSync(stack.ReportDrift)
-	d.apply(strings.Replace(domainTemplate(), "[192.0.2.1]", "[192.0.2.7]", 1))
+	d.WantInSync(stack.ReportDrift)
+	d.Apply(strings.Replace(domainTemplate(), "[192.0.2.1]", "[192.0.2.7]", 1))
 	wantDig(t, p, "192.0.2.7", "example.com")
 
 	// What somebody changed in the server's file is drift.
@@ -190,8 +193,8 @@ func TestDigAnswersFromAStack(t *testing.T) {
 	if err := statefile.Write(p.zonesFile(), c); err != nil {
 		t.Fatal(err)
 	}
-	d.wantModified("Www", "/ResourceRecords/0", "192.0.2.7", "192.0.2.66")
-	d.wantInSync(stack.RepairDrift)
+	d.WantModified("Www", "/ResourceRecords/0", "192.0.2.7", "192.0.2.66")
+	d.WantInSync(stack.RepairDrift)
 	wantDig(t, p, "192.0.2.7", "www.example.com")
 }
 
@@ -199,9 +202,9 @@ func TestRecordsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
 	zone := zoneRequest("example.com")
-	id := create(t, p, zone).PhysicalID
-	create(t, p, recordRequest("Www", id, "www.example.com", "A", "192.0.2.1"))
-	err := handlerOf(t, p, zone.Type).Delete(t.Context(), zone)
+	id := machinetest.Create(t, p, zone).PhysicalID
+	machinetest.Create(t, p, recordRequest("Www", id, "www.example.com", "A", "192.0.2.1"))
+	err := machinetest.Handler(t, p, zone.Type).Delete(t.Context(), zone)
 	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "The specified hosted zone contains non-required resource record sets and so cannot be deleted.") {
 		t.Errorf("delete of a zone with a record: %v", err)
 	}
@@ -237,10 +240,10 @@ func TestRecordsThatCannotBe(t *testing.T) {
 		{with(good(), "HealthCheckId", "none"), "HealthCheckId none is no health check of environment local"},
 		{recordRequest("R", id, "r.example.com", "TXT", "no quotes"), `ResourceRecords[0] is wrong: "no quotes" is no value of type TXT`},
 		{with(good(), "ResourceRecords", []any{"192.0.2.1", "::1"}), `ResourceRecords[1] is wrong: "::1" is no value of type A, such as 192.0.2.1`},
-		{request("AWS::Route53::RecordSetGroup", "G", map[string]any{"RecordSets": []any{good().Properties, map[string]any{"Name": "x.example.com"}}}), "RecordSets[1].HostedZoneId or HostedZoneName must be given"},
-		{request("AWS::Route53::RecordSetGroup", "G", map[string]any{"RecordSets": []any{good().Properties, good().Properties}}), "[name='r.example.com.', type='A'] but it already exists"},
+		{machinetest.Request("AWS::Route53::RecordSetGroup", "G", map[string]any{"RecordSets": []any{good().Properties, map[string]any{"Name": "x.example.com"}}}), "RecordSets[1].HostedZoneId or HostedZoneName must be given"},
+		{machinetest.Request("AWS::Route53::RecordSetGroup", "G", map[string]any{"RecordSets": []any{good().Properties, good().Properties}}), "[name='r.example.com.', type='A'] but it already exists"},
 	} {
-		h := handlerOf(t, p, c.r.Type)
+		h := machinetest.Handler(t, p, c.r.Type)
 		err := h.Check(t.Context(), c.r)
 		if err == nil {
 			_, err = h.Create(t.Context(), c.r)
@@ -255,20 +258,20 @@ func TestRecordsThatCannotBe(t *testing.T) {
 func TestDNSComesBack(t *testing.T) {
 	t.Parallel()
 	told := make(chan string, 10)
-	p := newPlatform(t, Options{Announce: func(text string) { told <- text }})
+	p := newPlatform(t, Options{Options: machine.Options{Announce: func(text string) { told <- text }}})
 	keeping, stop := context.WithCancel(t.Context())
 	var kept sync.WaitGroup
 	kept.Go(func() { p.Keep(keeping) })
 	defer kept.Wait()
 	defer stop()
 	zone := zoneRequest("example.com")
-	made := create(t, p, zone)
-	create(t, p, recordRequest("Www", made.PhysicalID, "www.example.com", "A", "192.0.2.1"))
+	made := machinetest.Create(t, p, zone)
+	machinetest.Create(t, p, recordRequest("Www", made.PhysicalID, "www.example.com", "A", "192.0.2.1"))
 	all, err := p.Zones()
 	if text := <-told; err != nil || len(all) != 1 || all[0].Zone != "example.com" || !strings.Contains(text, all[0].Address) {
 		t.Fatalf("zones %v, %v, told %q", all, err, text)
 	}
-	killServer(t, p, dnsProcess)
+	machinetest.Kill(t, p.Machine, dnsProcess)
 	select {
 	case text := <-told:
 		if !strings.Contains(text, "was started again") {
@@ -280,8 +283,8 @@ func TestDNSComesBack(t *testing.T) {
 	wantDig(t, p, "192.0.2.1", "www.example.com")
 	stop()
 	kept.Wait()
-	killServer(t, p, dnsProcess)
-	if _, err := handlerOf(t, p, zone.Type).Read(t.Context(), zone); !fault.Is(err, fault.Unavailable) {
+	machinetest.Kill(t, p.Machine, dnsProcess)
+	if _, err := machinetest.Handler(t, p, zone.Type).Read(t.Context(), zone); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("read of a zone whose server was killed: %v", err)
 	}
 	again, err := New("local", p.o)
@@ -309,12 +312,12 @@ func TestDNSOutlivesMakeitso(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = makeitso.Process.Kill() }) // if the test does not come to that
 	answers := func(context.Context) error {
-		_, err := handlerOf(t, p, r.Type).Read(t.Context(), r)
+		_, err := machinetest.Handler(t, p, r.Type).Read(t.Context(), r)
 		return err
 	}
 	waiting, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
-	if err := awaitReady(waiting, nil, answers); err != nil {
+	if err := machine.AwaitReady(waiting, nil, answers); err != nil {
 		t.Fatal(err)
 	}
 	if err := makeitso.Process.Kill(); err != nil {
@@ -322,12 +325,12 @@ func TestDNSOutlivesMakeitso(t *testing.T) {
 	}
 	_ = makeitso.Wait() // it was killed
 	wantDig(t, p, "ns-1.local.shop.localhost. hostmaster.ns-1.local.shop.localhost. 1 7200 900 1209600 86400", "example.com", "SOA")
-	before, err := p.keeper.Find(dnsProcess)
+	before, err := p.Keeper.Find(dnsProcess)
 	if err != nil {
 		t.Fatal(err)
 	}
-	create(t, p, r)
-	if after, err := p.keeper.Find(dnsProcess); err != nil || after.PID != before.PID {
+	machinetest.Create(t, p, r)
+	if after, err := p.Keeper.Find(dnsProcess); err != nil || after.PID != before.PID {
 		t.Errorf("a second create made process %v of %v (%v)", after, before, err)
 	}
 }
@@ -336,18 +339,18 @@ func TestDNSPortTaken(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
 	zone := zoneRequest("example.com")
-	create(t, p, zone)
+	machinetest.Create(t, p, zone)
 	c, err := p.zonesConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	killServer(t, p, dnsProcess)
+	machinetest.Kill(t, p.Machine, dnsProcess)
 	for _, network := range []string{"udp", "tcp"} {
 		var other interface{ Close() error }
 		if network == "udp" {
-			other, err = net.ListenPacket("udp4", loopback(c.Port))
+			other, err = net.ListenPacket("udp4", machine.Loopback(c.Port))
 		} else {
-			other, err = net.Listen("tcp4", loopback(c.Port))
+			other, err = net.Listen("tcp4", machine.Loopback(c.Port))
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -383,17 +386,17 @@ func TestHealthChecksDecideAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := func(id, port, search string) string {
-		return create(t, p, request("AWS::Route53::HealthCheck", id, map[string]any{"HealthCheckConfig": map[string]any{
+		return machinetest.Create(t, p, machinetest.Request("AWS::Route53::HealthCheck", id, map[string]any{"HealthCheckConfig": map[string]any{
 			"Type": "HTTP_STR_MATCH", "FullyQualifiedDomainName": "x.localhost", "Port": port, "SearchString": search,
 			"RequestInterval": 10, "FailureThreshold": 1,
 		}})).PhysicalID
 	}
 	up, down := check("Up", port, "fine"), check("Down", port, "something else")
-	zone := create(t, p, zoneRequest("example.com")).PhysicalID
+	zone := machinetest.Create(t, p, zoneRequest("example.com")).PhysicalID
 	for role, check := range map[string]string{"PRIMARY": down, "SECONDARY": up} {
 		r := recordRequest(role, zone, "www.example.com", "A", map[string]string{"PRIMARY": "192.0.2.1", "SECONDARY": "192.0.2.2"}[role])
 		r.Properties["SetIdentifier"], r.Properties["Failover"], r.Properties["HealthCheckId"] = role, role, check
-		create(t, p, r)
+		machinetest.Create(t, p, r)
 	}
 	state := func(logicalID string) string {
 		serving, err := p.Serving(t.Context())
@@ -409,7 +412,7 @@ func TestHealthChecksDecideAnswers(t *testing.T) {
 	}
 	waiting, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()
-	err = awaitReady(waiting, nil, func(context.Context) error {
+	err = machine.AwaitReady(waiting, nil, func(context.Context) error {
 		if up, down := state("Up"), state("Down"); !strings.HasSuffix(up, ": Healthy") || !strings.Contains(down, `: Unhealthy: its answer does not hold "something else"`) {
 			return fmt.Errorf("the checks say %q and %q", up, down)
 		}
@@ -427,19 +430,19 @@ func TestHealthChecksDecideAnswers(t *testing.T) {
 func TestWhatIsNotMeasuredIsTold(t *testing.T) {
 	t.Parallel()
 	told := make(chan string, 10)
-	p := newPlatform(t, Options{Announce: func(text string) { told <- text }})
-	metric := create(t, p, request("AWS::Route53::HealthCheck", "Metric", map[string]any{"HealthCheckConfig": map[string]any{
+	p := newPlatform(t, Options{Options: machine.Options{Announce: func(text string) { told <- text }}})
+	metric := machinetest.Create(t, p, machinetest.Request("AWS::Route53::HealthCheck", "Metric", map[string]any{"HealthCheckConfig": map[string]any{
 		"Type": "CLOUDWATCH_METRIC", "InsufficientDataHealthStatus": "Unhealthy",
 	}})).PhysicalID
 	if text := <-told; !strings.Contains(text, "data/Metric: nothing evaluates a health check of type CLOUDWATCH_METRIC") {
 		t.Error(text)
 	}
-	zone := create(t, p, zoneRequest("example.com")).PhysicalID
+	zone := machinetest.Create(t, p, zoneRequest("example.com")).PhysicalID
 	<-told
 	for region, address := range map[string]string{"eu-west-1": "192.0.2.1", "us-east-1": "192.0.2.2"} {
 		r := recordRequest(region, zone, "www.example.com", "A", address)
 		r.Properties["SetIdentifier"], r.Properties["Region"] = region, region
-		create(t, p, r)
+		machinetest.Create(t, p, r)
 		if text := <-told; !strings.Contains(text, "that of region us-east-1") {
 			t.Error(text)
 		}
@@ -453,7 +456,7 @@ func TestWhatIsNotMeasuredIsTold(t *testing.T) {
 func TestChangesThatWaitAreMadeTogether(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	create(t, p, zoneRequest("example.com"))
+	machinetest.Create(t, p, zoneRequest("example.com"))
 	const many = 12
 	failures := make([]error, many)
 	var changing sync.WaitGroup
@@ -469,7 +472,7 @@ func TestChangesThatWaitAreMadeTogether(t *testing.T) {
 			})
 		})
 	}
-	err := awaitReady(t.Context(), nil, func(context.Context) error {
+	err := machine.AwaitReady(t.Context(), nil, func(context.Context) error {
 		p.waiting.Lock()
 		defer p.waiting.Unlock()
 		if len(p.changes) < many {
@@ -495,18 +498,18 @@ func TestChangesThatWaitAreMadeTogether(t *testing.T) {
 func TestNamesOfDistributions(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
+	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{}))
 	distribution := func(id string) stack.Request {
-		return request("AWS::CloudFront::Distribution", id, distributionProperties(files.Attributes["DomainName"]))
+		return machinetest.Request("AWS::CloudFront::Distribution", id, distributionProperties(files.Attributes["DomainName"]))
 	}
-	first := attribute(t, create(t, p, distribution("First")), "DomainName")
-	zone := create(t, p, zoneRequest("shop.localhost")).PhysicalID
-	second := attribute(t, create(t, p, distribution("Second")), "DomainName")
-	create(t, p, recordRequest("Www", zone, "www.shop.localhost", "CNAME", second))
+	first := machinetest.Attribute(t, machinetest.Create(t, p, distribution("First")), "DomainName")
+	zone := machinetest.Create(t, p, zoneRequest("shop.localhost")).PhysicalID
+	second := machinetest.Attribute(t, machinetest.Create(t, p, distribution("Second")), "DomainName")
+	machinetest.Create(t, p, recordRequest("Www", zone, "www.shop.localhost", "CNAME", second))
 	wantDig(t, p, "127.0.0.1", first)
 	wantDig(t, p, second+".\n127.0.0.1", "www.shop.localhost")
 	r := distribution("First")
-	if err := handlerOf(t, p, r.Type).Delete(t.Context(), r); err != nil {
+	if err := machinetest.Handler(t, p, r.Type).Delete(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	wantDig(t, p, "", first)
@@ -516,27 +519,27 @@ func TestNamesOfDistributions(t *testing.T) {
 func TestModelledZonesBecomeReal(t *testing.T) {
 	t.Parallel()
 	records := record.NewMemory()
-	p := newPlatform(t, Options{Records: records})
-	zone := requested(zoneRequest("example.com"))
-	id := "Z" + strings.ToUpper(digits(zone.Token, "id", 17))
+	p := newPlatform(t, Options{Options: machine.Options{Records: records}})
+	zone := machine.Requested(zoneRequest("example.com"))
+	id := "Z" + strings.ToUpper(model.Digits(zone.Token, "id", 17))
 	zone.PhysicalID, zone.Complete = id, true
-	if err := p.models.Put(t.Context(), p.modelKey(zone.Token), *zone); err != nil {
+	if err := p.Models.Put(t.Context(), p.ModelKey(zone.Token), *zone); err != nil {
 		t.Fatal(err)
 	}
-	old := requested(recordRequest("Www", id, "www.example.com", "A", "192.0.2.1"))
+	old := machine.Requested(recordRequest("Www", id, "www.example.com", "A", "192.0.2.1"))
 	old.PhysicalID, old.Complete = "www.example.com", true
-	if err := p.save(old); err != nil {
+	if err := p.Save(old); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Resume(t.Context()); err != nil {
 		t.Fatal(fault.Text(err))
 	}
-	read, err := handlerOf(t, p, zone.Type).Read(t.Context(), zoneRequest("example.com"))
+	read, err := machinetest.Handler(t, p, zone.Type).Read(t.Context(), zoneRequest("example.com"))
 	if err != nil || read.PhysicalID != id {
 		t.Errorf("the zone is %+v, %v; want %s", read, err, id)
 	}
 	wantDig(t, p, "192.0.2.1", "www.example.com")
-	if left, err := p.models.List(t.Context(), p.modelKey("")); err != nil || len(left) != 0 {
+	if left, err := p.Models.List(t.Context(), p.ModelKey("")); err != nil || len(left) != 0 {
 		t.Errorf("still modelled: %v, %v", left, err)
 	}
 }
@@ -546,8 +549,8 @@ func TestTwoEnvironmentsServeZonesSideBySide(t *testing.T) {
 	t.Parallel()
 	platforms := map[string]*Platform{"192.0.2.1": newPlatform(t, Options{}), "192.0.2.2": newPlatform(t, Options{})}
 	for address, p := range platforms {
-		zone := create(t, p, zoneRequest("example.com")).PhysicalID
-		create(t, p, recordRequest("Www", zone, "www.example.com", "A", address))
+		zone := machinetest.Create(t, p, zoneRequest("example.com")).PhysicalID
+		machinetest.Create(t, p, recordRequest("Www", zone, "www.example.com", "A", address))
 	}
 	for address, p := range platforms {
 		wantDig(t, p, address, "www.example.com")
@@ -557,7 +560,7 @@ func TestTwoEnvironmentsServeZonesSideBySide(t *testing.T) {
 func TestHealthChecksThatCannotBe(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	h := handlerOf(t, p, "AWS::Route53::HealthCheck")
+	h := machinetest.Handler(t, p, "AWS::Route53::HealthCheck")
 	for want, config := range map[string]any{
 		"HealthCheckConfig is not an object":                             "x",
 		`HealthCheckConfig.Type "PING" is none of HTTP`:                  map[string]any{"Type": "PING"},
@@ -569,7 +572,7 @@ func TestHealthChecksThatCannotBe(t *testing.T) {
 		"HealthCheckConfig.RequestInterval 20 is neither 10 nor 30":      map[string]any{"Type": "HTTP", "IPAddress": "127.0.0.1", "RequestInterval": 20},
 		"HealthCheckConfig.ChildHealthChecks is required with Type CALC": map[string]any{"Type": "CALCULATED"},
 	} {
-		err := h.Check(t.Context(), request("AWS::Route53::HealthCheck", "Check", map[string]any{"HealthCheckConfig": config}))
+		err := h.Check(t.Context(), machinetest.Request("AWS::Route53::HealthCheck", "Check", map[string]any{"HealthCheckConfig": config}))
 		if !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v; want %q", err, want)
 		}
@@ -590,18 +593,18 @@ func TestWhatIsNotKnownYetIsLetThrough(t *testing.T) {
 	delete(alias, "TTL")
 	delete(alias, "ResourceRecords")
 	for _, r := range []stack.Request{
-		request("AWS::Route53::HostedZone", "Z", map[string]any{"Name": later}),
-		request("AWS::Route53::HealthCheck", "C", map[string]any{"HealthCheckConfig": later}),
-		request("AWS::Route53::HealthCheck", "C", map[string]any{"HealthCheckConfig": map[string]any{"Type": "TCP", "IPAddress": later, "Port": later}}),
-		request("AWS::Route53::RecordSetGroup", "G", map[string]any{"HostedZoneId": later, "RecordSets": later}),
-		request("AWS::Route53::RecordSet", "R", alias),
-		request("AWS::Route53::RecordSet", "R", record("Name", later)),
-		request("AWS::Route53::RecordSet", "R", record("Type", later)),
-		request("AWS::Route53::RecordSet", "R", record("TTL", later)),
-		request("AWS::Route53::RecordSet", "R", record("ResourceRecords", later)),
-		request("AWS::Route53::RecordSet", "R", record("ResourceRecords", []any{later})),
+		machinetest.Request("AWS::Route53::HostedZone", "Z", map[string]any{"Name": later}),
+		machinetest.Request("AWS::Route53::HealthCheck", "C", map[string]any{"HealthCheckConfig": later}),
+		machinetest.Request("AWS::Route53::HealthCheck", "C", map[string]any{"HealthCheckConfig": map[string]any{"Type": "TCP", "IPAddress": later, "Port": later}}),
+		machinetest.Request("AWS::Route53::RecordSetGroup", "G", map[string]any{"HostedZoneId": later, "RecordSets": later}),
+		machinetest.Request("AWS::Route53::RecordSet", "R", alias),
+		machinetest.Request("AWS::Route53::RecordSet", "R", record("Name", later)),
+		machinetest.Request("AWS::Route53::RecordSet", "R", record("Type", later)),
+		machinetest.Request("AWS::Route53::RecordSet", "R", record("TTL", later)),
+		machinetest.Request("AWS::Route53::RecordSet", "R", record("ResourceRecords", later)),
+		machinetest.Request("AWS::Route53::RecordSet", "R", record("ResourceRecords", []any{later})),
 	} {
-		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); err != nil {
+		if err := machinetest.Handler(t, p, r.Type).Check(t.Context(), r); err != nil {
 			t.Errorf("%v: %v", r.Properties, err)
 		}
 	}
@@ -612,11 +615,11 @@ func TestWhatIsNotKnownYetIsLetThrough(t *testing.T) {
 func TestZonesAfterACrash(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	zone := create(t, p, zoneRequest("example.com")).PhysicalID
+	zone := machinetest.Create(t, p, zoneRequest("example.com")).PhysicalID
 	crash := func(r stack.Request) {
 		t.Helper()
-		killServer(t, p, dnsProcess)
-		if err := p.save(requested(r)); err != nil {
+		machinetest.Kill(t, p.Machine, dnsProcess)
+		if err := p.Save(machine.Requested(r)); err != nil {
 			t.Fatal(err)
 		}
 		c, err := p.zonesConfig()
@@ -633,9 +636,9 @@ func TestZonesAfterACrash(t *testing.T) {
 	}
 	on, back := recordRequest("On", zone, "on.example.com", "A", "192.0.2.1"), recordRequest("Back", zone, "back.example.com", "A", "192.0.2.1")
 	crash(on)
-	create(t, p, on)
+	machinetest.Create(t, p, on)
 	crash(back)
-	if err := handlerOf(t, p, back.Type).Delete(t.Context(), back); err != nil {
+	if err := machinetest.Handler(t, p, back.Type).Delete(t.Context(), back); err != nil {
 		t.Fatal(err)
 	}
 	wantDig(t, p, "192.0.2.1", "on.example.com")

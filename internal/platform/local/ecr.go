@@ -15,6 +15,8 @@ import (
 
 	"makeitso/internal/artifact/repository"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/model"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 	registryProcess = "_ecr"
 )
 
-func (p *Platform) registryFolder() string { return filepath.Join(p.dir, "ecr") }
+func (p *Platform) registryFolder() string { return filepath.Join(p.Dir, "ecr") }
 
 func (p *Platform) registryFile() string { return filepath.Join(p.registryFolder(), "ecr.json") }
 
@@ -34,9 +36,9 @@ func (p *Platform) repositories() *repository.Store {
 // first repository.
 func (p *Platform) ImageRegistry() (repository.Server, error) {
 	var r repository.Server
-	err := p.o.Key.ReadFile(p.registryFile(), "image registry "+p.env, &r)
+	err := p.o.Key.ReadFile(p.registryFile(), "image registry "+p.Env, &r)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, fault.New(fault.NotFound, "environment %s has no image repository", p.env).
+		return r, fault.New(fault.NotFound, "environment %s has no image repository", p.Env).
 			WithHint("declare an %s in a template, and apply it: makeitso up", repositoryType)
 	}
 	return r, err
@@ -57,32 +59,32 @@ func (p *Platform) runRegistry(ctx context.Context) (repository.Server, error) {
 	if err := r.Prepare(settings, p.repositories()); err != nil {
 		return r, err
 	}
-	return r, p.serveAll(ctx, "ecr", "the image registry", settings, r.Port, r.Answers)
+	return r, p.ServeAll(ctx, "ecr", "the image registry", settings, r.Port, r.Answers)
 }
 
 // newRegistry chooses a port and a password, and writes them down.
 func (p *Platform) newRegistry() (repository.Server, error) {
-	p.ports.Lock()
-	defer p.ports.Unlock()
+	p.Ports.Lock()
+	defer p.Ports.Unlock()
 	r := repository.NewServer()
 	if err := os.MkdirAll(filepath.Join(p.registryFolder(), "images"), 0o700); err != nil {
 		return r, fmt.Errorf("make the folder of the image registry: %w", err)
 	}
-	taken, err := p.takenPorts()
+	taken, err := p.TakenPorts()
 	if err != nil {
 		return r, err
 	}
-	if r.Port, err = freePort(taken); err != nil {
+	if r.Port, err = machine.FreePort(taken); err != nil {
 		return r, err
 	}
-	return r, p.o.Key.WriteFile(p.registryFile(), "image registry "+p.env, r)
+	return r, p.o.Key.WriteFile(p.registryFile(), "image registry "+p.Env, r)
 }
 
 // imageRepository makes AWS::ECR::Repository.
 type imageRepository struct{ p *Platform }
 
 // settings gives what the properties of a repository say.
-func (h imageRepository) settings(r *resource) (repository.Settings, error) {
+func (h imageRepository) settings(r *machine.Resource) (repository.Settings, error) {
 	const property, filters = "ImageTagMutability", "ImageTagMutabilityExclusionFilters"
 	mode := r.Properties[property]
 	if mode == nil {
@@ -91,14 +93,14 @@ func (h imageRepository) settings(r *resource) (repository.Settings, error) {
 	declared, _ := r.Properties[filters].([]any)
 	var patterns []string
 	for _, filter := range declared {
-		if textIn(filter, "ImageTagMutabilityExclusionFilterType") != "WILDCARD" {
-			return repository.Settings{}, r.invalid(filters, "has %v: allowed are filters of type WILDCARD", filter)
+		if machine.TextIn(filter, "ImageTagMutabilityExclusionFilterType") != "WILDCARD" {
+			return repository.Settings{}, r.Invalid(filters, "has %v: allowed are filters of type WILDCARD", filter)
 		}
-		patterns = append(patterns, textIn(filter, "ImageTagMutabilityExclusionFilterValue"))
+		patterns = append(patterns, machine.TextIn(filter, "ImageTagMutabilityExclusionFilterValue"))
 	}
 	s, err := repository.ParseMutability(fmt.Sprint(mode), patterns)
 	if err != nil {
-		return s, r.invalid(property, "%v", err)
+		return s, r.Invalid(property, "%v", err)
 	}
 	s.Owner = r.Token
 	return s, nil
@@ -106,16 +108,16 @@ func (h imageRepository) settings(r *resource) (repository.Settings, error) {
 
 var hyphens = regexp.MustCompile(`-+`)
 
-func (h imageRepository) check(_ context.Context, r *resource) error {
-	name := r.text("RepositoryName")
-	if name != "" && !unknown(name) && !repository.ValidName(name) {
-		return r.invalid("RepositoryName", "%q is not 2 to 255 small letters and digits, with '.', '_', '-' or '/' between them", name)
+func (h imageRepository) Check(_ context.Context, r *machine.Resource) error {
+	name := r.Text("RepositoryName")
+	if name != "" && !model.Unknown(name) && !repository.ValidName(name) {
+		return r.Invalid("RepositoryName", "%q is not 2 to 255 small letters and digits, with '.', '_', '-' or '/' between them", name)
 	}
 	policy := r.Properties["RepositoryPolicyText"]
-	if _, isObject := policy.(map[string]any); policy != nil && !unknown(policy) && !isObject {
-		return r.invalid("RepositoryPolicyText", "is not a policy document")
+	if _, isObject := policy.(map[string]any); policy != nil && !model.Unknown(policy) && !isObject {
+		return r.Invalid("RepositoryPolicyText", "is not a policy document")
 	}
-	if !unknown(r.Properties["ImageTagMutability"]) {
+	if !model.Unknown(r.Properties["ImageTagMutability"]) {
 		if _, err := h.settings(r); err != nil {
 			return err
 		}
@@ -123,15 +125,15 @@ func (h imageRepository) check(_ context.Context, r *resource) error {
 	return nil
 }
 
-func (h imageRepository) named(r *resource) string { return r.text("RepositoryName") }
+func (h imageRepository) Named(r *machine.Resource) string { return r.Text("RepositoryName") }
 
 // called gives the name of a repository: declared or generated, and kept for
 // ever.
-func (h imageRepository) called(r *resource) string {
-	return cmp.Or(r.PhysicalID, r.text("RepositoryName"), hyphens.ReplaceAllString(strings.ToLower(r.generatedName(repository.MaxName)), "-"))
+func (h imageRepository) called(r *machine.Resource) string {
+	return cmp.Or(r.PhysicalID, r.Text("RepositoryName"), hyphens.ReplaceAllString(strings.ToLower(r.GeneratedName(repository.MaxName)), "-"))
 }
 
-func (h imageRepository) make(ctx context.Context, r *resource) error {
+func (h imageRepository) Make(ctx context.Context, r *machine.Resource) error {
 	settings, err := h.settings(r)
 	if err != nil {
 		return err
@@ -152,13 +154,13 @@ func (h imageRepository) make(ctx context.Context, r *resource) error {
 	return nil
 }
 
-func (h imageRepository) read(context.Context, *resource) error {
-	return h.p.running(registryProcess, "the image registry of environment "+h.p.env)
+func (h imageRepository) Read(context.Context, *machine.Resource) error {
+	return h.p.Running(registryProcess, "the image registry of environment "+h.p.Env)
 }
 
 // tell gives a repository with the mutability of its tags as the registry has
 // it.
-func (h imageRepository) tell(_ context.Context, r *resource) (map[string]any, error) {
+func (h imageRepository) Tell(_ context.Context, r *machine.Resource) (map[string]any, error) {
 	has, err := h.p.repositories().Get(r.PhysicalID)
 	if err != nil {
 		return nil, err
@@ -185,13 +187,13 @@ func (h imageRepository) tell(_ context.Context, r *resource) (map[string]any, e
 	return told, nil
 }
 
-func (h imageRepository) remove(ctx context.Context, r *resource) error {
+func (h imageRepository) Remove(ctx context.Context, r *machine.Resource) error {
 	// What was never ready has no physical id, but may have been made.
 	name := h.called(r)
 	withImages := r.Properties["EmptyOnDelete"] == true || r.Properties["EmptyOnDelete"] == "true"
 	err := h.p.repositories().Remove(name, r.Token, withImages)
 	if fault.Is(err, fault.Conflict) {
-		return fault.Wrap(fault.Conflict, err, "delete %s", r.name()).
+		return fault.Wrap(fault.Conflict, err, "delete %s", r.Name()).
 			WithHint("delete its images first, or put EmptyOnDelete: true on it, or remove the whole environment with everything in it: makeitso destroy")
 	}
 	if err != nil {
@@ -199,5 +201,5 @@ func (h imageRepository) remove(ctx context.Context, r *resource) error {
 	}
 	h.p.images.Lock()
 	defer h.p.images.Unlock()
-	return h.p.stopAfterLast(ctx, r, registryProcess)
+	return h.p.StopAfterLast(ctx, r, registryProcess)
 }

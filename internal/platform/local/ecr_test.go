@@ -24,13 +24,15 @@ import (
 
 	"makeitso/internal/artifact/repository"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/testneed"
 )
 
 func imagesRequest(id string, properties map[string]any) stack.Request {
-	return request(repositoryType, id, properties)
+	return machinetest.Request(repositoryType, id, properties)
 }
 
 // login gives the registry's password to a client.
@@ -46,7 +48,7 @@ func login(t *testing.T, p *Platform) remote.Option {
 // tagged is a tag of a repository that was made.
 func tagged(t *testing.T, made stack.Result, tag string) name.Tag {
 	t.Helper()
-	ref, err := name.NewTag(attribute(t, made, "RepositoryUri") + ":" + tag)
+	ref, err := name.NewTag(machinetest.Attribute(t, made, "RepositoryUri") + ":" + tag)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +123,7 @@ func TestRepositoryChecks(t *testing.T) {
 		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION", filters: filter("REGEX", "v*")}, filters},
 		{map[string]any{mutability: "IMMUTABLE_WITH_EXCLUSION", filters: filter("WILDCARD", "v?")}, `"v?"`},
 	} {
-		err := handlerOf(t, p, repositoryType).Check(t.Context(), imagesRequest("Images", c.properties))
+		err := machinetest.Handler(t, p, repositoryType).Check(t.Context(), imagesRequest("Images", c.properties))
 		if c.wrong == "" && err != nil || c.wrong != "" && (!fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), c.wrong)) {
 			t.Errorf("%v: %v, want %q", c.properties, err, c.wrong)
 		}
@@ -136,11 +138,11 @@ func TestRepositoryHoldsImages(t *testing.T) {
 	}
 	r := imagesRequest("Images", map[string]any{})
 	r.Stack = "My--Data"
-	made := create(t, p, r)
+	made := machinetest.Create(t, p, r)
 	if !repository.ValidName(made.PhysicalID) || !strings.HasPrefix(made.PhysicalID, "my-data-images-") {
 		t.Errorf("generated name %q", made.PhysicalID)
 	}
-	if arn := attribute(t, made, "Arn"); arn != "arn:aws:ecr:us-east-1:000000000000:repository/"+made.PhysicalID {
+	if arn := machinetest.Attribute(t, made, "Arn"); arn != "arn:aws:ecr:us-east-1:000000000000:repository/"+made.PhysicalID {
 		t.Errorf("Arn %s", arn)
 	}
 	digest := pushImage(t, p, made, "v1")
@@ -153,7 +155,7 @@ func TestRepositoryHoldsImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if taken, err := p.takenPorts(); err != nil || !taken(registry.Port) {
+	if taken, err := p.TakenPorts(); err != nil || !taken(registry.Port) {
 		t.Errorf("the registry's port can be given away: %v", err)
 	}
 	settings, err := os.ReadFile(filepath.Join(p.registryFolder(), "server.json"))
@@ -172,9 +174,9 @@ func TestRepositoryHoldsImages(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	h := handlerOf(t, p, repositoryType)
+	h := machinetest.Handler(t, p, repositoryType)
 	one := imagesRequest("One", map[string]any{"RepositoryName": "one"})
-	create(t, p, one)
+	machinetest.Create(t, p, one)
 	for _, name := range []string{"one", made.PhysicalID} { // declared by the other, and generated for it
 		two := imagesRequest("Two", map[string]any{"RepositoryName": name})
 		if err := h.Check(t.Context(), two); name == "one" && !fault.Is(err, fault.Conflict) {
@@ -215,7 +217,7 @@ func TestRepositoryHoldsImages(t *testing.T) {
 			t.Errorf("left in %s: %v, %v", dir, left, err)
 		}
 	}
-	if err := p.running(registryProcess, ""); !fault.Is(err, fault.Unavailable) {
+	if err := p.Running(registryProcess, ""); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("after the last repository: %v; want the registry stopped", err)
 	}
 }
@@ -226,7 +228,7 @@ func TestRepositoryOutlivesMakeitsoAndAKill(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
 	r := imagesRequest("Images", map[string]any{"RepositoryName": "web"})
-	made := create(t, p, r)
+	made := machinetest.Create(t, p, r)
 	digest := pushImage(t, p, made, "v1")
 	registry, err := p.ImageRegistry()
 	if err != nil {
@@ -273,7 +275,7 @@ func TestRepositoryOutlivesMakeitsoAndAKill(t *testing.T) {
 			break
 		}
 	}
-	killServer(t, p, registryProcess)
+	machinetest.Kill(t, p.Machine, registryProcess)
 	writer.Close() // the client waits for its body
 	pushing.Wait()
 
@@ -282,7 +284,7 @@ func TestRepositoryOutlivesMakeitsoAndAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.Close()
-	if _, err := handlerOf(t, again, r.Type).Read(t.Context(), r); !fault.Is(err, fault.Unavailable) {
+	if _, err := machinetest.Handler(t, again, r.Type).Read(t.Context(), r); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("read while the registry does not run: %v", err)
 	}
 	if err := again.Resume(t.Context()); err != nil {
@@ -306,7 +308,7 @@ func TestRepositoryOutlivesMakeitsoAndAKill(t *testing.T) {
 	if err := again.Empty(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); err != nil {
+	if err := machinetest.Handler(t, again, r.Type).Delete(t.Context(), r); err != nil {
 		t.Errorf("a delete of a repository that was emptied: %v", err)
 	}
 }
@@ -316,7 +318,7 @@ func TestRegistriesSideBySide(t *testing.T) {
 	t.Parallel()
 	one, two := newPlatform(t, Options{}), newPlatform(t, Options{})
 	r := imagesRequest("Images", map[string]any{"RepositoryName": "web"})
-	inOne, inTwo := create(t, one, r), create(t, two, r)
+	inOne, inTwo := machinetest.Create(t, one, r), machinetest.Create(t, two, r)
 	digest := pushImage(t, one, inOne, "v1")
 	wantImage(t, one, inOne, "v1", digest)
 	if _, err := remote.Image(tagged(t, inTwo, "v1"), login(t, two)); err == nil {
@@ -337,25 +339,25 @@ Resources:
 func TestRepositoryDrift(t *testing.T) {
 	t.Parallel()
 	d := newDrifting(t, driftingRepository)
-	d.wantInSync(stack.ReportDrift)
-	all, err := d.p.complete(repositoryType)
+	d.WantInSync(stack.ReportDrift)
+	all, err := d.Platform.Complete(repositoryType)
 	if err != nil || len(all) != 1 {
 		t.Fatal(all, err)
 	}
 	owner := all[0].Token
-	if err := d.p.repositories().Make("web", repository.Settings{Owner: owner, Immutable: true}); err != nil {
+	if err := d.Platform.repositories().Make("web", repository.Settings{Owner: owner, Immutable: true}); err != nil {
 		t.Fatal(err)
 	}
-	d.apply(strings.Replace(driftingRepository, "web}", "web, ImageTagMutability: MUTABLE}", 1))
-	d.wantInSync(stack.ReportDrift) // the update has put it right
-	if err := d.p.repositories().Make("web", repository.Settings{Owner: owner, Immutable: true, Except: []string{"dev-*"}}); err != nil {
+	d.Apply(strings.Replace(driftingRepository, "web}", "web, ImageTagMutability: MUTABLE}", 1))
+	d.WantInSync(stack.ReportDrift) // the update has put it right
+	if err := d.Platform.repositories().Make("web", repository.Settings{Owner: owner, Immutable: true, Except: []string{"dev-*"}}); err != nil {
 		t.Fatal(err)
 	}
-	d.wantModified("Images", "/ImageTagMutability", "MUTABLE", "IMMUTABLE_WITH_EXCLUSION")
-	if err := d.p.repositories().Remove("web", owner, true); err != nil {
+	d.WantModified("Images", "/ImageTagMutability", "MUTABLE", "IMMUTABLE_WITH_EXCLUSION")
+	if err := d.Platform.repositories().Remove("web", owner, true); err != nil {
 		t.Fatal(err)
 	}
-	if drifted := d.look(stack.ReportDrift); drifted["Images"].Status != stack.Deleted {
+	if drifted := d.Look(stack.ReportDrift); drifted["Images"].Status != stack.Deleted {
 		t.Errorf("after it was removed: %+v", drifted)
 	}
 }
@@ -364,10 +366,10 @@ func TestRepositoryDrift(t *testing.T) {
 func TestDockerPushesAndPulls(t *testing.T) {
 	t.Parallel()
 	docker := testneed.Program(t, "docker", "apt-get install docker.io")
-	c := dockerEngine(t)
-	p := newPlatform(t, Options{Records: record.NewMemory()})
-	made := create(t, p, imagesRequest("Images", map[string]any{"RepositoryName": "shop/web", "ImageTagMutability": "IMMUTABLE"}))
-	image := attribute(t, made, "RepositoryUri") + ":v1"
+	c := machinetest.DockerEngine(t)
+	p := newPlatform(t, Options{Options: machine.Options{Records: record.NewMemory()}})
+	made := machinetest.Create(t, p, imagesRequest("Images", map[string]any{"RepositoryName": "shop/web", "ImageTagMutability": "IMMUTABLE"}))
+	image := machinetest.Attribute(t, made, "RepositoryUri") + ":v1"
 	registry, err := p.ImageRegistry()
 	if err != nil {
 		t.Fatal(err)
@@ -388,7 +390,7 @@ func TestDockerPushesAndPulls(t *testing.T) {
 		return out
 	}
 	const small = "makeitso-test-small"
-	needImage(t, c, small, func(*root) {})
+	machinetest.NeedImage(t, c, small, func(*machinetest.Root) {})
 	must("", "tag", small, image)
 	t.Cleanup(func() {
 		command := exec.CommandContext(context.Background(), docker, "--host", c.DaemonHost(), "rmi", image)
@@ -406,7 +408,7 @@ func TestDockerPushesAndPulls(t *testing.T) {
 	must("", "push", image)
 	id := must("", "image", "inspect", "--format", "{{.Id}}", image)
 	must("", "rmi", image)
-	killServer(t, p, registryProcess)
+	machinetest.Kill(t, p.Machine, registryProcess)
 	if err := p.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 // repositories, so that they can be deleted. Only who gives the whole
 // environment up wants that: one that is deleted alone must be empty.
 func (p *Platform) Empty(ctx context.Context) error {
-	all, err := p.resources()
+	all, err := p.Resources()
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/process"
 	"makeitso/internal/release"
 )
@@ -29,9 +30,7 @@ type instance struct {
 	Log        string               `json:"log"`
 }
 
-const instanceProcess = "_instance-"
-
-func (p *Platform) instanceFolder(id string) string { return filepath.Join(p.dir, "instances", id) }
+func (p *Platform) instanceFolder(id string) string { return filepath.Join(p.Dir, "instances", id) }
 
 func (p *Platform) instanceFile(id string) string {
 	return filepath.Join(p.instanceFolder(id), "instance.json")
@@ -41,7 +40,7 @@ func (p *Platform) loadInstance(id string) (instance, error) {
 	var i instance
 	err := p.o.Key.ReadFile(p.instanceFile(id), "instance "+id, &i)
 	if errors.Is(err, fs.ErrNotExist) {
-		return i, fault.New(fault.NotFound, "environment %s has no instance %s", p.env, id)
+		return i, fault.New(fault.NotFound, "environment %s has no instance %s", p.Env, id)
 	}
 	if err != nil {
 		return i, fmt.Errorf("read instance %s: %w", id, err)
@@ -51,7 +50,7 @@ func (p *Platform) loadInstance(id string) (instance, error) {
 
 // instancePorts gives the ports of all instances.
 func (p *Platform) instancePorts() ([]int, error) {
-	entries, err := os.ReadDir(filepath.Join(p.dir, "instances"))
+	entries, err := os.ReadDir(filepath.Join(p.Dir, "instances"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list instances: %w", err)
 	}
@@ -98,27 +97,27 @@ func checkID(id string) error {
 }
 
 func (i instance) started(running *process.Process) release.Instance {
-	return release.Instance{ID: i.Spec.ID, Address: loopback(i.Port), PID: running.PID, Log: i.Log}
+	return release.Instance{ID: i.Spec.ID, Address: machine.Loopback(i.Port), PID: running.PID, Log: i.Log}
 }
 
 // prepare gives the instance its folder and port, or finds them.
 func (p *Platform) prepare(spec release.InstanceSpec) (instance, error) {
-	p.ports.Lock()
-	defer p.ports.Unlock()
+	p.Ports.Lock()
+	defer p.Ports.Unlock()
 	i, err := p.loadInstance(spec.ID)
 	if !fault.Is(err, fault.NotFound) {
 		return i, err
 	}
-	taken, err := p.takenPorts()
+	taken, err := p.TakenPorts()
 	if err != nil {
 		return i, err
 	}
 	i.Spec = spec
-	if i.Port, err = freePort(taken); err != nil {
+	if i.Port, err = machine.FreePort(taken); err != nil {
 		return i, err
 	}
 	service := spec.Service[strings.LastIndexByte(spec.Service, '/')+1:]
-	if i.Log, err = p.logFile(filepath.Join("instances", service+"-"+spec.ID)); err != nil {
+	if i.Log, err = p.LogFile(filepath.Join("instances", service+"-"+spec.ID)); err != nil {
 		return i, err
 	}
 	if err := os.MkdirAll(p.instanceFolder(spec.ID), 0o700); err != nil {
@@ -158,8 +157,8 @@ func (p *Platform) rootFolder(id string) string { return filepath.Join(p.instanc
 // the image as its root folder, else in the image's folder. An instance whose
 // program has run and ended is not run again: its release replaces it.
 func (p *Platform) runInstance(ctx context.Context, i instance) (*process.Process, error) {
-	name := instanceProcess + i.Spec.ID
-	if found, err := p.keeper.Find(name); err == nil {
+	name := machine.InstanceProcess + i.Spec.ID
+	if found, err := p.Keeper.Find(name); err == nil {
 		return found, nil
 	} else if !fault.Is(err, fault.NotFound) {
 		return nil, err
@@ -167,7 +166,7 @@ func (p *Platform) runInstance(ctx context.Context, i instance) (*process.Proces
 	spec := process.Spec{Name: name, Log: i.Log, Env: i.environment(), Path: i.Entrypoint[0], Args: i.Entrypoint[1:]}
 	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
 		spec.Root = p.rootFolder(i.Spec.ID)
-		running, err := p.keeper.Start(ctx, spec)
+		running, err := p.Keeper.Start(ctx, spec)
 		if !fault.Is(err, fault.Denied) {
 			return running, err
 		}
@@ -177,7 +176,7 @@ func (p *Platform) runInstance(ctx context.Context, i instance) (*process.Proces
 	if inside := filepath.Join(spec.Dir, spec.Path); strings.HasPrefix(spec.Path, "/") {
 		spec.Path = inside
 	}
-	return p.keeper.Start(ctx, spec)
+	return p.Keeper.Start(ctx, spec)
 }
 
 // environment is the image's own, overruled by the service's, and where to
@@ -204,7 +203,7 @@ func (p *Platform) Find(_ context.Context, id string) (release.Instance, error) 
 	if err != nil {
 		return release.Instance{}, err
 	}
-	running, err := p.keeper.Find(instanceProcess + id)
+	running, err := p.Keeper.Find(machine.InstanceProcess + id)
 	if fault.Is(err, fault.NotFound) {
 		return release.Instance{}, fault.New(fault.NotFound, "instance %s was begun and never ran", id)
 	}
@@ -217,7 +216,7 @@ func (p *Platform) Find(_ context.Context, id string) (release.Instance, error) 
 			ending = "in a way that was not seen"
 		}
 		return release.Instance{}, fault.New(fault.NotFound, "instance %s has ended: %s", id, ending).
-			WithHint("its last words (%s):\n%s", i.Log, tail(i.Log))
+			WithHint("its last words (%s):\n%s", i.Log, machine.Tail(i.Log))
 	}
 	return i.started(running), nil
 }
@@ -225,7 +224,7 @@ func (p *Platform) Find(_ context.Context, id string) (release.Instance, error) 
 // Exited is closed when the instance's program has ended, and at once if there
 // is none of that id.
 func (p *Platform) Exited(id string) <-chan struct{} {
-	running, err := p.keeper.Find(instanceProcess + id)
+	running, err := p.Keeper.Find(machine.InstanceProcess + id)
 	if err != nil {
 		ended := make(chan struct{})
 		close(ended)
@@ -239,14 +238,14 @@ func (p *Platform) Stop(ctx context.Context, id string, grace time.Duration) err
 	if err := checkID(id); err != nil {
 		return err
 	}
-	running, err := p.keeper.Find(instanceProcess + id)
+	running, err := p.Keeper.Find(machine.InstanceProcess + id)
 	if err == nil {
 		err = running.Stop(ctx, grace)
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return fmt.Errorf("stop instance %s: %w", id, err)
 	}
-	if err := removeFolder(p.instanceFolder(id), "instance.json"); err != nil {
+	if err := machine.RemoveFolder(p.instanceFolder(id), "instance.json"); err != nil {
 		return fmt.Errorf("remove the folder of instance %s: %w", id, err)
 	}
 	return nil

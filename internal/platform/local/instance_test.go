@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/release"
 )
 
@@ -77,7 +78,7 @@ func reach(t *testing.T, i release.Instance, path string) string {
 			return string(body)
 		}
 		if time.Now().After(end) {
-			t.Fatalf("instance %s: %v\n%s", i.ID, err, tail(i.Log))
+			t.Fatalf("instance %s: %v\n%s", i.ID, err, machine.Tail(i.Log))
 		}
 	}
 }

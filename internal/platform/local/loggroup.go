@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/watch"
 )
 
@@ -25,27 +27,27 @@ const retentions = "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 21
 
 var validLogGroup = regexp.MustCompile(`^[A-Za-z0-9._/#-]{1,512}$`)
 
-func (h logGroup) check(_ context.Context, r *resource) error {
-	name := r.text("LogGroupName")
-	if name != "" && !unknown(name) && !validLogGroup.MatchString(name) {
-		return r.invalid("LogGroupName", "%q is not up to 512 letters, digits, '.', '_', '/', '#' and '-'", name)
+func (h logGroup) Check(_ context.Context, r *machine.Resource) error {
+	name := r.Text("LogGroupName")
+	if name != "" && !model.Unknown(name) && !validLogGroup.MatchString(name) {
+		return r.Invalid("LogGroupName", "%q is not up to 512 letters, digits, '.', '_', '/', '#' and '-'", name)
 	}
-	if days := r.Properties["RetentionInDays"]; days != nil && !unknown(days) && !slices.Contains(strings.Fields(retentions), fmt.Sprint(days)) {
-		return r.invalid("RetentionInDays", "is %v; allowed are %s", days, retentions)
+	if days := r.Properties["RetentionInDays"]; days != nil && !model.Unknown(days) && !slices.Contains(strings.Fields(retentions), fmt.Sprint(days)) {
+		return r.Invalid("RetentionInDays", "is %v; allowed are %s", days, retentions)
 	}
 	return nil
 }
 
-func (h logGroup) named(r *resource) string { return r.text("LogGroupName") }
+func (h logGroup) Named(r *machine.Resource) string { return r.Text("LogGroupName") }
 
 // folder is where a group's files lie. The name's slashes become part of one
 // folder's name, so that no name can lead elsewhere or lie within another.
 func (h logGroup) folder(name string) string {
-	return filepath.Join(h.p.logs, "groups", "group-"+strings.ReplaceAll(name, "/", "~"))
+	return filepath.Join(h.p.Logs, "groups", "group-"+strings.ReplaceAll(name, "/", "~"))
 }
 
-func (h logGroup) make(_ context.Context, r *resource) error {
-	name := r.declaredOr("LogGroupName", 512)
+func (h logGroup) Make(_ context.Context, r *machine.Resource) error {
+	name := r.DeclaredOr("LogGroupName", 512)
 	for _, source := range h.p.logSources(name) { // all are there, to be followed
 		if err := os.MkdirAll(source.Folder, 0o700); err != nil {
 			return fmt.Errorf("make the folder of log group %s: %w", name, err)
@@ -56,7 +58,7 @@ func (h logGroup) make(_ context.Context, r *resource) error {
 	return nil
 }
 
-func (h logGroup) read(_ context.Context, r *resource) error {
+func (h logGroup) Read(_ context.Context, r *machine.Resource) error {
 	return standing(h.folder(r.PhysicalID), "the folder of log group %s is gone", r.PhysicalID)
 }
 
@@ -74,9 +76,9 @@ func standing(path, text string, args ...any) error {
 // instances of that service print.
 func (p *Platform) logSources(name string) []watch.Source {
 	sources := []watch.Source{{Folder: logGroup{p}.folder(name)}}
-	if service, ok := strings.CutPrefix(name, "/makeitso/"+p.env+"/"); ok && service != "" && !strings.Contains(service, "/") {
-		begin := service + "-" + p.env + "." + service // see Platform.prepare: an instance's id begins so
-		sources = append(sources, watch.Source{Folder: filepath.Join(p.logs, "instances"), Has: func(file string) bool {
+	if service, ok := strings.CutPrefix(name, "/makeitso/"+p.Env+"/"); ok && service != "" && !strings.Contains(service, "/") {
+		begin := service + "-" + p.Env + "." + service // see Platform.prepare: an instance's id begins so
+		sources = append(sources, watch.Source{Folder: filepath.Join(p.Logs, "instances"), Has: func(file string) bool {
 			rest, ok := strings.CutPrefix(file, begin)
 			return ok && strings.IndexAny(rest, "-.") == 0
 		}})
@@ -84,7 +86,7 @@ func (p *Platform) logSources(name string) []watch.Source {
 	return sources
 }
 
-func (h logGroup) remove(_ context.Context, r *resource) error {
+func (h logGroup) Remove(_ context.Context, r *machine.Resource) error {
 	if r.PhysicalID == "" {
 		return nil // never made
 	}

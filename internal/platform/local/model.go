@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/watch"
 	"makeitso/internal/record"
@@ -18,7 +19,7 @@ import (
 // recorded is a maker for whose resources no software runs: what is known of
 // them is all that there is.
 type recorded interface {
-	maker
+	machine.Maker
 	table() model.Type
 }
 
@@ -28,7 +29,7 @@ type modelled struct {
 	t model.Type
 }
 
-func (m modelled) check(ctx context.Context, r *resource) error {
+func (m modelled) Check(ctx context.Context, r *machine.Resource) error {
 	if err := m.t.Check(r.Resource, func(typ string) ([]model.Resource, error) { return m.p.modelsOf(ctx, typ) }); err != nil {
 		return err
 	}
@@ -36,18 +37,22 @@ func (m modelled) check(ctx context.Context, r *resource) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.p.nameOps(ctx, r, names)
+	_, err = m.p.NameOps(ctx, r, names)
 	return err
 }
 
-func (m modelled) make(_ context.Context, r *resource) (err error) {
+func (m modelled) Make(_ context.Context, r *machine.Resource) (err error) {
 	r.PhysicalID, r.Attributes, err = m.t.Make(r.Resource, m.p.place())
 	return err
 }
 
-func (m modelled) table() model.Type                       { return m.t }
-func (m modelled) read(context.Context, *resource) error   { return nil }
-func (m modelled) remove(context.Context, *resource) error { return nil }
+func (m modelled) table() model.Type { return m.t }
+
+// Wrap implements machine.Wrapper.
+func (m modelled) Wrap(h *machine.Handler) stack.Handler { return &modelHandler{h, m.p, m.t} }
+
+func (m modelled) Read(context.Context, *machine.Resource) error   { return nil }
+func (m modelled) Remove(context.Context, *machine.Resource) error { return nil }
 
 // place is where the platform says its resources to be.
 func (p *Platform) place() model.Place { return model.Place{Region: p.o.Region, Account: p.o.Account} }
@@ -56,12 +61,10 @@ func (p *Platform) place() model.Place { return model.Place{Region: p.o.Region, 
 // a resource but what is known of it, which is a record beside those of its
 // stack: one sync of the store keeps many.
 type modelHandler struct {
-	handler
+	*machine.Handler
+	p *Platform
 	t model.Type
 }
-
-// modelKey is the key of a modelled resource's record.
-func (p *Platform) modelKey(token string) string { return p.env + "/" + token }
 
 // modelsOf gives what exists of a modelled type.
 func (p *Platform) modelsOf(ctx context.Context, typ string) ([]model.Resource, error) {
@@ -74,51 +77,31 @@ func (p *Platform) modelsOf(ctx context.Context, typ string) ([]model.Resource, 
 }
 
 // recordsOf is modelsOf with all that is kept of each.
-func (p *Platform) recordsOf(ctx context.Context, typ string) ([]resource, error) {
-	all, err := p.models.List(ctx, p.modelKey(""))
+func (p *Platform) recordsOf(ctx context.Context, typ string) ([]machine.Resource, error) {
+	all, err := p.Models.List(ctx, p.ModelKey(""))
 	if err != nil {
 		return nil, fmt.Errorf("list modelled resources: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r resource) bool { return r.Type != typ }), nil
-}
-
-// numberOp gives a resource the next number of its series, and what claims it;
-// nothing if it has one or needs none.
-func (h *modelHandler) numberOp(ctx context.Context, res *resource) ([]record.Op, error) {
-	series := h.t.Series(res.Resource)
-	if series == "" || res.Number > 0 {
-		return nil, nil
-	}
-	key := h.p.nameKey(res.Type, series+":")
-	taken, err := h.p.claims().List(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("list the numbers of %s: %w", series, err)
-	}
-	for _, c := range taken {
-		res.Number = max(res.Number, c.Number)
-	}
-	res.Number++
-	op, err := h.p.claims().PutOp(fmt.Sprintf("%s%d", key, res.Number), claim{Token: res.Token, Number: res.Number}, record.Absent)
-	return []record.Op{op}, err
+	return slices.DeleteFunc(all, func(r machine.Resource) bool { return r.Type != typ }), nil
 }
 
 // load gives the modelled resource of a token, fault.NotFound if there is none.
-func (h *modelHandler) load(ctx context.Context, token string) (*resource, error) {
-	res, err := h.p.models.Get(ctx, h.p.modelKey(token))
+func (h *modelHandler) load(ctx context.Context, token string) (*machine.Resource, error) {
+	res, err := h.p.Models.Get(ctx, h.p.ModelKey(token))
 	if fault.Is(err, fault.NotFound) {
-		return nil, fault.New(fault.NotFound, "no resource %s exists in environment %s", token, h.p.env)
+		return nil, fault.New(fault.NotFound, "no resource %s exists in environment %s", token, h.p.Env)
 	}
 	return &res, err
 }
 
 func (h *modelHandler) Create(ctx context.Context, r stack.Request) (stack.Result, error) {
 	// The folder says that there is something of the environment.
-	if err := os.MkdirAll(h.p.dir, 0o700); err != nil {
-		return stack.Result{}, fmt.Errorf("make the folder of environment %s: %w", h.p.env, err)
+	if err := os.MkdirAll(h.p.Dir, 0o700); err != nil {
+		return stack.Result{}, fmt.Errorf("make the folder of environment %s: %w", h.p.Env, err)
 	}
 	res, err := h.load(ctx, r.Token)
 	if fault.Is(err, fault.NotFound) {
-		res, err = requested(r), nil
+		res, err = machine.Requested(r), nil
 	}
 	if err != nil {
 		return stack.Result{}, err
@@ -131,38 +114,38 @@ func (h *modelHandler) Read(ctx context.Context, r stack.Request) (stack.Result,
 	if err != nil {
 		return stack.Result{}, err
 	}
-	return res.result(), nil
+	return resultOf(res), nil
 }
 
 // Find implements stack.Importer.
 func (h *modelHandler) Find(ctx context.Context, _ stack.Request, identifier map[string]string) (string, stack.Result, error) {
-	every, err := h.p.modelsOf(ctx, h.typ)
+	every, err := h.p.modelsOf(ctx, h.Type)
 	if err != nil {
 		return "", stack.Result{}, err
 	}
-	var all []*resource
+	var all []*machine.Resource
 	for _, r := range every {
-		all = append(all, &resource{Resource: r})
+		all = append(all, &machine.Resource{Resource: r})
 	}
-	res, err := h.among(all, identifier)
+	res, err := h.Among(all, identifier)
 	if err != nil {
 		return "", stack.Result{}, err
 	}
-	return res.Token, res.result(), nil
+	return res.Token, resultOf(res), nil
 }
 
-// result is what the engine is told of a modelled resource.
-func (r *resource) result() stack.Result {
+// resultOf is what the engine is told of a modelled resource.
+func resultOf(r *machine.Resource) stack.Result {
 	return stack.Result{PhysicalID: r.PhysicalID, Attributes: r.Attributes, Properties: r.Properties}
 }
 
 func (h *modelHandler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	res, err := h.load(ctx, r.Token)
 	if err == nil {
-		err = res.inPlace(r.Properties)
+		err = res.InPlace(r.Properties)
 	}
 	if err == nil && h.t.Replaces(res.Properties, r.Properties) {
-		err = fault.New(fault.Unsupported, "%s (%s) has to be replaced for this change", res.name(), res.Type)
+		err = fault.New(fault.Unsupported, "%s (%s) has to be replaced for this change", res.Name(), res.Type)
 	}
 	if err != nil {
 		return stack.Result{}, err
@@ -172,9 +155,8 @@ func (h *modelHandler) Update(ctx context.Context, r stack.Request) (stack.Resul
 
 // put keeps a resource with the properties and tags it shall have. If another
 // one takes its name or number meanwhile, it looks again.
-func (h *modelHandler) put(ctx context.Context, was resource, r stack.Request) (stack.Result, error) {
-	h.p.changing.RLock()
-	defer h.p.changing.RUnlock()
+func (h *modelHandler) put(ctx context.Context, was machine.Resource, r stack.Request) (stack.Result, error) {
+	defer h.p.Hold()()
 	for {
 		res := was
 		now := time.Now().UTC().Truncate(time.Second)
@@ -193,20 +175,20 @@ func (h *modelHandler) put(ctx context.Context, was resource, r stack.Request) (
 			continue
 		}
 		if err != nil {
-			return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
+			return stack.Result{}, fmt.Errorf("keep %s: %w", res.Name(), err)
 		}
-		if isAlarm(h.typ) {
-			h.p.changed.give() // it is evaluated from now on
+		if isAlarm(h.Type) {
+			h.p.Notify() // it is evaluated from now on
 		}
 		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
 	}
 }
 
 // ops makes what res declares and gives what keeps it, with its names.
-func (h *modelHandler) ops(ctx context.Context, res *resource) ([]record.Op, error) {
-	ops, err := h.numberOp(ctx, res)
+func (h *modelHandler) ops(ctx context.Context, res *machine.Resource) ([]record.Op, error) {
+	ops, err := h.p.NumberOp(ctx, res, h.t.Series(res.Resource))
 	if err == nil {
-		err = h.maker.make(ctx, res)
+		err = h.Maker.Make(ctx, res)
 	}
 	if err != nil {
 		return nil, err
@@ -215,17 +197,16 @@ func (h *modelHandler) ops(ctx context.Context, res *resource) ([]record.Op, err
 	if err != nil {
 		return nil, err
 	}
-	claims, err := h.p.nameOps(ctx, res, names)
+	claims, err := h.p.NameOps(ctx, res, names)
 	if err != nil {
 		return nil, err
 	}
-	op, err := h.p.models.PutOp(h.p.modelKey(res.Token), *res, record.Any)
+	op, err := h.p.Models.PutOp(h.p.ModelKey(res.Token), *res, record.Any)
 	return slices.Concat(ops, claims, []record.Op{op}), err
 }
 
 func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
-	h.p.changing.RLock()
-	defer h.p.changing.RUnlock()
+	defer h.p.Hold()()
 	res, err := h.load(ctx, r.Token)
 	if fault.Is(err, fault.NotFound) {
 		return nil
@@ -233,25 +214,25 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := h.maker.remove(ctx, res); err != nil {
+	if err := h.Maker.Remove(ctx, res); err != nil {
 		return err
 	}
 	names, err := h.t.Names(res.Resource, h.p.place())
 	if err != nil {
 		return err
 	}
-	ops, err := h.p.freeOps(ctx, res, names)
+	ops, err := h.p.FreeOps(ctx, res, names)
 	if err != nil {
 		return err
 	}
-	ops = append(ops, h.p.models.DeleteOp(h.p.modelKey(r.Token)))
-	if isAlarm(h.typ) {
-		err = h.p.changeAlarm(ctx, res.PhysicalID, append(ops, h.p.alarmStates().DeleteOp(h.p.modelKey(r.Token)))...)
+	ops = append(ops, h.p.Models.DeleteOp(h.p.ModelKey(r.Token)))
+	if isAlarm(h.Type) {
+		err = h.p.changeAlarm(ctx, res.PhysicalID, append(ops, h.p.alarmStates().DeleteOp(h.p.ModelKey(r.Token)))...)
 	} else {
 		err = h.p.o.Records.Write(ctx, ops...)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", res.name(), err)
+		return fmt.Errorf("remove %s: %w", res.Name(), err)
 	}
 	return nil
 }
@@ -262,12 +243,12 @@ const modelKind = "local-model"
 // forgetModels removes the records of all modelled resources, what they are
 // called, what was said of alarms, and what is kept for what is watched.
 func (p *Platform) forgetModels(ctx context.Context) error {
-	ops, err := watch.ForgetAll(ctx, p.o.Records, p.env)
+	ops, err := watch.ForgetAll(ctx, p.o.Records, p.Env)
 	if err != nil {
 		return err
 	}
 	for _, kind := range []string{modelKind, "local-name", "local-alarm"} {
-		all, err := p.o.Records.List(ctx, kind, p.env+"/")
+		all, err := p.o.Records.List(ctx, kind, p.Env+"/")
 		if err != nil {
 			return fmt.Errorf("list modelled resources: %w", err)
 		}

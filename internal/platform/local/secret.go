@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/vault"
 	"makeitso/internal/seal"
 )
@@ -24,7 +26,7 @@ const (
 
 // kept gives the maker of a type for which no software runs and which is real
 // all the same: what it keeps is what it is for.
-func kept(m modelled, name string) (maker, bool) {
+func kept(m modelled, name string) (machine.Maker, bool) {
 	switch name {
 	case keyType:
 		return encryptionKey{m}, true
@@ -49,22 +51,22 @@ const ownKeys = "alias/aws/"
 // encryptionKey makes AWS::KMS::Key.
 type encryptionKey struct{ modelled }
 
-func (h encryptionKey) make(ctx context.Context, r *resource) error {
+func (h encryptionKey) Make(ctx context.Context, r *machine.Resource) error {
 	if r.Key == "" {
 		r.Key = seal.Generate()
 	}
-	return h.modelled.make(ctx, r)
+	return h.modelled.Make(ctx, r)
 }
 
-// remove refuses to forget a key without which something cannot be opened.
-func (h encryptionKey) remove(ctx context.Context, r *resource) error {
+// Remove refuses to forget a key without which something cannot be opened.
+func (h encryptionKey) Remove(ctx context.Context, r *machine.Resource) error {
 	secrets, err := h.p.recordsOf(ctx, secretType)
 	if err != nil {
 		return err
 	}
 	for _, s := range secrets {
 		if s.Vault.Key == r.PhysicalID {
-			return fault.New(fault.Conflict, "key %s still seals secret %s", r.PhysicalID, s.name()).
+			return fault.New(fault.Conflict, "key %s still seals secret %s", r.PhysicalID, s.Name()).
 				WithHint("delete that secret first, or give it another KmsKeyId")
 		}
 	}
@@ -74,45 +76,45 @@ func (h encryptionKey) remove(ctx context.Context, r *resource) error {
 // keyAlias makes AWS::KMS::Alias.
 type keyAlias struct{ modelled }
 
-func (h keyAlias) check(ctx context.Context, r *resource) error {
-	if err := h.modelled.check(ctx, r); err != nil || unknown(r.Properties["TargetKeyId"]) {
+func (h keyAlias) Check(ctx context.Context, r *machine.Resource) error {
+	if err := h.modelled.Check(ctx, r); err != nil || model.Unknown(r.Properties["TargetKeyId"]) {
 		return err
 	}
 	return h.target(ctx, r)
 }
 
-func (h keyAlias) make(ctx context.Context, r *resource) error {
+func (h keyAlias) Make(ctx context.Context, r *machine.Resource) error {
 	if err := h.target(ctx, r); err != nil {
 		return err
 	}
-	return h.modelled.make(ctx, r)
+	return h.modelled.Make(ctx, r)
 }
 
-func (h keyAlias) target(ctx context.Context, r *resource) error {
-	if strings.HasPrefix(r.text("AliasName"), ownKeys) {
-		return r.invalid("AliasName", "%q begins with %s, which is the service's own", r.text("AliasName"), ownKeys)
+func (h keyAlias) target(ctx context.Context, r *machine.Resource) error {
+	if strings.HasPrefix(r.Text("AliasName"), ownKeys) {
+		return r.Invalid("AliasName", "%q begins with %s, which is the service's own", r.Text("AliasName"), ownKeys)
 	}
-	_, err := h.p.keyNamed(ctx, r.text("TargetKeyId"))
+	_, err := h.p.keyNamed(ctx, r.Text("TargetKeyId"))
 	if fault.Is(err, fault.NotFound) {
-		return r.invalid("TargetKeyId", "%q is no key of this environment", r.text("TargetKeyId"))
+		return r.Invalid("TargetKeyId", "%q is no key of this environment", r.Text("TargetKeyId"))
 	}
 	return err
 }
 
 // keyNamed finds a key by its id, its ARN, or the name or ARN of an alias.
-func (p *Platform) keyNamed(ctx context.Context, name string) (resource, error) {
+func (p *Platform) keyNamed(ctx context.Context, name string) (machine.Resource, error) {
 	keys, err := p.recordsOf(ctx, keyType)
 	if err != nil {
-		return resource{}, err
+		return machine.Resource{}, err
 	}
 	if _, alias, is := strings.Cut(name, "alias/"); is {
 		aliases, err := p.recordsOf(ctx, keyAliasType)
 		if err != nil {
-			return resource{}, err
+			return machine.Resource{}, err
 		}
 		for _, a := range aliases {
 			if a.PhysicalID == "alias/"+alias {
-				name = a.text("TargetKeyId")
+				name = a.Text("TargetKeyId")
 			}
 		}
 	}
@@ -121,7 +123,7 @@ func (p *Platform) keyNamed(ctx context.Context, name string) (resource, error) 
 			return k, nil
 		}
 	}
-	return resource{}, fault.New(fault.NotFound, "Invalid keyId '%s'", name).
+	return machine.Resource{}, fault.New(fault.NotFound, "Invalid keyId '%s'", name).
 		WithHint("make it first, with a resource of type %s", keyType)
 }
 
@@ -136,7 +138,7 @@ func (p *Platform) sealer(ctx context.Context, name string) (k *seal.Key, id str
 		return nil, "", err
 	}
 	if enabled := strings.ToLower(fmt.Sprint(r.Properties["Enabled"])); enabled == "false" {
-		return nil, "", fault.New(fault.Conflict, "%s is disabled", r.Attributes["Arn"]).WithHint("enable %s again: Enabled: true", r.name())
+		return nil, "", fault.New(fault.Conflict, "%s is disabled", r.Attributes["Arn"]).WithHint("enable %s again: Enabled: true", r.Name())
 	}
 	k, err = seal.Parse(r.Key)
 	return k, r.PhysicalID, err
@@ -146,31 +148,31 @@ func (p *Platform) sealer(ctx context.Context, name string) (k *seal.Key, id str
 // that it names.
 type secret struct{ modelled }
 
-func (h secret) check(ctx context.Context, r *resource) error {
-	if err := h.modelled.check(ctx, r); err != nil {
+func (h secret) Check(ctx context.Context, r *machine.Resource) error {
+	if err := h.modelled.Check(ctx, r); err != nil {
 		return err
 	}
 	if given, has := r.Properties["GenerateSecretString"].(map[string]any); has {
 		if _, err := vault.ParseRecipe(given); err != nil {
-			return r.invalid("GenerateSecretString", "%s", err)
+			return r.Invalid("GenerateSecretString", "%s", err)
 		}
 	}
-	name := r.text("KmsKeyId")
-	if unknown(name) || strings.Contains(name, "alias/") { // the same stack may make the alias
+	name := r.Text("KmsKeyId")
+	if model.Unknown(name) || strings.Contains(name, "alias/") { // the same stack may make the alias
 		return nil
 	}
 	_, _, err := h.p.sealer(ctx, name)
 	if fault.Is(err, fault.NotFound) {
-		return r.invalid("KmsKeyId", "%q is no key of this environment", name)
+		return r.Invalid("KmsKeyId", "%q is no key of this environment", name)
 	}
 	return err
 }
 
-func (h secret) make(ctx context.Context, r *resource) error {
-	if err := h.modelled.make(ctx, r); err != nil {
+func (h secret) Make(ctx context.Context, r *machine.Resource) error {
+	if err := h.modelled.Make(ctx, r); err != nil {
 		return err
 	}
-	key, id, err := h.p.sealer(ctx, r.text("KmsKeyId"))
+	key, id, err := h.p.sealer(ctx, r.Text("KmsKeyId"))
 	if err == nil && r.Vault.Key != id {
 		err = h.reseal(ctx, r, key, id)
 	}
@@ -178,7 +180,7 @@ func (h secret) make(ctx context.Context, r *resource) error {
 		err = h.renew(r, key)
 	}
 	if err != nil {
-		return fmt.Errorf("seal %s: %w", r.name(), err)
+		return fmt.Errorf("seal %s: %w", r.Name(), err)
 	}
 	// It is in the vault; what the registry calls write-only nobody reads here.
 	r.Properties = maps.Clone(r.Properties)
@@ -187,7 +189,7 @@ func (h secret) make(ctx context.Context, r *resource) error {
 }
 
 // reseal gives a secret another key.
-func (h secret) reseal(ctx context.Context, r *resource, key *seal.Key, id string) error {
+func (h secret) reseal(ctx context.Context, r *machine.Resource, key *seal.Key, id string) error {
 	if len(r.Vault.Versions) > 0 {
 		from, _, err := h.p.sealer(ctx, r.Vault.Key)
 		if err != nil {
@@ -202,7 +204,7 @@ func (h secret) reseal(ctx context.Context, r *resource, key *seal.Key, id strin
 }
 
 // renew puts a new version in the vault, if what it is to be has changed.
-func (h secret) renew(r *resource, key *seal.Key) error {
+func (h secret) renew(r *machine.Resource, key *seal.Key) error {
 	text, given := r.Properties["SecretString"].(string)
 	source := ""
 	if recipe, generated := r.Properties["GenerateSecretString"].(map[string]any); generated {
@@ -249,11 +251,11 @@ func (p *Platform) Secret(ctx context.Context, id, stage, version string) (strin
 		}
 		text, err := r.Vault.Get(key, r.Token, stage, version)
 		if fault.Is(err, fault.NotFound) { // the secret is there
-			return "", fault.Wrap(fault.Invalid, err, "secret %s", r.name())
+			return "", fault.Wrap(fault.Invalid, err, "secret %s", r.Name())
 		}
 		return text, err
 	}
-	if text, err := p.databaseSecret(id, stage, version); !fault.Is(err, fault.NotFound) {
+	if text, err := p.databases.Secret(id, stage, version); !fault.Is(err, fault.NotFound) {
 		return text, err
 	}
 	return "", fault.New(fault.NotFound, "Secrets Manager can't find the specified secret: %s", id).
@@ -271,41 +273,41 @@ const (
 // parameter makes AWS::SSM::Parameter; every change of it is a new version.
 type parameter struct{ modelled }
 
-func (h parameter) check(ctx context.Context, r *resource) error {
-	if err := h.modelled.check(ctx, r); err != nil {
+func (h parameter) Check(ctx context.Context, r *machine.Resource) error {
+	if err := h.modelled.Check(ctx, r); err != nil {
 		return err
 	}
-	if name := strings.TrimPrefix(strings.ToLower(r.text("Name")), "/"); strings.HasPrefix(name, "aws") || strings.HasPrefix(name, "ssm") {
-		return r.invalid("Name", "%q begins with aws or ssm, which is the service's own", r.text("Name"))
+	if name := strings.TrimPrefix(strings.ToLower(r.Text("Name")), "/"); strings.HasPrefix(name, "aws") || strings.HasPrefix(name, "ssm") {
+		return r.Invalid("Name", "%q begins with aws or ssm, which is the service's own", r.Text("Name"))
 	}
-	value, most := r.text("Value"), standardValue
-	if r.text("Tier") == "Advanced" || r.text("Tier") == "Intelligent-Tiering" {
+	value, most := r.Text("Value"), standardValue
+	if r.Text("Tier") == "Advanced" || r.Text("Tier") == "Intelligent-Tiering" {
 		most = advancedValue
 	}
 	if len(value) > most {
-		return r.invalid("Value", "has %d bytes; allowed are %d in this tier", len(value), most)
+		return r.Invalid("Value", "has %d bytes; allowed are %d in this tier", len(value), most)
 	}
-	pattern := r.text("AllowedPattern")
-	if pattern == "" || unknown(value) || unknown(pattern) {
+	pattern := r.Text("AllowedPattern")
+	if pattern == "" || model.Unknown(value) || model.Unknown(pattern) {
 		return nil
 	}
 	allowed, err := regexp.Compile(pattern)
 	if err != nil {
-		return r.invalid("AllowedPattern", "%q is no pattern: %v", pattern, err)
+		return r.Invalid("AllowedPattern", "%q is no pattern: %v", pattern, err)
 	}
 	if !allowed.MatchString(value) {
-		return r.invalid("Value", "%q does not match AllowedPattern %s", value, pattern)
+		return r.Invalid("Value", "%q does not match AllowedPattern %s", value, pattern)
 	}
 	return nil
 }
 
-func (h parameter) make(ctx context.Context, r *resource) error {
-	if err := h.modelled.make(ctx, r); err != nil {
+func (h parameter) Make(ctx context.Context, r *machine.Resource) error {
+	if err := h.modelled.Make(ctx, r); err != nil {
 		return err
 	}
 	version := strconv.Itoa(r.Changes + 1)
 	if n := len(r.Vault.Versions); n == 0 || r.Vault.Versions[n-1].ID != version {
-		r.Vault.Put(h.p.o.Key, r.Token, version, r.text("Value"), time.Now().UTC())
+		r.Vault.Put(h.p.o.Key, r.Token, version, r.Text("Value"), time.Now().UTC())
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/platform/machine"
 )
 
 // Serving is a real resource and what stands for it.
@@ -21,25 +22,25 @@ type Serving struct {
 // Serving lists the environment's real resources and says of each what stands
 // for it, so that nobody takes a stand-in for the real thing.
 func (p *Platform) Serving(ctx context.Context) ([]Serving, error) {
-	all, err := p.resources()
+	all, err := p.Resources()
 	if err != nil {
 		return nil, err
 	}
 	var list []Serving
 	for _, r := range all {
-		k := p.kinds[r.Type]
-		if k.support.Level != changeset.Real || !r.Complete {
+		k := p.Kind(r.Type)
+		if k.Support.Level != changeset.Real || !r.Complete {
 			continue
 		}
-		s := Serving{Resource: r.name(), Token: r.Token, Name: r.PhysicalID, Type: r.Type, By: k.support.Note}
+		s := Serving{Resource: r.Name(), Token: r.Token, Name: r.PhysicalID, Type: r.Type, By: k.Support.Note}
 		switch r.By {
-		case byDocker:
+		case machine.ByDocker:
 			s.By = "a container of the Docker Engine"
-		case byEmbedded:
+		case machine.ByEmbedded:
 			s.By = "a stand-in that makeitso brings along"
 		}
 		if r.Port != 0 {
-			s.Address = loopback(r.Port)
+			s.Address = machine.Loopback(r.Port)
 		}
 		switch {
 		case r.Type == "AWS::Route53::HealthCheck":
@@ -47,7 +48,7 @@ func (p *Platform) Serving(ctx context.Context) ([]Serving, error) {
 		case r.Type == "AWS::Route53::HostedZone" && p.dnsAlive() != nil:
 			s.By += ", which does not run now"
 		}
-		if (r.By == byProgram || r.By == byEmbedded) && p.alive(r) != nil {
+		if (r.By == machine.ByProgram || r.By == machine.ByEmbedded) && p.Alive(r) != nil {
 			s.By += ", which does not run now"
 		}
 		list = append(list, s)

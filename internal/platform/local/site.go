@@ -4,37 +4,37 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"makeitso/internal/dns"
 	"makeitso/internal/edge"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/model"
 )
 
 // distribution makes AWS::CloudFront::Distribution: a site of the edge.
 type distribution struct{ p *Platform }
 
-func (h distribution) check(_ context.Context, r *resource) error {
+func (h distribution) Check(_ context.Context, r *machine.Resource) error {
 	config, isObject := r.Properties["DistributionConfig"].(map[string]any)
 	if !isObject {
-		if unknown(r.Properties["DistributionConfig"]) {
+		if model.Unknown(r.Properties["DistributionConfig"]) {
 			return nil
 		}
-		return r.invalid("DistributionConfig", "is not an object")
+		return r.Invalid("DistributionConfig", "is not an object")
 	}
 	if behaviors, _ := config["CacheBehaviors"].([]any); len(behaviors) > 0 {
-		return fault.New(fault.Unsupported, "%s: CacheBehaviors are not served on this machine", r.name()).
+		return fault.New(fault.Unsupported, "%s: CacheBehaviors are not served on this machine", r.Name()).
 			WithHint("take them out; everything is served from the origin of DefaultCacheBehavior")
 	}
 	origin, err := defaultOrigin(r)
 	if err != nil {
 		return err
 	}
-	if domain := origin["DomainName"]; !unknown(domain) {
+	if domain := origin["DomainName"]; !model.Unknown(domain) {
 		if _, err := h.origin(r); err != nil {
 			return err
 		}
@@ -43,30 +43,30 @@ func (h distribution) check(_ context.Context, r *resource) error {
 }
 
 // defaultOrigin gives the origin that the default behavior names.
-func defaultOrigin(r *resource) (map[string]any, error) {
+func defaultOrigin(r *machine.Resource) (map[string]any, error) {
 	config, _ := r.Properties["DistributionConfig"].(map[string]any)
-	target := textIn(config["DefaultCacheBehavior"], "TargetOriginId")
+	target := machine.TextIn(config["DefaultCacheBehavior"], "TargetOriginId")
 	origins, _ := config["Origins"].([]any)
 	var ids []string
 	for _, o := range origins {
 		origin, _ := o.(map[string]any)
-		if id := textIn(o, "Id"); id == target && target != "" {
+		if id := machine.TextIn(o, "Id"); id == target && target != "" {
 			return origin, nil
 		} else if id != "" {
 			ids = append(ids, id)
 		}
 	}
-	return nil, r.invalid("DistributionConfig.DefaultCacheBehavior.TargetOriginId", "%q is none of the Origins %v", target, ids)
+	return nil, r.Invalid("DistributionConfig.DefaultCacheBehavior.TargetOriginId", "%q is none of the Origins %v", target, ids)
 }
 
 // origin finds the bucket that a distribution serves.
-func (h distribution) origin(r *resource) (*resource, error) {
+func (h distribution) origin(r *machine.Resource) (*machine.Resource, error) {
 	origin, err := defaultOrigin(r)
 	if err != nil {
 		return nil, err
 	}
-	domain := textIn(origin, "DomainName")
-	all, err := h.p.complete("AWS::S3::Bucket")
+	domain := machine.TextIn(origin, "DomainName")
+	all, err := h.p.Complete("AWS::S3::Bucket")
 	if err != nil {
 		return nil, err
 	}
@@ -76,11 +76,11 @@ func (h distribution) origin(r *resource) (*resource, error) {
 			return b, nil
 		}
 	}
-	return nil, fault.New(fault.Unsupported, "%s: the origin %s is no bucket of environment %s", r.name(), domain, h.p.env).
+	return nil, fault.New(fault.Unsupported, "%s: the origin %s is no bucket of environment %s", r.Name(), domain, h.p.Env).
 		WithHint("on this machine a distribution serves a bucket: use !GetAtt Bucket.RegionalDomainName")
 }
 
-func (h distribution) make(ctx context.Context, r *resource) error {
+func (h distribution) Make(ctx context.Context, r *machine.Resource) error {
 	if _, err := h.origin(r); err != nil {
 		return err
 	}
@@ -89,15 +89,15 @@ func (h distribution) make(ctx context.Context, r *resource) error {
 	if err := h.unclaimed(r); err != nil {
 		return err
 	}
-	r.PhysicalID = "E" + strings.ToUpper(digits(r.Token, "distribution", 13))
-	label := strings.ToLower(r.LogicalID) + "-" + digits(r.Token, "distribution", 6)
+	r.PhysicalID = "E" + strings.ToUpper(model.Digits(r.Token, "distribution", 13))
+	label := strings.ToLower(r.LogicalID) + "-" + model.Digits(r.Token, "distribution", 6)
 	r.Attributes = map[string]any{
 		"Id":         r.PhysicalID,
 		"DomainName": label[max(0, len(label)-63):] + "." + h.p.o.Project + ".localhost",
 	}
 	// Written before the lock is given back, so that its names are claimed, and
 	// before the DNS server is told, which may just be made.
-	if err := h.p.save(r); err != nil {
+	if err := h.p.Save(r); err != nil {
 		return err
 	}
 	host, _ := distributionHost(r)
@@ -106,25 +106,25 @@ func (h distribution) make(ctx context.Context, r *resource) error {
 
 // distributionHost gives a distribution's own name as the DNS server is to
 // know it; is tells whether r is one that has its name.
-func distributionHost(r *resource) (h dns.Host, is bool) {
+func distributionHost(r *machine.Resource) (h dns.Host, is bool) {
 	domain, is := r.Attributes["DomainName"].(string)
 	return dns.Host{Owner: r.Token, Name: domain + "."}, is && r.Type == "AWS::CloudFront::Distribution"
 }
 
 // unclaimed refuses host names that another distribution has.
-func (h distribution) unclaimed(r *resource) error {
-	all, err := h.p.resources()
+func (h distribution) unclaimed(r *machine.Resource) error {
+	all, err := h.p.Resources()
 	if err != nil {
 		return err
 	}
 	mine := aliases(r)
 	for _, other := range all {
-		if other.Type != r.Type || r.is(other) || other.PhysicalID == "" {
+		if other.Type != r.Type || r.Is(other) || other.PhysicalID == "" {
 			continue
 		}
 		for _, host := range aliases(other) {
 			if slices.Contains(mine, host) {
-				return fault.New(fault.Conflict, "%s: the host name %s belongs to %s", r.name(), host, other.name()).
+				return fault.New(fault.Conflict, "%s: the host name %s belongs to %s", r.Name(), host, other.Name()).
 					WithHint("choose another of DistributionConfig.Aliases")
 			}
 		}
@@ -132,19 +132,19 @@ func (h distribution) unclaimed(r *resource) error {
 	return nil
 }
 
-func (h distribution) read(context.Context, *resource) error { return nil }
+func (h distribution) Read(context.Context, *machine.Resource) error { return nil }
 
-func (h distribution) remove(ctx context.Context, r *resource) error {
+func (h distribution) Remove(ctx context.Context, r *machine.Resource) error {
 	return h.p.changeAnyZones(ctx, func(c *dns.Config) error { c.Drop(r.Token); return nil })
 }
 
 // aliases are the host names that a distribution declares.
-func aliases(r *resource) []string {
+func aliases(r *machine.Resource) []string {
 	config, _ := r.Properties["DistributionConfig"].(map[string]any)
 	declared, _ := config["Aliases"].([]any)
 	var hosts []string
 	for _, alias := range declared {
-		if host, isText := alias.(string); isText && !unknown(host) {
+		if host, isText := alias.(string); isText && !model.Unknown(host) {
 			hosts = append(hosts, hostName(host))
 		}
 	}
@@ -157,7 +157,7 @@ func hostName(name string) string { return strings.ToLower(strings.TrimSuffix(na
 // Sites gives what the edge is to serve from this environment's buckets, in
 // the order of their names.
 func (p *Platform) Sites() ([]edge.Site, error) {
-	distributions, err := p.complete("AWS::CloudFront::Distribution")
+	distributions, err := p.Complete("AWS::CloudFront::Distribution")
 	if err != nil {
 		return nil, err
 	}
@@ -186,9 +186,9 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 			return nil, err
 		}
 		site := siteOf(r, config)
-		site.Name = p.env + "/" + r.name()
+		site.Name = p.Env + "/" + r.Name()
 		site.Hosts = hostsOf(r, links)
-		site.Origin = "http://" + loopback(c.Port) + "/" + from.PhysicalID
+		site.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
 		site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
 		sites = append(sites, site)
 	}
@@ -197,7 +197,7 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 }
 
 // isSite says whether a site depends on r: it is one, or may lead to one.
-func isSite(r *resource) bool {
+func isSite(r *machine.Resource) bool {
 	var records []map[string]any
 	switch r.Type {
 	case "AWS::CloudFront::Distribution":
@@ -217,21 +217,21 @@ func isSite(r *resource) bool {
 }
 
 // siteOf gives what a distribution says of the way it is served.
-func siteOf(r *resource, config map[string]any) edge.Site {
-	s := edge.Site{Index: strings.TrimPrefix(textIn(config, "DefaultRootObject"), "/")}
+func siteOf(r *machine.Resource, config map[string]any) edge.Site {
+	s := edge.Site{Index: strings.TrimPrefix(machine.TextIn(config, "DefaultRootObject"), "/")}
 	behavior, _ := config["DefaultCacheBehavior"].(map[string]any)
-	if seconds, given := number(behavior["DefaultTTL"]); given {
+	if seconds, given := machine.Number(behavior["DefaultTTL"]); given {
 		s.TTL = time.Duration(seconds) * time.Second
 	}
 	responses, _ := config["CustomErrorResponses"].([]any)
 	for _, v := range responses {
 		response, _ := v.(map[string]any)
-		code, given := number(response["ErrorCode"])
-		page := textIn(v, "ResponsePagePath")
+		code, given := machine.Number(response["ErrorCode"])
+		page := machine.TextIn(v, "ResponsePagePath")
 		if !given || page == "" {
 			continue
 		}
-		status, given := number(response["ResponseCode"])
+		status, given := machine.Number(response["ResponseCode"])
 		if !given {
 			status = code
 		}
@@ -245,7 +245,7 @@ func siteOf(r *resource, config map[string]any) edge.Site {
 
 // hostsOf gives a distribution's host names: its own, its aliases, and the
 // records that lead to any of them.
-func hostsOf(r *resource, links []link) []string {
+func hostsOf(r *machine.Resource, links []link) []string {
 	own, _ := r.Attributes["DomainName"].(string)
 	hosts := map[string]bool{own: true}
 	for _, alias := range aliases(r) {
@@ -259,20 +259,4 @@ func hostsOf(r *resource, links []link) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(hosts))
-}
-
-// number gives a whole number of a template, which may be written as text.
-func number(v any) (int, bool) {
-	switch v := v.(type) {
-	case string:
-		n, err := strconv.Atoi(v)
-		return n, err == nil
-	case int:
-		return v, true
-	case int64:
-		return int(v), true
-	case float64:
-		return int(v), v == math.Trunc(v)
-	}
-	return 0, false
 }

@@ -12,6 +12,8 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/edge"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 )
@@ -29,12 +31,12 @@ func distributionProperties(origin any, aliases ...any) map[string]any {
 func TestDistributionContract(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
+	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{}))
 	origin := files.Attributes["DomainName"]
-	r := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(origin, "www.shop.localhost"))
+	r := machinetest.Request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(origin, "www.shop.localhost"))
 	invalid := distributionProperties(origin)
 	invalid["DistributionConfig"].(map[string]any)["Origins"] = []any{}
-	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
+	stacktest.Handler(t, machinetest.Handler(t, p, r.Type), stacktest.Case{
 		Name: "distribution", Request: r, Update: distributionProperties(origin, "shop.localhost"), Invalid: invalid,
 		Count: func() int {
 			sites, err := p.Sites()
@@ -53,23 +55,23 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	if sites, err := p.Sites(); err != nil || len(sites) != 0 {
 		t.Fatalf("before anything: %v, %v", sites, err)
 	}
-	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"}))
-	cdn := create(t, p, request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["RegionalDomainName"], "WWW.shop.localhost")))
-	domain := attribute(t, cdn, "DomainName")
+	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"}))
+	cdn := machinetest.Create(t, p, machinetest.Request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["RegionalDomainName"], "WWW.shop.localhost")))
+	domain := machinetest.Attribute(t, cdn, "DomainName")
 	if !strings.HasPrefix(domain, "cdn-") || !strings.HasSuffix(domain, ".shop.localhost") {
 		t.Errorf("domain name %q", domain)
 	}
-	zone := create(t, p, request("AWS::Route53::HostedZone", "Domain", map[string]any{"Name": "shop.localhost"})).PhysicalID
-	create(t, p, request("AWS::Route53::RecordSet", "Apex", map[string]any{
+	zone := machinetest.Create(t, p, machinetest.Request("AWS::Route53::HostedZone", "Domain", map[string]any{"Name": "shop.localhost"})).PhysicalID
+	machinetest.Create(t, p, machinetest.Request("AWS::Route53::RecordSet", "Apex", map[string]any{
 		"HostedZoneId": zone, "Name": "shop.localhost.", "Type": "A", "AliasTarget": map[string]any{"DNSName": domain, "HostedZoneId": "Z2FDTNDATAQYW2"},
 	}))
-	create(t, p, request("AWS::Route53::RecordSet", "Again", map[string]any{
+	machinetest.Create(t, p, machinetest.Request("AWS::Route53::RecordSet", "Again", map[string]any{
 		"HostedZoneId": zone, "Name": "old.shop.localhost", "Type": "CNAME", "TTL": 60, "ResourceRecords": []any{"shop.localhost."},
 	}))
-	elsewhere := request("AWS::Route53::RecordSet", "Mail", map[string]any{
+	elsewhere := machinetest.Request("AWS::Route53::RecordSet", "Mail", map[string]any{
 		"HostedZoneId": zone, "Name": "mail.shop.localhost", "Type": "A", "TTL": 60, "ResourceRecords": []any{"10.0.0.1"},
 	})
-	create(t, p, elsewhere)
+	machinetest.Create(t, p, elsewhere)
 	sites, err := p.Sites()
 	if err != nil || len(sites) != 1 {
 		t.Fatalf("sites %v, %v; want one", sites, err)
@@ -80,7 +82,7 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	}
 	want := edge.Site{
 		Name: "local/data/Cdn", Hosts: []string{domain, "old.shop.localhost", "shop.localhost", "www.shop.localhost"},
-		Origin: "http://" + loopback(store.Port) + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: "us-east-1",
+		Origin: "http://" + machine.Loopback(store.Port) + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: "us-east-1",
 		Index: "index.html", TTL: time.Minute, Errors: map[int]edge.Error{404: {Path: "/index.html", Status: 200}},
 	}
 	if !reflect.DeepEqual(sites[0], want) {
@@ -89,8 +91,8 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	if changes != 3 {
 		t.Errorf("%d changes were told; want 3: an address leads to no site", changes)
 	}
-	apex := request("AWS::Route53::RecordSet", "Apex", map[string]any{"HostedZoneId": zone, "Name": "shop.localhost.", "Type": "A", "TTL": 60, "ResourceRecords": []any{"10.0.0.1"}})
-	if _, err := handlerOf(t, p, apex.Type).Update(t.Context(), apex); err != nil {
+	apex := machinetest.Request("AWS::Route53::RecordSet", "Apex", map[string]any{"HostedZoneId": zone, "Name": "shop.localhost.", "Type": "A", "TTL": 60, "ResourceRecords": []any{"10.0.0.1"}})
+	if _, err := machinetest.Handler(t, p, apex.Type).Update(t.Context(), apex); err != nil {
 		t.Fatal(err)
 	}
 	sites, err = p.Sites()
@@ -102,11 +104,11 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 func TestHostNamesBelongToOneDistribution(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	files := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
+	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{}))
 	origin := files.Attributes["DomainName"]
-	create(t, p, request("AWS::CloudFront::Distribution", "One", distributionProperties(origin, "www.shop.localhost")))
-	second := request("AWS::CloudFront::Distribution", "Two", distributionProperties(origin, "www.shop.localhost."))
-	h := handlerOf(t, p, second.Type)
+	machinetest.Create(t, p, machinetest.Request("AWS::CloudFront::Distribution", "One", distributionProperties(origin, "www.shop.localhost")))
+	second := machinetest.Request("AWS::CloudFront::Distribution", "Two", distributionProperties(origin, "www.shop.localhost."))
+	h := machinetest.Handler(t, p, second.Type)
 	if err := h.Check(t.Context(), second); !fault.Is(err, fault.Conflict) {
 		t.Errorf("check of the second: %v", err)
 	}
@@ -125,8 +127,8 @@ func TestOriginsThatCannotBeServed(t *testing.T) {
 		{changeset.KnownAfterApply, ""},
 		{"example.com", fault.Unsupported},
 	} {
-		r := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(c.origin))
-		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); fault.CodeOf(err) != c.code {
+		r := machinetest.Request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(c.origin))
+		if err := machinetest.Handler(t, p, r.Type).Check(t.Context(), r); fault.CodeOf(err) != c.code {
 			t.Errorf("origin %s: %v; want %q", c.origin, err, c.code)
 		}
 	}
@@ -135,9 +137,9 @@ func TestOriginsThatCannotBeServed(t *testing.T) {
 func TestSitesThatCannotBePutInForceFail(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{SitesChanged: func(context.Context) error { return errors.New("the edge is away") }})
-	zone := create(t, p, request("AWS::Route53::HostedZone", "Zone", map[string]any{"Name": "localhost"})).PhysicalID
-	r := request("AWS::Route53::RecordSet", "R", map[string]any{"HostedZoneId": zone, "Name": "a.localhost", "Type": "CNAME", "TTL": 60, "ResourceRecords": []any{"b.localhost"}})
-	_, err := handlerOf(t, p, r.Type).Create(t.Context(), r)
+	zone := machinetest.Create(t, p, machinetest.Request("AWS::Route53::HostedZone", "Zone", map[string]any{"Name": "localhost"})).PhysicalID
+	r := machinetest.Request("AWS::Route53::RecordSet", "R", map[string]any{"HostedZoneId": zone, "Name": "a.localhost", "Type": "CNAME", "TTL": 60, "ResourceRecords": []any{"b.localhost"}})
+	_, err := machinetest.Handler(t, p, r.Type).Create(t.Context(), r)
 	if err == nil || !strings.Contains(err.Error(), "the edge is away") {
 		t.Errorf("create: %v", err)
 	}
@@ -146,8 +148,8 @@ func TestSitesThatCannotBePutInForceFail(t *testing.T) {
 func TestLogGroupContract(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	group := request("AWS::Logs::LogGroup", "Log", map[string]any{"LogGroupName": "/shop/../api"})
-	stacktest.Handler(t, handlerOf(t, p, group.Type), stacktest.Case{
+	group := machinetest.Request("AWS::Logs::LogGroup", "Log", map[string]any{"LogGroupName": "/shop/../api"})
+	stacktest.Handler(t, machinetest.Handler(t, p, group.Type), stacktest.Case{
 		Name: "log group", Request: group, Invalid: map[string]any{"LogGroupName": "a b"},
 		Update: map[string]any{"LogGroupName": "/shop/../api", "RetentionInDays": 7},
 	})
@@ -156,17 +158,17 @@ func TestLogGroupContract(t *testing.T) {
 func TestPlannedAgainDoesNotCollideWithItself(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	bucket := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
-	files := create(t, p, bucket)
-	cdn := request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"))
-	bucket.PhysicalID, cdn.PhysicalID = files.PhysicalID, create(t, p, cdn).PhysicalID
+	bucket := machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
+	files := machinetest.Create(t, p, bucket)
+	cdn := machinetest.Request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"))
+	bucket.PhysicalID, cdn.PhysicalID = files.PhysicalID, machinetest.Create(t, p, cdn).PhysicalID
 	for _, r := range []stack.Request{bucket, cdn} {
 		r.Token = ""
-		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); err != nil {
+		if err := machinetest.Handler(t, p, r.Type).Check(t.Context(), r); err != nil {
 			t.Errorf("planned again: %v", err)
 		}
 		r.PhysicalID = "" // a new one, whatever its logical id was the name of before
-		if err := handlerOf(t, p, r.Type).Check(t.Context(), r); !fault.Is(err, fault.Conflict) {
+		if err := machinetest.Handler(t, p, r.Type).Check(t.Context(), r); !fault.Is(err, fault.Conflict) {
 			t.Errorf("planned a second %s of that name: %v", r.Type, err)
 		}
 	}

@@ -10,13 +10,14 @@ import (
 	"path/filepath"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/statefile"
 )
 
 const storeProcess = "_s3" // the keeper's name for the S3 server
 
-func (p *Platform) storeFolder() string { return filepath.Join(p.dir, "s3") }
+func (p *Platform) storeFolder() string { return filepath.Join(p.Dir, "s3") }
 
 func (p *Platform) storeFile() string { return filepath.Join(p.storeFolder(), "s3.json") }
 
@@ -26,7 +27,7 @@ func (p *Platform) storeConfig() (objectserver.Config, error) {
 	var c objectserver.Config
 	err := statefile.Read(p.storeFile(), &c)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c, fault.New(fault.NotFound, "environment %s has no bucket", p.env)
+		return c, fault.New(fault.NotFound, "environment %s has no bucket", p.Env)
 	}
 	if err != nil {
 		return c, fmt.Errorf("read the settings of the S3 server: %w", err)
@@ -44,7 +45,7 @@ type Keys struct {
 // yet.
 func (p *Platform) Keys() (Keys, error) {
 	c, err := p.storeConfig()
-	return Keys{c.AccessKey, c.SecretKey, c.Region, "http://" + loopback(c.Port)}, err
+	return Keys{c.AccessKey, c.SecretKey, c.Region, "http://" + machine.Loopback(c.Port)}, err
 }
 
 // MakeKeys gives the environment's keys, and makes them if there are none.
@@ -75,13 +76,13 @@ func (p *Platform) runStore(ctx context.Context) (objectserver.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	return c, p.serveAll(ctx, "s3", "the S3 server", p.storeFile(), c.Port, c.Answers)
+	return c, p.ServeAll(ctx, "s3", "the S3 server", p.storeFile(), c.Port, c.Answers)
 }
 
 // newStore chooses ports and keys, and writes them down.
 func (p *Platform) newStore() (objectserver.Config, error) {
-	p.ports.Lock()
-	defer p.ports.Unlock()
+	p.Ports.Lock()
+	defer p.Ports.Unlock()
 	dir := p.storeFolder()
 	c := objectserver.Config{
 		Root: filepath.Join(dir, "buckets"), Versions: filepath.Join(dir, "versions"), Sidecar: filepath.Join(dir, "metadata"),
@@ -92,14 +93,14 @@ func (p *Platform) newStore() (objectserver.Config, error) {
 			return c, fmt.Errorf("make the folders of the S3 server: %w", err)
 		}
 	}
-	taken, err := p.takenPorts()
+	taken, err := p.TakenPorts()
 	if err != nil {
 		return c, err
 	}
-	if c.Port, err = freePort(taken); err != nil {
+	if c.Port, err = machine.FreePort(taken); err != nil {
 		return c, err
 	}
-	if c.WebsitePort, err = freePort(func(port int) bool { return port == c.Port || taken(port) }); err != nil {
+	if c.WebsitePort, err = machine.FreePort(func(port int) bool { return port == c.Port || taken(port) }); err != nil {
 		return c, err
 	}
 	return c, statefile.Write(p.storeFile(), c)
@@ -107,5 +108,5 @@ func (p *Platform) newStore() (objectserver.Config, error) {
 
 // storeAlive is fault.Unavailable unless the S3 server runs.
 func (p *Platform) storeAlive() error {
-	return p.running(storeProcess, "the S3 server of environment "+p.env)
+	return p.Running(storeProcess, "the S3 server of environment "+p.Env)
 }

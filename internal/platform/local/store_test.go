@@ -16,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
+	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
@@ -74,8 +76,8 @@ func contentOf(t *testing.T, p *Platform, name string) *objectserver.Bucket {
 func TestBucketContract(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	r := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
-	stacktest.Handler(t, handlerOf(t, p, r.Type), stacktest.Case{
+	r := machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"})
+	stacktest.Handler(t, machinetest.Handler(t, p, r.Type), stacktest.Case{
 		Name: "bucket", Request: r,
 		Update: map[string]any{
 			"BucketName":              "shop-files",
@@ -99,7 +101,7 @@ func TestBucketContract(t *testing.T) {
 func TestBucketHoldsObjects(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	made := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{}))
+	made := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{}))
 	if !validBucket.MatchString(made.PhysicalID) || !strings.HasPrefix(made.PhysicalID, "data-files-") {
 		t.Fatalf("generated name %q", made.PhysicalID)
 	}
@@ -114,12 +116,12 @@ func TestBucketHoldsObjects(t *testing.T) {
 	if err := b.Put(t.Context(), "x", "/dev/null", map[string]string{"X-Other": "1"}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an unknown header: %v", err)
 	}
-	status, _, _ := get(t, "http://"+attribute(t, made, "DomainName")+"/a/b.js")
+	status, _, _ := get(t, "http://"+machinetest.Attribute(t, made, "DomainName")+"/a/b.js")
 	if status != http.StatusForbidden {
 		t.Errorf("without a signature: %d; want 403", status)
 	}
-	r := request("AWS::S3::Bucket", "Files", map[string]any{})
-	h := handlerOf(t, p, r.Type)
+	r := machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{})
+	h := machinetest.Handler(t, p, r.Type)
 	if err := h.Delete(t.Context(), r); !fault.Is(err, fault.Conflict) || !strings.Contains(fault.HintOf(err), "makeitso destroy") {
 		t.Errorf("deleted while not empty: %v", err)
 	}
@@ -140,22 +142,22 @@ func TestBucketHoldsObjects(t *testing.T) {
 func TestPublicPolicyAndWebsite(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	made := create(t, p, request("AWS::S3::Bucket", "Files", map[string]any{
+	made := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{
 		"WebsiteConfiguration": map[string]any{"IndexDocument": "index.html", "ErrorDocument": "error.html"},
 	}))
 	b := contentOf(t, p, made.PhysicalID)
 	put(t, b, "index.html", "<p>hello", map[string]string{"Content-Type": "text/html", "Cache-Control": "no-cache"})
-	object := "http://" + attribute(t, made, "RegionalDomainName") + "/index.html"
+	object := "http://" + machinetest.Attribute(t, made, "RegionalDomainName") + "/index.html"
 	policy := func(principal any) stack.Request {
-		return request("AWS::S3::BucketPolicy", "Policy", map[string]any{
+		return machinetest.Request("AWS::S3::BucketPolicy", "Policy", map[string]any{
 			"Bucket": made.PhysicalID,
 			"PolicyDocument": map[string]any{"Version": "2012-10-17", "Statement": []any{
 				map[string]any{"Effect": "Allow", "Principal": principal, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + made.PhysicalID + "/*"},
 			}},
 		})
 	}
-	h := handlerOf(t, p, "AWS::S3::BucketPolicy")
-	create(t, p, policy(map[string]any{"Service": "cloudfront.amazonaws.com"}))
+	h := machinetest.Handler(t, p, "AWS::S3::BucketPolicy")
+	machinetest.Create(t, p, policy(map[string]any{"Service": "cloudfront.amazonaws.com"}))
 	if status, _, _ := get(t, object); status != http.StatusForbidden {
 		t.Errorf("allowed for CloudFront only: %d; want 403", status)
 	}
@@ -166,7 +168,7 @@ func TestPublicPolicyAndWebsite(t *testing.T) {
 	if status != http.StatusOK || body != "<p>hello" || header.Get("Cache-Control") != "no-cache" {
 		t.Errorf("public: %d %q %v", status, body, header)
 	}
-	if status, body, _ := get(t, attribute(t, made, "WebsiteURL")+"/"); status != http.StatusOK || body != "<p>hello" {
+	if status, body, _ := get(t, machinetest.Attribute(t, made, "WebsiteURL")+"/"); status != http.StatusOK || body != "<p>hello" {
 		t.Errorf("website: %d %q", status, body)
 	}
 	if err := h.Delete(t.Context(), policy("*")); err != nil {
@@ -180,10 +182,10 @@ func TestPublicPolicyAndWebsite(t *testing.T) {
 func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	r := request("AWS::S3::Bucket", "Files", map[string]any{"VersioningConfiguration": map[string]any{"Status": "Enabled"}})
-	made := create(t, p, r)
+	r := machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{"VersioningConfiguration": map[string]any{"Status": "Enabled"}})
+	made := machinetest.Create(t, p, r)
 	put(t, contentOf(t, p, made.PhysicalID), "x", "kept", map[string]string{"Content-Type": "text/plain"})
-	killServer(t, p, storeProcess)
+	machinetest.Kill(t, p.Machine, storeProcess)
 	again, err := New("local", p.o)
 	if err != nil {
 		t.Fatal(err)
@@ -196,13 +198,13 @@ func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	if err != nil || len(objects) != 1 {
 		t.Errorf("after a kill and Resume: %v, %v; want x", objects, err)
 	}
-	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); !fault.Is(err, fault.Conflict) {
+	if err := machinetest.Handler(t, again, r.Type).Delete(t.Context(), r); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a delete of a bucket that is not empty: %v, want conflict", err)
 	}
 	if err := again.Empty(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); err != nil {
+	if err := machinetest.Handler(t, again, r.Type).Delete(t.Context(), r); err != nil {
 		t.Errorf("a delete of a bucket that was emptied: %v", err)
 	}
 }
@@ -212,9 +214,9 @@ func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 func TestBucketTags(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	r := request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "tagged-files", "Tags": []any{map[string]any{"Key": "own", "Value": "1"}}})
+	r := machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "tagged-files", "Tags": []any{map[string]any{"Key": "own", "Value": "1"}}})
 	r.Tags = map[string]string{"cost": "2", "aws:cloudformation:stack-name": "app"}
-	create(t, p, r)
+	machinetest.Create(t, p, r)
 	tags := func() string {
 		bucket, err := p.Bucket("tagged-files")
 		if err != nil {
@@ -234,7 +236,7 @@ func TestBucketTags(t *testing.T) {
 		t.Errorf("the bucket has %s", got)
 	}
 	r.Previous, r.Properties, r.Tags = r.Properties, map[string]any{"BucketName": "tagged-files"}, nil
-	if _, err := handlerOf(t, p, r.Type).Update(t.Context(), r); err != nil {
+	if _, err := machinetest.Handler(t, p, r.Type).Update(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	if got := tags(); got != "NoSuchTagSet" {
@@ -261,10 +263,10 @@ func TestKeys(t *testing.T) {
 		t.Errorf("they lie in a file of mode %v (%v)", info.Mode(), err)
 	}
 	c, err := p.runStore(t.Context())
-	if err != nil || c.AccessKey != made.Access || "http://"+loopback(c.Port) != made.S3 {
+	if err != nil || c.AccessKey != made.Access || "http://"+machine.Loopback(c.Port) != made.S3 {
 		t.Errorf("the S3 server has %+v (%v)", c, err)
 	}
-	if err := p.stopServer(t.Context(), storeProcess); err != nil {
+	if err := p.StopServer(t.Context(), storeProcess); err != nil {
 		t.Error(err)
 	}
 }

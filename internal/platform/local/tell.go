@@ -12,19 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/objectserver"
 )
 
-// teller is a maker that can tell of a resource that is there which properties
-// it really has: fault.NotFound if it turns out to be gone. Those of the others
-// are what was declared.
-type teller interface {
-	tell(ctx context.Context, r *resource) (map[string]any, error)
-}
-
-// tell gives a bucket's versioning, website and public access as the S3 server
+// Tell gives a bucket's versioning, website and public access as the S3 server
 // has them.
-func (h bucket) tell(ctx context.Context, r *resource) (map[string]any, error) {
+func (h bucket) Tell(ctx context.Context, r *machine.Resource) (map[string]any, error) {
 	c, err := h.p.storeConfig()
 	if err != nil {
 		return nil, err
@@ -34,7 +28,7 @@ func (h bucket) tell(ctx context.Context, r *resource) (map[string]any, error) {
 		return nil, notThere(err, r.PhysicalID)
 	}
 	told := maps.Clone(r.Properties)
-	if wanted := textIn(told["VersioningConfiguration"], "Status"); wanted != "" {
+	if wanted := machine.TextIn(told["VersioningConfiguration"], "Status"); wanted != "" {
 		is, err := client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &r.PhysicalID})
 		if err != nil {
 			return nil, notThere(err, r.PhysicalID)
@@ -59,7 +53,7 @@ func (h bucket) tell(ctx context.Context, r *resource) (map[string]any, error) {
 }
 
 // tellWebsite sets the website among what is told, if one was declared.
-func tellWebsite(ctx context.Context, client *s3.Client, r *resource, told map[string]any) error {
+func tellWebsite(ctx context.Context, client *s3.Client, r *machine.Resource, told map[string]any) error {
 	declared, ok := told["WebsiteConfiguration"].(map[string]any)
 	if !ok {
 		return nil
@@ -85,9 +79,9 @@ func tellWebsite(ctx context.Context, client *s3.Client, r *resource, told map[s
 	return nil
 }
 
-// tell gives a bucket policy with the public statements that are in force in
+// Tell gives a bucket policy with the public statements that are in force in
 // place of those declared: the others have no effect on this machine.
-func (h bucketPolicy) tell(ctx context.Context, r *resource) (map[string]any, error) {
+func (h bucketPolicy) Tell(ctx context.Context, r *machine.Resource) (map[string]any, error) {
 	on, err := h.bucket(r)
 	if fault.Is(err, fault.Invalid) {
 		return nil, fault.Wrap(fault.NotFound, err, "the bucket of the policy is gone")
@@ -106,7 +100,7 @@ func (h bucketPolicy) tell(ctx context.Context, r *resource) (map[string]any, er
 	if err != nil {
 		return nil, err
 	}
-	policies, err := h.p.complete(r.Type)
+	policies, err := h.p.Complete(r.Type)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/stack"
 	"makeitso/internal/statefile"
 )
@@ -23,41 +24,41 @@ import (
 // takes signals.
 type waitHandle struct{ p *Platform }
 
-func (waitHandle) check(context.Context, *resource) error { return nil }
+func (waitHandle) Check(context.Context, *machine.Resource) error { return nil }
 
-func (h waitHandle) make(_ context.Context, r *resource) error {
+func (h waitHandle) Make(_ context.Context, r *machine.Resource) error {
 	port, err := h.p.takeSignals()
 	if err != nil {
 		return err
 	}
 	if r.PhysicalID == "" {
-		r.PhysicalID = "http://" + loopback(port) + "/" + r.Token + "/" + rand.Text()
+		r.PhysicalID = "http://" + machine.Loopback(port) + "/" + r.Token + "/" + rand.Text()
 	}
 	r.Attributes = map[string]any{"Id": r.PhysicalID}
 	return nil
 }
 
-func (h waitHandle) read(context.Context, *resource) error {
+func (h waitHandle) Read(context.Context, *machine.Resource) error {
 	_, err := h.p.takeSignals()
 	return err
 }
 
-func (waitHandle) remove(context.Context, *resource) error { return nil }
+func (waitHandle) Remove(context.Context, *machine.Resource) error { return nil }
 
 // waitCondition makes AWS::CloudFormation::WaitCondition, which is a name: the
 // waiting is the stack's.
 type waitCondition struct{}
 
-func (waitCondition) check(context.Context, *resource) error { return nil }
+func (waitCondition) Check(context.Context, *machine.Resource) error { return nil }
 
-func (waitCondition) make(_ context.Context, r *resource) error {
-	r.PhysicalID = r.generatedName(255)
+func (waitCondition) Make(_ context.Context, r *machine.Resource) error {
+	r.PhysicalID = r.GeneratedName(255)
 	r.Attributes = map[string]any{"Id": r.PhysicalID}
 	return nil
 }
 
-func (waitCondition) read(context.Context, *resource) error   { return nil }
-func (waitCondition) remove(context.Context, *resource) error { return nil }
+func (waitCondition) Read(context.Context, *machine.Resource) error   { return nil }
+func (waitCondition) Remove(context.Context, *machine.Resource) error { return nil }
 
 // signalServer takes the signals of an environment.
 type signalServer struct {
@@ -72,7 +73,7 @@ type signalPort struct {
 	Port int `json:"port"`
 }
 
-func (p *Platform) signalFile() string { return filepath.Join(p.dir, "signals.json") }
+func (p *Platform) signalFile() string { return filepath.Join(p.Dir, "signals.json") }
 
 // takeSignals sees to it that signals are taken, and gives the port.
 func (p *Platform) takeSignals() (port int, err error) {
@@ -85,7 +86,7 @@ func (p *Platform) takeSignals() (port int, err error) {
 	if s.port, err = p.claimSignalPort(); err != nil {
 		return 0, err
 	}
-	l, err := net.Listen("tcp", loopback(s.port))
+	l, err := net.Listen("tcp", machine.Loopback(s.port))
 	if err != nil {
 		return 0, fault.Wrap(fault.Unavailable, err, "signals cannot be taken at port %d", s.port).
 			WithHint("find what listens there and stop it: ss -ltnp 'sport = :%d'", s.port)
@@ -98,7 +99,7 @@ func (p *Platform) takeSignals() (port int, err error) {
 	go func() {
 		defer close(ended)
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			p.o.Announce(fmt.Sprintf("environment %s: signals are taken no more: %v", p.env, err))
+			p.o.Announce(fmt.Sprintf("environment %s: signals are taken no more: %v", p.Env, err))
 		}
 	}()
 	return s.port, nil
@@ -106,18 +107,18 @@ func (p *Platform) takeSignals() (port int, err error) {
 
 // claimSignalPort gives the port for signals, chosen and written down once.
 func (p *Platform) claimSignalPort() (int, error) {
-	p.ports.Lock()
-	defer p.ports.Unlock()
+	p.Ports.Lock()
+	defer p.Ports.Unlock()
 	var kept signalPort
 	err := statefile.Read(p.signalFile(), &kept)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kept.Port, err
 	}
-	taken, err := p.takenPorts()
+	taken, err := p.TakenPorts()
 	if err != nil {
 		return 0, err
 	}
-	if kept.Port, err = freePort(taken); err != nil {
+	if kept.Port, err = machine.FreePort(taken); err != nil {
 		return 0, fmt.Errorf("choose a port for signals: %w", err)
 	}
 	return kept.Port, statefile.Write(p.signalFile(), kept)
@@ -131,10 +132,10 @@ func (p *Platform) refuseSignals() {
 	if s.server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	ctx, cancel := context.WithTimeout(context.Background(), machine.StopTime)
 	defer cancel()
 	if err := s.server.Shutdown(ctx); err != nil {
-		p.o.Announce(fmt.Sprintf("environment %s: a signal was cut off: %v", p.env, err))
+		p.o.Announce(fmt.Sprintf("environment %s: a signal was cut off: %v", p.Env, err))
 		_ = s.server.Close() // the listener was closed above, and nothing of it is kept
 	}
 	<-s.ended
@@ -165,9 +166,9 @@ func (p *Platform) signalled(w http.ResponseWriter, req *http.Request) {
 }
 
 // handle gives the handle of that token.
-func (p *Platform) handle(token string) (*resource, error) {
+func (p *Platform) handle(token string) (*machine.Resource, error) {
 	if !filepath.IsLocal(token) || filepath.Base(token) != token {
 		return nil, fault.New(fault.NotFound, "%q is no token", token)
 	}
-	return p.load(token)
+	return p.Load(token)
 }

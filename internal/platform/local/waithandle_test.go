@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/record"
 	"makeitso/internal/seal"
 	"makeitso/internal/stack"
@@ -49,7 +50,7 @@ func TestWaitHandle(t *testing.T) {
 	var taken []stack.Signal
 	var at string
 	var broken error
-	o := Options{State: t.TempDir(), Records: record.NewMemory(), Key: seal.Fresh(), Signal: func(_ context.Context, address string, s stack.Signal) error {
+	o := Options{Options: machine.Options{State: t.TempDir(), Records: record.NewMemory(), Key: seal.Fresh()}, Signal: func(_ context.Context, address string, s stack.Signal) error {
 		if err := s.Check(); err != nil || broken != nil {
 			return errors.Join(err, broken)
 		}
@@ -69,7 +70,7 @@ func TestWaitHandle(t *testing.T) {
 	const document = `{"Status": "SUCCESS", "UniqueId": "a", "Data": "d", "Reason": "r"}`
 	address := result.PhysicalID
 	p.Close()
-	again, err := New("local", Options{State: o.State, Project: "shop", Records: o.Records, Key: o.Key, Signal: o.Signal})
+	again, err := New("local", Options{Options: o.Options, Project: "shop", Signal: o.Signal})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/metric"
 	"makeitso/internal/pace"
+	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/platform/watch"
 	"makeitso/internal/stack"
 )
@@ -45,7 +46,7 @@ func TestLogsRollBack(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{AlarmChanged: told(t)})
 	d := newDriftingOn(t, p, guardTemplate)
-	log, err := p.logFile(filepath.Join("instances", "web-local.web-3.1"))
+	log, err := p.LogFile(filepath.Join("instances", "web-local.web-3.1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,14 +61,14 @@ func TestLogsRollBack(t *testing.T) {
 	defer stop()
 	change := changeset.Change{Stack: "web", Template: []byte(`Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`),
 		Rollback: pace.Alarms{ARNs: []string{"arn:aws:cloudwatch:us-east-1:000000000000:alarm:both"}, Monitor: time.Hour}}
-	cs, err := d.engine.Plan(t.Context(), change)
+	cs, err := d.Engine.Plan(t.Context(), change)
 	if err != nil {
 		t.Fatal(fault.Text(err))
 	}
 	if err := os.WriteFile(log, []byte("starting\n{\"status\": 200}\n{\"status\": 503}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm:both is in state ALARM") {
+	if err := d.Engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm:both is in state ALARM") {
 		t.Errorf("answered %v", err)
 	}
 }
@@ -97,9 +98,9 @@ Resources:
   B: {Type: AWS::S3::Bucket, Properties: {BucketName: audit}}
   T: {Type: AWS::CloudTrail::Trail, Properties: {TrailName: all, S3BucketName: !Ref B, IsLogging: true}}
 `)
-	cs, err := d.engine.Plan(t.Context(), changeset.Change{Stack: "other", Template: []byte(none)})
+	cs, err := d.Engine.Plan(t.Context(), changeset.Change{Stack: "other", Template: []byte(none)})
 	if err == nil {
-		err = d.engine.Apply(t.Context(), cs, nil)
+		err = d.Engine.Apply(t.Context(), cs, nil)
 	}
 	if err == nil || !strings.Contains(fault.Text(err), "S3 bucket none does not exist!") {
 		t.Errorf("a trail without a bucket answered %v", err)
@@ -154,7 +155,7 @@ func TestWatchedMistakes(t *testing.T) {
 		"AlarmRule ends where a ) is wanted":      {compositeType, map[string]any{"AlarmRule": "OK(a"}},
 		"Threshold is much":                       {alarmType, map[string]any{"Threshold": "much"}},
 	} {
-		if _, err := handlerOf(t, p, c.typ).Create(t.Context(), request(c.typ, "R", c.properties)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := machinetest.Handler(t, p, c.typ).Create(t.Context(), machinetest.Request(c.typ, "R", c.properties)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want %s", c.typ, err, want)
 		}
 	}
@@ -175,10 +176,10 @@ func TestWatchedMistakes(t *testing.T) {
 func TestResumeKeepsRecords(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
-	alarm := request(alarmType, "Alarm", map[string]any{"AlarmName": "errors", "EvaluationPeriods": "1", "ComparisonOperator": "GreaterThanThreshold"})
-	hidden := request(secretType, "Secret", map[string]any{"Name": "contract", "SecretString": "open sesame"})
-	create(t, p, alarm)
-	create(t, p, hidden)
+	alarm := machinetest.Request(alarmType, "Alarm", map[string]any{"AlarmName": "errors", "EvaluationPeriods": "1", "ComparisonOperator": "GreaterThanThreshold"})
+	hidden := machinetest.Request(secretType, "Secret", map[string]any{"Name": "contract", "SecretString": "open sesame"})
+	machinetest.Create(t, p, alarm)
+	machinetest.Create(t, p, hidden)
 	if err := p.SetAlarm(t.Context(), "errors", string(metric.On), ""); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +187,7 @@ func TestResumeKeepsRecords(t *testing.T) {
 		t.Fatal(fault.Text(err))
 	}
 	for _, r := range []stack.Request{alarm, hidden} {
-		if _, err := handlerOf(t, p, r.Type).Read(t.Context(), r); err != nil {
+		if _, err := machinetest.Handler(t, p, r.Type).Read(t.Context(), r); err != nil {
 			t.Errorf("%s: %v", r.Type, err)
 		}
 	}
