@@ -276,7 +276,10 @@ func (env *environment) resources(ctx context.Context) ([]control.Resource, erro
 	for i, s := range serving {
 		list[i] = control.Resource{Name: names[s.Token], Type: s.Type, By: s.By, Address: s.Address}
 		if list[i].Name == "" {
-			list[i].Name, list[i].LeftBehind = s.Resource, s.Name
+			list[i].Name = s.Resource
+		}
+		if names[cmp.Or(s.Group, s.Token)] == "" {
+			list[i].LeftBehind = s.Name
 		}
 	}
 	return list, nil

@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -64,5 +65,46 @@ func TestKeepBringsBackWhatEndsAndNothingElse(t *testing.T) {
 	case text := <-told:
 		t.Errorf("told too much: %s", text)
 	default:
+	}
+}
+
+// TestKeepTriesAgainWhatDidNotComeBack has another program on the port of a
+// server when the environment is resumed.
+func TestKeepTriesAgainWhatDidNotComeBack(t *testing.T) {
+	t.Parallel()
+	testneed.Program(t, "redis-server", "apt-get install redis-server")
+	told := make(chan string, 100)
+	p := onMachine(t, machine.Options{Announce: func(text string) { told <- text }})
+	r := machinetest.Request("AWS::ElastiCache::CacheCluster", "Redis", databasetest.Cluster())
+	made := machinetest.Create(t, p, r)
+	if got := ask(t, made, "SET cart 7"); got != "+OK" {
+		t.Fatalf("SET: %s", got)
+	}
+	machinetest.Kill(t, p.Machine, r.Token)
+	other, err := net.Listen("tcp", "127.0.0.1:"+machinetest.Attribute(t, made, "RedisEndpoint.Port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Resume(t.Context()); err == nil || !strings.Contains(err.Error(), "another program has port") {
+		t.Errorf("resume answered %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	keeping, stop := context.WithCancel(t.Context())
+	var kept sync.WaitGroup
+	kept.Go(func() { p.Keep(keeping) })
+	defer kept.Wait()
+	defer stop()
+	select {
+	case text := <-told:
+		if !strings.Contains(text, "is there again") {
+			t.Error(text)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("what had not come back is not tried again")
+	}
+	if got := ask(t, made, "GET cart"); got != "7" {
+		t.Errorf("GET cart gives %q; want 7", got)
 	}
 }

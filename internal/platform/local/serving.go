@@ -13,6 +13,7 @@ import (
 type Serving struct {
 	Resource string `json:"resource"` // stack/LogicalId, as it was made
 	Token    string `json:"token"`
+	Group    string `json:"group,omitempty"` // the token of the resource that it is a node of
 	Name     string `json:"name"` // its physical id
 	Type     string `json:"type"`
 	By       string `json:"by"`
@@ -32,7 +33,7 @@ func (p *Platform) Serving(ctx context.Context) ([]Serving, error) {
 		if k.Support.Level != changeset.Real || !r.Complete {
 			continue
 		}
-		s := Serving{Resource: r.Name(), Token: r.Token, Name: r.PhysicalID, Type: r.Type, By: k.Support.Note}
+		s := Serving{Resource: r.Name(), Token: r.Token, Group: r.Group, Name: r.PhysicalID, Type: r.Type, By: k.Support.Note}
 		switch r.By {
 		case machine.ByDocker:
 			s.By = "a container of the Docker Engine"

@@ -27,7 +27,7 @@ func (m *Machine) Keep(ctx context.Context) {
 	wait := firstRetry
 	given := map[string]bool{} // ended, and nothing wants them back
 	for {
-		ended, ok := m.untilServerEnds(ctx, given)
+		ended, ok := m.untilMissing(ctx, given, wait)
 		if !ok {
 			return
 		}
@@ -37,6 +37,9 @@ func (m *Machine) Keep(ctx context.Context) {
 			return
 		}
 		if err == nil {
+			if len(ended) == 0 {
+				m.Options.Announce(fmt.Sprintf("environment %s: what had not come back is there again", m.Env))
+			}
 			for _, name := range ended {
 				if given[name] = !m.Runs(name); !given[name] {
 					m.Options.Announce(fmt.Sprintf("environment %s: the server %s had ended and was started again in %s", m.Env, name, time.Since(begun).Round(time.Millisecond)))
@@ -45,13 +48,25 @@ func (m *Machine) Keep(ctx context.Context) {
 			wait = firstRetry
 			continue
 		}
-		m.Options.Announce(fmt.Sprintf("environment %s: what had ended does not come back, and is tried again in %s: %s", m.Env, wait, fault.Text(err)))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
 		wait = min(2*wait, lastRetry)
+		m.Options.Announce(fmt.Sprintf("environment %s: what had ended does not come back, and is tried again in %s: %s", m.Env, wait, fault.Text(err)))
+	}
+}
+
+// untilMissing waits until something has to be brought back: a server that has
+// ended, or after a pause what the last Resume could not bring back. It gives
+// the names of those that have ended; ok is false when ctx ended first.
+func (m *Machine) untilMissing(ctx context.Context, given map[string]bool, pause time.Duration) (ended []string, ok bool) {
+	if !m.missing.Load() {
+		return m.untilServerEnds(ctx, given)
+	}
+	again := time.NewTimer(pause)
+	defer again.Stop()
+	select {
+	case <-again.C:
+		return nil, true
+	case <-ctx.Done():
+		return nil, false
 	}
 }
 

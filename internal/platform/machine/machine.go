@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"makeitso/internal/changeset"
@@ -89,6 +90,7 @@ type Machine struct {
 	changing sync.RWMutex
 	making   chan struct{} // an item for each resource being made
 	changed  notice        // given when a resource was made, changed or removed
+	missing  atomic.Bool   // whether the last Resume has not brought everything back
 	Ports    sync.Mutex    // held while a free port is chosen and written down
 }
 
@@ -229,9 +231,10 @@ func (m *Machine) Types() []Type {
 // Resume starts everything that should run and does not, at the same address
 // and with the same data: after the machine was restarted, or something was
 // killed.
-func (m *Machine) Resume(ctx context.Context) error {
+func (m *Machine) Resume(ctx context.Context) (err error) {
 	m.changing.Lock()
 	defer m.changing.Unlock()
+	defer func() { m.missing.Store(err != nil) }()
 	var failures []error
 	if m.hooks.Adopt != nil {
 		failures = append(failures, m.hooks.Adopt(ctx))
