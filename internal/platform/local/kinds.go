@@ -19,7 +19,7 @@ func (p *Platform) allKinds() map[string]machine.Kind {
 		"AWS::Route53::RecordSet":                  machine.Real("answered by the DNS server, and routed at the edge if it leads to a distribution", recordSet{p}),
 		"AWS::Route53::RecordSetGroup":             machine.Real("records answered by the DNS server", recordSetGroup{p}),
 		"AWS::Route53::HealthCheck":                machine.Real("looked after by the DNS server", healthCheck{p}),
-		"AWS::Logs::LogGroup":                      machine.Real("a folder of files that programs append to; /makeitso/ENVIRONMENT/SERVICE has what a service prints; RetentionInDays removes files not written for so long", logGroup{p}),
+		"AWS::Logs::LogGroup":                      machine.Real("a folder of log files; that of /makeitso/ENV/SERVICE has what a service prints", logGroup{p}),
 		"AWS::Logs::LogStream":                     machine.Real("a file in the folder of its log group", logStream{p}),
 		"AWS::Logs::MetricFilter":                  machine.Real("counts each line when it is written, while makeitso serve runs; a file that was copied counts again", metricFilter{p}),
 		"AWS::CloudTrail::Trail":                   machine.Real("the project's events, written into its bucket while makeitso serve runs; no digest files, and no selectors", trail{p}),
