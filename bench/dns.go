@@ -60,14 +60,11 @@ func (b *bench) dns(ctx context.Context) (err error) {
 
 // dnsServer starts makeitso's DNS server with a thousand records; stop ends it.
 func (b *bench) dnsServer(ctx context.Context) (address string, stop func() error, err error) {
-	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	port, err := freePort()
 	if err != nil {
 		return "", nil, err
 	}
-	address, port := free.Addr().String(), free.Addr().(*net.TCPAddr).Port
-	if err := free.Close(); err != nil {
-		return "", nil, err
-	}
+	address = fmt.Sprintf("127.0.0.1:%d", port)
 	records := []map[string]any{}
 	for i := range thousand {
 		records = append(records, map[string]any{"zone": "Z1", "name": fmt.Sprintf("host-%d.example.com.", i), "type": "A", "ttl": 60, "values": []string{"192.0.2.1"}})
@@ -84,29 +81,12 @@ func (b *bench) dnsServer(ctx context.Context) (address string, stop func() erro
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return "", nil, err
 	}
-	var said bytes.Buffer
-	server := exec.CommandContext(ctx, b.program, "internal", "dns", file)
-	server.Stderr = &said
-	if err := server.Start(); err != nil {
+	running, err := begin(ctx, exec.CommandContext(ctx, b.program, "internal", "dns", file),
+		func() error { return listens(address, "", "") })
+	if err != nil {
 		return "", nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Wait() }()
-	stop = func() error { return errors.Join(server.Process.Signal(os.Interrupt), <-ended) }
-	for deadline := time.Now().Add(patience); ; {
-		conn, err := net.Dial("tcp4", address)
-		if err == nil {
-			return address, stop, conn.Close()
-		}
-		select {
-		case err := <-ended:
-			return "", nil, fmt.Errorf("the DNS server has ended: %w\n%s", err, said.String())
-		case <-time.After(5 * time.Millisecond): // it tells nobody when it listens
-		}
-		if time.Now().After(deadline) {
-			return "", nil, errors.Join(fmt.Errorf("the DNS server does not come up"), stop())
-		}
-	}
+	return address, running.stop, nil
 }
 
 // question is a query for the address of a name, without its number.

@@ -2,7 +2,7 @@
 // to what a user would otherwise run, both sides in one go: it prints a table
 // and ends with 1 if a target is missed. It knows makeitso as a program only.
 //
-//	go run ./bench                      # about two minutes
+//	go run ./bench                      # about five minutes
 //	go run ./bench --cases start,stages # these alone
 //	go run ./bench --cold               # and a build from an empty cache, minutes more
 package main
@@ -68,6 +68,7 @@ func cases() []measured {
 	return []measured{
 		{"size", (*bench).size}, {"start", (*bench).start}, {"synced", (*bench).synced}, {"stages", (*bench).stages}, {"memory", (*bench).memory},
 		{"apply", (*bench).applies}, {"growth", (*bench).growth}, {"validate", (*bench).validate},
+		{"data", (*bench).data}, {"objects", (*bench).objects},
 		{"dns", (*bench).dns},
 	}
 }

@@ -22,15 +22,37 @@ const (
 // alternate runs the sides in turn, so that a noisy moment meets all of them,
 // and gives the median time of each. A first round, not counted, fills caches.
 func alternate(rounds int, sides ...func() error) ([]time.Duration, error) {
+	all := make([]side, len(sides))
+	for i, do := range sides {
+		all[i] = timed(do)
+	}
+	return alternateSides(rounds, all...)
+}
+
+// side does one side of a comparison once. It gives the time of what counts,
+// without that of what it does before and after.
+type side func() (time.Duration, error)
+
+// timed is a side of which all counts.
+func timed(do func() error) side {
+	return func() (time.Duration, error) {
+		begun := time.Now()
+		err := do()
+		return time.Since(begun), err
+	}
+}
+
+// alternateSides is alternate of sides that take their time themselves.
+func alternateSides(rounds int, sides ...side) ([]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
 	for round := range rounds + 1 {
 		for i, side := range sides {
-			begun := time.Now()
-			if err := side(); err != nil {
+			took, err := side()
+			if err != nil {
 				return nil, err
 			}
 			if round > 0 {
-				times[i] = append(times[i], time.Since(begun))
+				times[i] = append(times[i], took)
 			}
 		}
 	}

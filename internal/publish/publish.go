@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"makeitso/internal/fault"
 )
@@ -30,7 +31,8 @@ type Bucket interface {
 	// hexadecimal digits. Another form of ETag counts as changed.
 	List(ctx context.Context) (map[string]string, error)
 	// Put stores the file at path under key with the given HTTP header
-	// (Content-Type, Cache-Control). Putting the same again is fine.
+	// (Content-Type, Cache-Control). Putting the same again is fine. It is called
+	// for several keys at once.
 	Put(ctx context.Context, key, path string, header map[string]string) error
 	// Delete removes keys; one that is gone is fine.
 	Delete(ctx context.Context, keys ...string) error
@@ -76,16 +78,20 @@ func Publish(ctx context.Context, dir string, b Bucket, o Options) (Report, erro
 		return Report{}, fmt.Errorf("list the bucket: %w", err)
 	}
 	var r Report
-	slices.SortFunc(files, inOrder)
+	var changed [ranks][]file
 	for _, f := range files {
 		if strings.Trim(there[f.key], `"`) == f.md5 {
 			r.Unchanged = append(r.Unchanged, f.key)
 			continue
 		}
-		if err := b.Put(ctx, f.key, f.path, header(f.key)); err != nil {
-			return r.sorted(), fmt.Errorf("put %s: %w", f.key, err)
+		changed[rank(f.key)] = append(changed[rank(f.key)], f)
+	}
+	for _, files := range changed {
+		put, err := putAll(ctx, b, files)
+		r.Put = append(r.Put, put...)
+		if err != nil {
+			return r.sorted(), err
 		}
-		r.Put = append(r.Put, f.key)
 	}
 	if gone := missing(there, files); len(gone) > 0 && !o.Keep {
 		if err := b.Delete(ctx, gone...); err != nil {
@@ -94,6 +100,39 @@ func Publish(ctx context.Context, dir string, b Bucket, o Options) (Report, erro
 		r.Deleted = gone
 	}
 	return r.sorted(), nil
+}
+
+// atOnce is how many files are on their way at a time: no more than a client
+// keeps connections to one server.
+const atOnce = 8
+
+// putAll puts files side by side and gives the keys of those that are there.
+// After a failure it begins no other, but waits for those under way: whether
+// they came to be must be known, as caches are told of it.
+func putAll(ctx context.Context, b Bucket, files []file) (put []string, err error) {
+	going, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var mu sync.Mutex // of put
+	var putting sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for _, f := range files {
+		places <- struct{}{}
+		if going.Err() != nil {
+			break
+		}
+		putting.Go(func() {
+			defer func() { <-places }()
+			if err := b.Put(ctx, f.key, f.path, header(f.key)); err != nil {
+				fail(fmt.Errorf("put %s: %w", f.key, err))
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			put = append(put, f.key)
+		})
+	}
+	putting.Wait()
+	return put, context.Cause(going)
 }
 
 func (r Report) sorted() Report {
@@ -186,13 +225,12 @@ func digest(ctx context.Context, name string) (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-// inOrder puts what is referred to before what refers to it: hashed assets,
-// other assets (which may load hashed ones), pages, and the pages by which
-// everybody enters last.
-func inOrder(a, b file) int {
-	return cmp.Or(cmp.Compare(rank(a.key), rank(b.key)), cmp.Compare(a.key, b.key))
-}
+// ranks is how many ranks there are.
+const ranks = 4
 
+// rank puts what is referred to before what refers to it: hashed assets, other
+// assets (which may load hashed ones), pages, and the pages by which everybody
+// enters last. Files of one rank go side by side.
 func rank(key string) int {
 	switch {
 	case path.Base(key) == "index.html":

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"makeitso/internal/fault"
@@ -18,6 +19,7 @@ import (
 
 // bucket is a bucket in memory. After each change it hands itself to check.
 type bucket struct {
+	mu      sync.Mutex
 	content map[string]string
 	header  map[string]map[string]string
 	log     []string
@@ -48,6 +50,8 @@ func (b *bucket) Put(_ context.Context, key, path string, header map[string]stri
 	if err != nil {
 		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.content[key], b.header[key] = string(content), header
 	b.log = append(b.log, "put "+key)
 	b.check()
@@ -156,6 +160,30 @@ func TestFailedPutDeletesNothing(t *testing.T) {
 	mustPublish(t, dir, b)
 	if got := slices.Sorted(maps.Keys(b.content)); !slices.Equal(got, []string{"a.js", "b.js", "index.html"}) {
 		t.Errorf("after trying again the bucket holds %v", got)
+	}
+}
+
+// slowBucket lets no put go on before as many are under way as it waits for.
+type slowBucket struct {
+	*bucket
+	together sync.WaitGroup
+}
+
+func (b *slowBucket) Put(ctx context.Context, key, path string, header map[string]string) error {
+	b.together.Done()
+	b.together.Wait()
+	return b.bucket.Put(ctx, key, path, header)
+}
+
+// What is under way when a put fails comes to its end, and is reported.
+func TestPutsSideBySide(t *testing.T) {
+	dir, b := filepath.Join(t.TempDir(), "dist"), &slowBucket{bucket: newBucket()}
+	write(t, dir, map[string]string{"a.js": "a", "b.js": "b", "c.js": "c", "index.html": "page"})
+	b.together.Add(3) // the page waits for them: with it there would be one too many
+	b.fail = "b.js"
+	r, err := publish.Publish(t.Context(), dir, b, publish.Options{})
+	if !errors.Is(err, errFull) || !slices.Equal(r.Put, []string{"a.js", "c.js"}) || len(b.content) != 2 {
+		t.Errorf("%v, reported %v, the bucket holds %v", err, r.Put, b.content)
 	}
 }
 

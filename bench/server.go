@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// startTime is how long a server may take until it answers.
+const startTime = 30 * time.Second
+
+// server is a program that runs beside the bench.
+type server struct {
+	process *exec.Cmd
+	said    bytes.Buffer
+	ended   chan error
+}
+
+// begin starts a server and waits until it answers.
+func begin(ctx context.Context, process *exec.Cmd, answers func() error) (*server, error) {
+	s := &server{process: process, ended: make(chan error, 1)}
+	process.Stdout, process.Stderr = &s.said, &s.said
+	if err := process.Start(); err != nil {
+		return nil, err
+	}
+	go func() { s.ended <- process.Wait() }()
+	for deadline := time.Now().Add(startTime); ; {
+		failure := answers()
+		if failure == nil {
+			return s, nil
+		}
+		select {
+		case err := <-s.ended:
+			return nil, fmt.Errorf("%s has ended: %w\n%s", process.Path, err, s.said.String())
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), s.stop())
+		case <-time.After(2 * time.Millisecond): // it tells nobody when it listens
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("%s does not come up: %w", process.Path, failure), s.stop())
+		}
+	}
+}
+
+// stop asks the server to end and waits until it has.
+func (s *server) stop() error {
+	if err := s.process.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	var exit *exec.ExitError
+	if err := <-s.ended; err != nil && !errors.As(err, &exit) { // how it tells an interrupt is not measured
+		return err
+	}
+	return nil
+}
+
+// freePort gives a port at which nobody listens.
+func freePort() (port int, err error) {
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return free.Addr().(*net.TCPAddr).Port, free.Close()
+}
+
+// listens says whether a connection to an address comes about, and, if words
+// are given, whether they are answered as wanted.
+func listens(address, say, want string) error {
+	conn, err := net.Dial("tcp4", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if say == "" {
+		return nil
+	}
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte(say)); err != nil {
+		return err
+	}
+	answer := make([]byte, 64)
+	n, err := conn.Read(answer)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(string(answer[:n]), want) {
+		return fmt.Errorf("%s answers %q", address, answer[:n])
+	}
+	return nil
+}
