@@ -55,7 +55,7 @@ func (h databaseParameters) Make(ctx context.Context, r *machine.Resource) error
 		return err
 	}
 	for _, instance := range instances {
-		if err := (postgres{h.d}).setParameters(ctx, instance, databaseParametersOf(r.Properties[databaseParametersKey])); err != nil {
+		if err := postgres(h).setParameters(ctx, instance, databaseParametersOf(r.Properties[databaseParametersKey])); err != nil {
 			return err
 		}
 	}

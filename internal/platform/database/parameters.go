@@ -31,7 +31,7 @@ func (h parameterGroup) Make(ctx context.Context, r *machine.Resource) error {
 		return err
 	}
 	for _, cluster := range clusters {
-		if err := (redis{h.d}).setParameters(ctx, cluster, parametersOf(r.Properties[groupProperties])); err != nil {
+		if err := redis(h).setParameters(ctx, cluster, parametersOf(r.Properties[groupProperties])); err != nil {
 			return err
 		}
 	}
