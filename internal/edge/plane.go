@@ -209,8 +209,11 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case hasTwoLengths(r):
 		x.w.Header().Set("Connection", "close")
 		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
-	case t.services[x.host] != nil:
+	case t.hosts[x.host] != nil:
+		x.service = t.hosts[x.host].Name
 		x.serveService(r)
+	case t.balancers[x.host] != nil:
+		x.serveBalanced(r, t.balancers[x.host])
 	case t.sites[x.host] != nil:
 		x.serveSite(r, t.sites[x.host])
 	default:
