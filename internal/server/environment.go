@@ -69,6 +69,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		Embedded: s.o.Embedded || wanted.Embedded, Command: []string{s.o.Self, "internal"},
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,
+		Edge:         s.edge,
 		Signal: func(ctx context.Context, address string, signal stack.Signal) error {
 			return env.stacks.Receive(ctx, address, signal)
 		},
@@ -110,7 +111,7 @@ func (env *environment) adopt(ctx context.Context) error {
 		}
 	})
 	if s.exists(env.name) {
-		if err := env.sitesChanged(ctx); err != nil {
+		if err := errors.Join(env.sitesChanged(ctx), env.platform.Balance(ctx)); err != nil {
 			return err
 		}
 	}
@@ -271,6 +272,11 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 			all = append(all, control.Address{Name: "service " + strings.TrimPrefix(s.Name, env.name+"/"), URL: "http://" + host + ":" + port})
 		}
 	}
+	for _, b := range env.server.edge.Balancers(env.name) {
+		if len(b.Hosts) > 0 {
+			all = append(all, control.Address{Name: "load balancer " + strings.TrimPrefix(b.Name, env.name+"/balancer/"), URL: "http://" + b.Hosts[0] + ":" + port})
+		}
+	}
 	sites, err := env.platform.Sites()
 	if err != nil {
 		return nil, err
@@ -298,7 +304,7 @@ func shortest(hosts []string) string {
 // with the last of them.
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
-	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil))
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil))
 	if err == nil {
 		err = s.keptEnvironments().Delete(ctx, env.name)
 	}

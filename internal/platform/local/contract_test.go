@@ -1,12 +1,15 @@
 package local
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/pace"
+	"makeitso/internal/platform/balance"
 	"makeitso/internal/platform/model/modeltest"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack/stacktest"
@@ -16,13 +19,20 @@ import (
 // realCases gives each real type its smallest resource, and a change in place
 // where the type has one.
 func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
-	type object = map[string]any
 	with := func(properties object, name string, value any) object {
 		properties[name] = value
 		return properties
 	}
 	key := create(t, p, request(keyType, "Key", nil))
 	files := create(t, p, request("AWS::S3::Bucket", "Origin", nil))
+	balancer := create(t, p, request(balance.LoadBalancerType, "Front", nil))
+	targets := create(t, p, request(balance.TargetGroupType, "Targets", object{"Port": "80", "Protocol": "HTTP"}))
+	action := object{"Type": "forward", "TargetGroupArn": targets.PhysicalID}
+	listener := object{"LoadBalancerArn": balancer.PhysicalID, "Port": "80", "DefaultActions": []any{action}}
+	listening := create(t, p, request(balance.ListenerType, "Front80", listener))
+	rule := object{"ListenerArn": listening.PhysicalID, "Priority": "1", "Conditions": []any{object{"Field": "path-pattern", "Values": []any{"/a"}}}, "Actions": []any{action}}
+	template := create(t, p, request(templateType, "Launch", object{"LaunchTemplateData": object{"ImageId": "sha256:1"}}))
+	instances := object{"MinSize": "1", "MaxSize": "1", "LaunchTemplate": object{"LaunchTemplateId": template.PhysicalID, "Version": "1"}}
 	group := object{"CacheParameterGroupFamily": "redis7", "Description": "ours"}
 	policy := object{"Bucket": files.PhysicalID, "PolicyDocument": object{"Statement": []any{object{
 		"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + files.PhysicalID + "/*",
@@ -46,6 +56,14 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		secretType:    {object{"Name": "contract", "GenerateSecretString": object{}}, object{"Name": "contract", "SecretString": "open sesame"}, object{"GenerateSecretString": object{"PasswordLength": 0}}},
 		parameterType: {object{"Name": "/contract", "Type": "String", "Value": "1"}, object{"Name": "/contract", "Type": "String", "Value": "2"}, object{"Type": "String", "Value": "x", "AllowedPattern": "^[0-9]+$"}},
 
+		balance.LoadBalancerType: {object{"Name": "contract"}, object{"Name": "contract", "SecurityGroups": []any{"sg-1"}}, object{"Type": "moon"}},
+		balance.TargetGroupType:  {object{"Port": "80", "Protocol": "HTTP"}, object{"Port": "80", "Protocol": "HTTP", "HealthCheckPath": "/well"}, object{"TargetType": "ip", "Targets": []any{object{"Id": "10.0.0.1"}}}},
+		balance.ListenerType:     {listener, with(maps.Clone(listener), "Port", "81"), with(maps.Clone(listener), "Port", "x")},
+		balance.RuleType:         {rule, with(maps.Clone(rule), "Priority", "2"), with(maps.Clone(rule), "Conditions", []any{object{"Field": "moon"}})},
+		templateType:             {object{"LaunchTemplateData": object{"ImageId": "sha256:1"}}, object{"LaunchTemplateData": object{"ImageId": "sha256:1", "KeyName": "a"}}, object{"LaunchTemplateData": "x"}},
+		configurationType:        {object{"ImageId": "sha256:1", "InstanceType": "t3.micro"}, nil, object{"ImageId": "sha256:1"}},
+		pace.GroupType:           {instances, with(maps.Clone(instances), "MaxSize", "2"), with(maps.Clone(instances), "MinSize", "2")},
+
 		"AWS::CloudFormation::WaitConditionHandle": {},
 		"AWS::CloudFormation::WaitCondition":       {},
 	} {
@@ -59,7 +77,8 @@ func TestEveryTypeKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	testneed.Program(t, "redis-server", "apt-get install redis-server")
 	testneed.Postgres(t)
-	p := newPlatform(t, Options{})
+	unpacked := 0
+	p := newPlatform(t, Options{Unpack: unpackProgram(&unpacked)})
 	cases := realCases(t, p)
 	for _, typ := range p.Types() {
 		c, real := cases[typ.Name]

@@ -18,9 +18,12 @@ const (
 )
 
 // Keep brings back every server of the environment that ends by itself, with
-// its data and at its address, until ctx ends. Instances are not its matter:
-// their release replaces them.
+// its data and at its address, and replaces the instances of groups that end,
+// until ctx ends. Those of a release are not its matter: it replaces them.
 func (p *Platform) Keep(ctx context.Context) {
+	var groups sync.WaitGroup
+	defer groups.Wait()
+	groups.Go(func() { p.fleets.Keep(ctx) })
 	wait := firstRetry
 	given := map[string]bool{} // ended, and nothing wants them back
 	for {

@@ -20,6 +20,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/fleet"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
 	"makeitso/internal/seal"
@@ -57,6 +58,8 @@ type Options struct {
 	// SitesChanged is called after Sites gives something else, and returns
 	// when that is in force; nil for nobody.
 	SitesChanged func(ctx context.Context) error
+	// Edge serves the environment's load balancers; nil for nobody.
+	Edge Edge
 	// Signal keeps a signal that was put to the address of a wait condition's
 	// handle. Needed for handles only.
 	Signal func(ctx context.Context, address string, s stack.Signal) error
@@ -84,7 +87,11 @@ type Platform struct {
 	ports    sync.Mutex    // held while a free port is chosen and written down
 	buckets  sync.Mutex    // held while the S3 server is started or stopped
 	hosts    sync.Mutex    // held while host names are claimed
-	signals  signalServer
+	// balancing is held while the edge is told of load balancers, so that the
+	// newest state is the one in force.
+	balancing sync.Mutex
+	fleets    *fleet.Runner
+	signals   signalServer
 }
 
 // atOnce is how many resources that software runs for are made at a time: each
@@ -127,6 +134,7 @@ func New(env string, o Options) (*Platform, error) {
 	}
 	p.keeper = process.New(filepath.Join(p.dir, "processes"), process.Options{Command: p.command("exec")})
 	p.kinds, p.making = p.allKinds(), make(chan struct{}, atOnce)
+	p.fleets = p.newFleets()
 	p.models = record.Of[resource](o.Records, "local-model")
 	return p, nil
 }
@@ -162,6 +170,9 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 			WithHint("see what it has: makeitso types")
 	}
 	h := handler{p: p, typ: typ, maker: k.maker}
+	if g, is := k.maker.(group); is {
+		return &groupHandler{h, g}, nil
+	}
 	if m, is := k.maker.(recorded); is {
 		return &modelHandler{h, m.table()}, nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/fleet"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
@@ -194,7 +195,7 @@ func (h *modelHandler) put(ctx context.Context, was resource, r stack.Request) (
 		if err != nil {
 			return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
 		}
-		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
+		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, &res)
 	}
 }
 
@@ -249,14 +250,14 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", res.name(), err)
 	}
-	return nil
+	return h.p.announce(ctx, res)
 }
 
 // forgetModels removes the records of all modelled resources, what they are
 // called, and what was said of alarms.
 func (p *Platform) forgetModels(ctx context.Context) error {
 	var ops []record.Op
-	for _, kind := range []string{"local-model", "local-name", "local-alarm"} {
+	for _, kind := range []string{"local-model", "local-name", "local-alarm", fleet.Kind} {
 		all, err := p.o.Records.List(ctx, kind, p.env+"/")
 		if err != nil {
 			return fmt.Errorf("list modelled resources: %w", err)

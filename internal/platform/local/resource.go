@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/balance"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/vault"
 	"makeitso/internal/registry"
@@ -33,6 +34,8 @@ type resource struct {
 	Settings map[string]setting `json:"settings,omitempty"`
 	// Vault is the versions of a secret or a parameter.
 	Vault vault.Vault `json:"vault,omitzero"`
+	// Launches are the versions of a launch template.
+	Launches []map[string]any `json:"launches,omitempty"`
 	// Key is the text of an encryption key.
 	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.
@@ -272,7 +275,7 @@ func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, erro
 	if err := h.p.save(res); err != nil {
 		return stack.Result{}, err
 	}
-	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announceSites(ctx, res)
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, res)
 }
 
 // make makes what res declares when fewer than atOnce others are being made.
@@ -309,7 +312,7 @@ func (h *handler) Delete(ctx context.Context, r stack.Request) error {
 	if err := removeFolder(h.p.folder(res), "resource.json"); err != nil {
 		return fmt.Errorf("remove %s: %w", res.name(), err)
 	}
-	return h.p.announceSites(ctx, res)
+	return h.p.announce(ctx, res)
 }
 
 // removeFolder removes a folder with all in it, the file called last at the end.
@@ -329,9 +332,15 @@ func removeFolder(dir, last string) error {
 	return os.RemoveAll(dir)
 }
 
-// announceSites tells of sites that a change of r may have changed.
-func (p *Platform) announceSites(ctx context.Context, r *resource) error {
-	isSite := r.Type == "AWS::CloudFront::Distribution" || r.Type == "AWS::Route53::RecordSet"
+// announce tells the edge of what a change of r may have changed.
+func (p *Platform) announce(ctx context.Context, r *resource) error {
+	isName := r.Type == "AWS::Route53::RecordSet"
+	if isName || slices.Contains(balance.Types, r.Type) {
+		if err := p.Balance(ctx); err != nil {
+			return err
+		}
+	}
+	isSite := isName || r.Type == "AWS::CloudFront::Distribution"
 	if !isSite || p.o.SitesChanged == nil {
 		return nil
 	}

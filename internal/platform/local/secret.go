@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
+	"makeitso/internal/platform/balance"
 	"makeitso/internal/platform/vault"
 	"makeitso/internal/seal"
 )
@@ -34,6 +36,14 @@ func kept(m modelled, name string) (maker, bool) {
 		return secret{m}, true
 	case parameterType:
 		return parameter{m}, true
+	case balance.LoadBalancerType, balance.TargetGroupType, balance.ListenerType, balance.RuleType:
+		return balancing{m}, true
+	case templateType:
+		return launchTemplate{m}, true
+	case configurationType:
+		return m, true
+	case pace.GroupType:
+		return group{m.p, m.t}, true
 	}
 	return nil, false
 }

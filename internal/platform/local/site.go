@@ -251,9 +251,14 @@ func siteOf(r *resource, config map[string]any) edge.Site {
 // records that lead to any of them.
 func hostsOf(r *resource, records []*resource) []string {
 	own, _ := r.Attributes["DomainName"].(string)
-	hosts := map[string]bool{own: true}
-	for _, alias := range aliases(r) {
-		hosts[alias] = true
+	return leadingTo(records, append(aliases(r), own)...)
+}
+
+// leadingTo gives names and those that records lead to any of them.
+func leadingTo(records []*resource, names ...string) []string {
+	hosts := map[string]bool{}
+	for _, name := range names {
+		hosts[name] = true
 	}
 	for range records { // a record may lead to a record
 		for _, record := range records {

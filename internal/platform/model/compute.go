@@ -3,16 +3,19 @@ package model
 // unstarted is the note of what would run on machines of its own.
 const unstarted = "nothing is started; instances of a release run with makeitso instead"
 
+// launches is the note of what says how instances are made.
+const launches = "groups start their instances from it: ImageId is the digest of an image"
+
 // compute is the types of groups of machines, of containers and of Beanstalk.
 func compute() map[string]Type {
 	const group = "autoScalingGroupName/{property AutoScalingGroupName}"
 	return map[string]Type{
 		"AWS::AutoScaling::AutoScalingGroup": {
-			Note: unstarted, ref: "{name AutoScalingGroupName 255}",
+			Note: "processes of an image, kept at their number", ref: "{name AutoScalingGroupName 255}",
 			attributes: map[string]any{"AutoScalingGroupARN": "arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{uuid}:autoScalingGroupName/{ref}"},
 			checks:     []check{number("MinSize", 0, 10000), number("MaxSize", 0, 10000), rising("MinSize", "DesiredCapacity", "MaxSize")},
 		},
-		"AWS::AutoScaling::LaunchConfiguration": {Note: "kept for groups that name it", ref: "{name LaunchConfigurationName 255}"},
+		"AWS::AutoScaling::LaunchConfiguration": {Note: launches, ref: "{name LaunchConfigurationName 255}"},
 		"AWS::AutoScaling::LifecycleHook": {
 			Note: "part of a modelled group", ref: "{name LifecycleHookName 255}",
 			checks: []check{

@@ -1,0 +1,273 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"makeitso/internal/edge"
+	"makeitso/internal/fault"
+	"makeitso/internal/pace"
+	"makeitso/internal/platform/balance"
+	"makeitso/internal/platform/fleet"
+	"makeitso/internal/platform/model"
+	"makeitso/internal/stack"
+)
+
+// The types of what groups of instances are launched from.
+const (
+	templateType      = "AWS::EC2::LaunchTemplate"
+	configurationType = "AWS::AutoScaling::LaunchConfiguration"
+)
+
+// Edge is what load balancers need of the data plane.
+type Edge interface {
+	// SetBalancing puts an environment's target groups and load balancers in
+	// force, in place of those that it had, and returns when they are.
+	SetBalancing(ctx context.Context, environment string, services []edge.Service, balancers []edge.Balancer) error
+	// Stats gives the edge's report.
+	Stats(ctx context.Context) (edge.Stats, error)
+}
+
+// newFleets makes what keeps the groups of instances.
+func (p *Platform) newFleets() *fleet.Runner {
+	return fleet.New(fleet.Options{
+		Environment: p.env, Records: p.o.Records, Instances: p, Route: p.Balance, InFlight: p.inFlight, Announce: p.o.Announce,
+		Hold: func() func() { p.changing.RLock(); return p.changing.RUnlock },
+	})
+}
+
+// inFlight gives how many requests are under way at an instance of a group.
+func (p *Platform) inFlight(ctx context.Context, id string) (n int64, err error) {
+	if p.o.Edge == nil {
+		return 0, nil
+	}
+	stats, err := p.o.Edge.Stats(ctx)
+	for name, count := range stats.InFlight {
+		if strings.HasSuffix(name, "/"+id) {
+			n += count
+		}
+	}
+	return n, err
+}
+
+// Balance has the edge serve the load balancers of the environment as they are.
+func (p *Platform) Balance(ctx context.Context) error {
+	if p.o.Edge == nil {
+		return nil
+	}
+	p.balancing.Lock()
+	defer p.balancing.Unlock()
+	parts, err := p.balanced(ctx)
+	if err != nil {
+		return err
+	}
+	services, balancers := parts.Edge()
+	if err := p.o.Edge.SetBalancing(ctx, p.env, services, balancers); err != nil {
+		return fmt.Errorf("put the load balancers in force: %w", err)
+	}
+	return nil
+}
+
+// balanced gives all that decides where requests go.
+func (p *Platform) balanced(ctx context.Context) (parts balance.Parts, err error) {
+	parts = balance.Parts{Environment: p.env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
+	for _, typ := range balance.Types {
+		if parts.Resources[typ], err = p.modelsOf(ctx, typ); err != nil {
+			return parts, err
+		}
+	}
+	names, err := p.complete("AWS::Route53::RecordSet")
+	if err != nil {
+		return parts, err
+	}
+	parts.Hosts = func(own string) []string { return leadingTo(names, own) }
+	groups, err := p.fleets.Groups(ctx)
+	if err != nil {
+		return parts, err
+	}
+	for _, g := range groups {
+		r, err := p.load(g.Name)
+		if fault.Is(err, fault.NotFound) {
+			continue // being removed
+		}
+		if err != nil {
+			return parts, err
+		}
+		for _, arn := range targetsOf(r) {
+			parts.Targets[arn] = append(parts.Targets[arn], g.Routed()...)
+		}
+	}
+	return parts, nil
+}
+
+// targetsOf gives the ARNs of the target groups that a group's instances are
+// registered with.
+func targetsOf(r *resource) (arns []string) {
+	list, _ := r.Properties["TargetGroupARNs"].([]any)
+	for _, arn := range list {
+		arns = append(arns, fmt.Sprint(arn))
+	}
+	return arns
+}
+
+// balancing makes the types of ElasticLoadBalancingV2, by which the edge chooses
+// where requests go.
+type balancing struct{ modelled }
+
+func (h balancing) check(ctx context.Context, r *resource) error {
+	if err := h.modelled.check(ctx, r); err != nil {
+		return err
+	}
+	return balance.Judge(r.Resource)
+}
+
+func (h balancing) make(ctx context.Context, r *resource) error {
+	if err := h.modelled.make(ctx, r); err != nil || r.Type != balance.LoadBalancerType {
+		return err
+	}
+	name, _ := r.Attributes["LoadBalancerName"].(string)
+	r.Attributes["DNSName"] = strings.ToLower(fmt.Sprintf("%s-%s.elb.%s.%s.localhost", name, digits(r.Token, "dns", 6), h.p.env, h.p.o.Project))
+	return nil
+}
+
+// launchTemplate makes AWS::EC2::LaunchTemplate, of which every version is kept:
+// a group may name an older one.
+type launchTemplate struct{ modelled }
+
+func (h launchTemplate) make(ctx context.Context, r *resource) error {
+	data, _ := r.Properties["LaunchTemplateData"].(map[string]any)
+	r.Launches = append(r.Launches[:min(r.Changes, len(r.Launches)):min(r.Changes, len(r.Launches))], data)
+	return h.modelled.make(ctx, r)
+}
+
+// group makes AWS::AutoScaling::AutoScalingGroup.
+type group struct {
+	p *Platform
+	t model.Type
+}
+
+func (h group) named(r *resource) string { return r.text("AutoScalingGroupName") }
+
+func (h group) check(ctx context.Context, r *resource) error {
+	if err := h.t.Check(r.Resource, func(typ string) ([]model.Resource, error) { return h.p.modelsOf(ctx, typ) }); err != nil {
+		return err
+	}
+	if r.Token == "" { // what it is launched from may not be there yet
+		return nil
+	}
+	_, err := h.spec(ctx, r)
+	return err
+}
+
+func (h group) make(ctx context.Context, r *resource) (err error) {
+	if r.PhysicalID, r.Attributes, err = h.t.Make(r.Resource, h.p.place()); err != nil {
+		return err
+	}
+	if err := h.p.save(r); err != nil { // where its instances are registered
+		return err
+	}
+	spec, err := h.spec(ctx, r)
+	if err != nil {
+		return err
+	}
+	if spec.Image == "" {
+		h.p.o.Announce(fmt.Sprintf("%s: nothing is started, since %s names no image of this machine; ImageId may be a digest, sha256:…", r.name(), spec.From))
+	}
+	return h.p.fleets.Apply(ctx, spec)
+}
+
+// read lets a group be mended by who keeps it.
+func (h group) read(context.Context, *resource) error { return nil }
+
+func (h group) remove(ctx context.Context, r *resource) error { return h.p.fleets.Remove(ctx, r.Token) }
+
+// spec gives what a group shall be.
+func (h group) spec(ctx context.Context, r *resource) (fleet.Spec, error) {
+	launch, err := h.launch(ctx, r)
+	if err != nil {
+		return fleet.Spec{}, err
+	}
+	all, err := h.p.modelsOf(ctx, balance.TargetGroupType)
+	if err != nil {
+		return fleet.Spec{}, err
+	}
+	arns := targetsOf(r)
+	return fleet.Read(r.Resource, launch, slices.DeleteFunc(all, func(t model.Resource) bool { return !slices.Contains(arns, t.PhysicalID) }))
+}
+
+// launch finds what a group's new instances are launched from.
+func (h group) launch(ctx context.Context, r *resource) (fleet.Launch, error) {
+	if name := r.text("LaunchConfigurationName"); name != "" {
+		found, err := h.p.recordNamed(ctx, configurationType, name)
+		return fleet.Launch{Name: name, Data: found.Properties}, err
+	}
+	given, _ := r.Properties["LaunchTemplate"].(map[string]any)
+	if mixed, is := r.Properties["MixedInstancesPolicy"].(map[string]any); is {
+		given, _ = mixed["LaunchTemplate"].(map[string]any)
+		given, _ = given["LaunchTemplateSpecification"].(map[string]any)
+	}
+	id := cmp.Or(textIn(given, "LaunchTemplateId"), textIn(given, "LaunchTemplateName"))
+	if id == "" {
+		return fleet.Launch{}, nil
+	}
+	found, err := h.p.recordNamed(ctx, templateType, id)
+	if err != nil {
+		return fleet.Launch{}, err
+	}
+	version := cmp.Or(textIn(given, "Version"), "$Default")
+	n, err := strconv.Atoi(strings.NewReplacer("$Latest", strconv.Itoa(len(found.Launches)), "$Default", "1").Replace(version))
+	if err != nil || n < 1 || n > len(found.Launches) {
+		return fleet.Launch{}, r.invalid("LaunchTemplate", "names version %s of %s, which has %d", version, id, len(found.Launches))
+	}
+	return fleet.Launch{Name: fmt.Sprintf("%s:%d", found.PhysicalID, n), Data: found.Launches[n-1]}, nil
+}
+
+// recordNamed finds a modelled resource by its physical id or its name.
+func (p *Platform) recordNamed(ctx context.Context, typ, name string) (resource, error) {
+	all, err := p.recordsOf(ctx, typ)
+	if err != nil {
+		return resource{}, err
+	}
+	for _, r := range all {
+		if r.PhysicalID == name || r.text("LaunchTemplateName") == name {
+			return r, nil
+		}
+	}
+	return resource{}, fault.New(fault.Invalid, "environment %s has no %s %s", p.env, typ, name).WithHint("make it with a resource of that type")
+}
+
+// groupHandler is the stack.Group of groups.
+type groupHandler struct {
+	handler
+	group group
+}
+
+// Fleet implements stack.Group.
+func (h *groupHandler) Fleet(ctx context.Context, r stack.Request) (pace.Fleet, error) {
+	spec, err := h.group.spec(ctx, requested(r))
+	if err != nil {
+		return pace.Fleet{}, err
+	}
+	g, err := h.p.fleets.Get(ctx, r.Token)
+	g.Spec = spec
+	return g.Fleet(), err
+}
+
+func (h *groupHandler) Resize(ctx context.Context, r stack.Request, n int) error {
+	defer h.begin()()
+	return h.p.fleets.Resize(ctx, r.Token, n)
+}
+
+func (h *groupHandler) Terminate(ctx context.Context, r stack.Request, ids []string) error {
+	defer h.begin()()
+	return h.p.fleets.Terminate(ctx, r.Token, ids)
+}
+
+func (h *groupHandler) Suspend(ctx context.Context, r stack.Request, processes []string) error {
+	defer h.begin()()
+	return h.p.fleets.Suspend(ctx, r.Token, processes)
+}
