@@ -61,6 +61,9 @@ func (r *Runner) watch(ctx context.Context, name string) {
 		if err == nil {
 			err = r.mend(ctx, name, failures)
 		}
+		if err == nil && wait > firstRetry { // what was broken off may have to be put in force yet
+			err = r.o.Route(ctx)
+		}
 		var again <-chan time.Time
 		if err == nil {
 			wait = firstRetry

@@ -23,7 +23,7 @@ type Launch struct {
 func Read(r model.Resource, l Launch, targets []model.Resource) (Spec, error) {
 	s := Spec{
 		Name: r.Token, Title: r.Stack + "-" + r.LogicalID, From: l.Name, Most: number(r, "MaxSize", 0), Size: number(r, "DesiredCapacity", number(r, "MinSize", 0)),
-		Grace: time.Duration(number(r, "HealthCheckGracePeriod", 0)) * time.Second,
+		Grace: time.Duration(number(r, "HealthCheckGracePeriod", 0)) * time.Second, Env: map[string]string{},
 	}
 	id, _ := l.Data["ImageId"].(string)
 	var err error
@@ -39,7 +39,7 @@ func Read(r model.Resource, l Launch, targets []model.Resource) (Spec, error) {
 			return s, fault.Wrap(fault.Invalid, err, "%s is launched from %s, whose UserData is not base64", r.Name(), l.Name).
 				WithHint("write it as Fn::Base64: …")
 		}
-		s.Env = map[string]string{"USER_DATA": string(text)}
+		s.Env["USER_DATA"] = string(text)
 	}
 	for _, t := range targets {
 		s.Checks = append(s.Checks, balance.Check(t))

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -119,7 +120,8 @@ func (r *Runner) change(ctx context.Context, name string, edit func(*Group)) err
 		return fmt.Errorf("keep group %s: %w", name, err)
 	}
 	defer r.poke(name)
-	return r.settle(ctx, &g)
+	// Whoever was broken off after a record may not have had it put in force.
+	return errors.Join(r.settle(ctx, &g), r.o.Route(ctx))
 }
 
 // Apply brings a group to what spec says. Instances that are not current stay.
@@ -138,6 +140,28 @@ func (r *Runner) Terminate(ctx context.Context, name string, ids []string) error
 		before := g.staying()
 		g.leave(func(m Member) bool { return slices.Contains(ids, m.ID) })
 		g.Wanted -= before - g.staying()
+	})
+}
+
+// Renew is Apply, and replaces the instances that are not current: they leave
+// when others are ready.
+func (r *Runner) Renew(ctx context.Context, spec Spec) error {
+	var old []string
+	err := r.change(ctx, spec.Name, func(g *Group) {
+		g.Spec = spec
+		for _, i := range g.Fleet().Instances {
+			if !i.Current {
+				old = append(old, i.ID)
+			}
+		}
+		g.Wanted = spec.Size + len(old)
+	})
+	if err != nil {
+		return err
+	}
+	return r.change(ctx, spec.Name, func(g *Group) {
+		g.leave(func(m Member) bool { return slices.Contains(old, m.ID) })
+		g.Wanted = spec.Size
 	})
 }
 
@@ -224,7 +248,9 @@ const startTime = time.Minute
 
 // start starts an instance, once, and waits until it passes its checks.
 func (r *Runner) start(ctx context.Context, g Group, m Member) (address string, err error) {
-	started, err := r.o.Instances.Start(ctx, release.InstanceSpec{ID: m.ID, Service: g.Title, Artifact: g.Image, Env: g.Env})
+	env := map[string]string{"INSTANCE_ID": m.ID}
+	maps.Copy(env, g.Env)
+	started, err := r.o.Instances.Start(ctx, release.InstanceSpec{ID: m.ID, Service: g.Title, Artifact: g.Image, Env: env})
 	if err != nil {
 		return "", fmt.Errorf("group %s: %w", g.Title, err)
 	}

@@ -3,6 +3,7 @@ package local
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strconv"
@@ -167,12 +168,20 @@ func (h group) make(ctx context.Context, r *resource) (err error) {
 	if r.PhysicalID, r.Attributes, err = h.t.Make(r.Resource, h.p.place()); err != nil {
 		return err
 	}
-	if err := h.p.save(r); err != nil { // where its instances are registered
+	r.Key = cmp.Or(r.Key, rand.Text())
+	if err := h.p.save(r); err != nil { // where its instances are registered, and what they sign their signals with
 		return err
 	}
 	spec, err := h.spec(ctx, r)
 	if err != nil {
 		return err
+	}
+	if h.p.o.Signal != nil {
+		port, err := h.p.takeSignals()
+		if err != nil {
+			return err
+		}
+		spec.Env["SIGNAL_URL"] = "http://" + loopback(port) + "/" + r.Token + "/" + r.Key
 	}
 	if spec.Image == "" {
 		h.p.o.Announce(fmt.Sprintf("%s: nothing is started, since %s names no image of this machine; ImageId may be a digest, sha256:…", r.name(), spec.From))
@@ -181,7 +190,13 @@ func (h group) make(ctx context.Context, r *resource) (err error) {
 }
 
 // read lets a group be mended by who keeps it.
-func (h group) read(context.Context, *resource) error { return nil }
+func (h group) read(context.Context, *resource) error {
+	if h.p.o.Signal == nil {
+		return nil
+	}
+	_, err := h.p.takeSignals()
+	return err
+}
 
 func (h group) remove(ctx context.Context, r *resource) error { return h.p.fleets.Remove(ctx, r.Token) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/pace"
 	"makeitso/internal/platform/model"
 )
 
@@ -45,7 +46,7 @@ func (p *Platform) allKinds() map[string]kind {
 	}
 	for name, t := range model.Types() {
 		if k, real := kept(modelled{p, t}, name); real {
-			kinds[name] = kind{note(t.Note), k}
+			kinds[name] = kind{changeset.Support{Level: changeset.Real, Note: t.Note, Groups: name == pace.GroupType}, k}
 		} else {
 			kinds[name] = kind{changeset.Support{Level: changeset.Modelled, Note: t.Note}, modelled{p, t}}
 		}
