@@ -16,7 +16,7 @@ var floors = map[string]int{
 	"internal/seal": 0, "internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0,
 	"internal/changeset": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/edge": 1,
 	"internal/platform/vault": 1, "internal/platform/model": 1,
-	"internal/stack": 2, "internal/release": 2, "internal/publish": 2, "internal/platform/balance": 2,
+	"internal/stack": 2, "internal/release": 2, "internal/publish": 2, "internal/platform/balance": 2, "internal/platform/beanstalk": 2,
 	"internal/platform/fleet": 3, "internal/platform/custom": 3, "internal/pipeline": 3,
 	"internal/platform/local": 4, "internal/store": 4, "internal/control": 4,
 	"internal/api": 5, "internal/gitserver": 5, "internal/web": 5,

@@ -13,6 +13,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/platform/balance"
+	"makeitso/internal/platform/beanstalk"
 	"makeitso/internal/platform/fleet"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/stack"
@@ -62,33 +63,35 @@ func (p *Platform) Balance(ctx context.Context) error {
 	}
 	p.balancing.Lock()
 	defer p.balancing.Unlock()
-	parts, err := p.balanced(ctx)
+	parts, environments, err := p.balanced(ctx)
 	if err != nil {
 		return err
 	}
 	services, balancers := parts.Edge()
+	services = append(services, environments...)
 	if err := p.o.Edge.SetBalancing(ctx, p.env, services, balancers); err != nil {
 		return fmt.Errorf("put the load balancers in force: %w", err)
 	}
 	return nil
 }
 
-// balanced gives all that decides where requests go.
-func (p *Platform) balanced(ctx context.Context) (parts balance.Parts, err error) {
+// balanced gives all that decides where requests go, and the services of
+// Beanstalk environments.
+func (p *Platform) balanced(ctx context.Context) (parts balance.Parts, environments []edge.Service, err error) {
 	parts = balance.Parts{Environment: p.env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
 	for _, typ := range balance.Types {
 		if parts.Resources[typ], err = p.modelsOf(ctx, typ); err != nil {
-			return parts, err
+			return parts, nil, err
 		}
 	}
 	names, err := p.complete("AWS::Route53::RecordSet")
 	if err != nil {
-		return parts, err
+		return parts, nil, err
 	}
 	parts.Hosts = func(own string) []string { return leadingTo(names, own) }
 	groups, err := p.fleets.Groups(ctx)
 	if err != nil {
-		return parts, err
+		return parts, nil, err
 	}
 	for _, g := range groups {
 		r, err := p.load(g.Name)
@@ -96,13 +99,20 @@ func (p *Platform) balanced(ctx context.Context) (parts balance.Parts, err error
 			continue // being removed
 		}
 		if err != nil {
-			return parts, err
+			return parts, nil, err
+		}
+		if r.Type == beanstalk.EnvironmentType {
+			s, err := p.serviceOf(ctx, r, names, g)
+			if err != nil {
+				return parts, nil, err
+			}
+			environments = append(environments, s)
 		}
 		for _, arn := range targetsOf(r) {
 			parts.Targets[arn] = append(parts.Targets[arn], g.Routed()...)
 		}
 	}
-	return parts, nil
+	return parts, environments, nil
 }
 
 // targetsOf gives the ARNs of the target groups that a group's instances are

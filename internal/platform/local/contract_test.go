@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/pace"
 	"makeitso/internal/platform/balance"
+	"makeitso/internal/platform/beanstalk"
 	"makeitso/internal/platform/model/modeltest"
 	"makeitso/internal/registry"
 	"makeitso/internal/stack/stacktest"
@@ -25,6 +26,9 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 	}
 	key := create(t, p, request(keyType, "Key", nil))
 	files := create(t, p, request("AWS::S3::Bucket", "Origin", nil))
+	bundle(t, p, files.PhysicalID, "app.zip", "one")
+	bundled := object{"S3Bucket": files.PhysicalID, "S3Key": "app.zip"}
+	first := create(t, p, request(beanstalk.VersionType, "First", object{"ApplicationName": "a", "SourceBundle": bundled}))
 	balancer := create(t, p, request(balance.LoadBalancerType, "Front", nil))
 	targets := create(t, p, request(balance.TargetGroupType, "Targets", object{"Port": "80", "Protocol": "HTTP"}))
 	action := object{"Type": "forward", "TargetGroupArn": targets.PhysicalID}
@@ -56,13 +60,17 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		secretType:    {object{"Name": "contract", "GenerateSecretString": object{}}, object{"Name": "contract", "SecretString": "open sesame"}, object{"GenerateSecretString": object{"PasswordLength": 0}}},
 		parameterType: {object{"Name": "/contract", "Type": "String", "Value": "1"}, object{"Name": "/contract", "Type": "String", "Value": "2"}, object{"Type": "String", "Value": "x", "AllowedPattern": "^[0-9]+$"}},
 
-		balance.LoadBalancerType: {object{"Name": "contract"}, object{"Name": "contract", "SecurityGroups": []any{"sg-1"}}, object{"Type": "moon"}},
-		balance.TargetGroupType:  {object{"Port": "80", "Protocol": "HTTP"}, object{"Port": "80", "Protocol": "HTTP", "HealthCheckPath": "/well"}, object{"TargetType": "ip", "Targets": []any{object{"Id": "10.0.0.1"}}}},
-		balance.ListenerType:     {listener, with(maps.Clone(listener), "Port", "81"), with(maps.Clone(listener), "Port", "x")},
-		balance.RuleType:         {rule, with(maps.Clone(rule), "Priority", "2"), with(maps.Clone(rule), "Conditions", []any{object{"Field": "moon"}})},
-		templateType:             {object{"LaunchTemplateData": object{"ImageId": "sha256:1"}}, object{"LaunchTemplateData": object{"ImageId": "sha256:1", "KeyName": "a"}}, object{"LaunchTemplateData": "x"}},
-		configurationType:        {object{"ImageId": "sha256:1", "InstanceType": "t3.micro"}, nil, object{"ImageId": "sha256:1"}},
-		pace.GroupType:           {instances, with(maps.Clone(instances), "MaxSize", "2"), with(maps.Clone(instances), "MinSize", "2")},
+		balance.LoadBalancerType:  {object{"Name": "contract"}, object{"Name": "contract", "SecurityGroups": []any{"sg-1"}}, object{"Type": "moon"}},
+		balance.TargetGroupType:   {object{"Port": "80", "Protocol": "HTTP"}, object{"Port": "80", "Protocol": "HTTP", "HealthCheckPath": "/well"}, object{"TargetType": "ip", "Targets": []any{object{"Id": "10.0.0.1"}}}},
+		balance.ListenerType:      {listener, with(maps.Clone(listener), "Port", "81"), with(maps.Clone(listener), "Port", "x")},
+		balance.RuleType:          {rule, with(maps.Clone(rule), "Priority", "2"), with(maps.Clone(rule), "Conditions", []any{object{"Field": "moon"}})},
+		templateType:              {object{"LaunchTemplateData": object{"ImageId": "sha256:1"}}, object{"LaunchTemplateData": object{"ImageId": "sha256:1", "KeyName": "a"}}, object{"LaunchTemplateData": "x"}},
+		configurationType:         {object{"ImageId": "sha256:1", "InstanceType": "t3.micro"}, nil, object{"ImageId": "sha256:1"}},
+		beanstalk.ApplicationType: {object{"Description": "ours"}, object{"Description": "theirs"}, nil},
+		beanstalk.TemplateType:    {object{"ApplicationName": "a"}, object{"ApplicationName": "a", "Description": "b"}, object{}},
+		beanstalk.VersionType:     {object{"ApplicationName": "a", "SourceBundle": bundled}, object{"ApplicationName": "a", "SourceBundle": bundled, "Description": "b"}, object{"ApplicationName": "a"}},
+		beanstalk.EnvironmentType: {object{"ApplicationName": "a", "VersionLabel": first.PhysicalID}, object{"ApplicationName": "a", "VersionLabel": first.PhysicalID, "Description": "b"}, object{"ApplicationName": "a", "OptionSettings": []any{option("aws:autoscaling:asg", "MinSize", "x")}}},
+		pace.GroupType:            {instances, with(maps.Clone(instances), "MaxSize", "2"), with(maps.Clone(instances), "MinSize", "2")},
 
 		"AWS::CloudFormation::WaitConditionHandle": {},
 		"AWS::CloudFormation::WaitCondition":       {},

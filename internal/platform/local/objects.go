@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/textproto"
 	"os"
 	"slices"
@@ -76,6 +77,17 @@ func (b *Bucket) List(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return objects, nil
+}
+
+// Get writes an object's content to into.
+func (b *Bucket) Get(ctx context.Context, key string, into io.Writer) error {
+	got, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: &key})
+	if err != nil {
+		return fmt.Errorf("read %s of bucket %s: %w", key, b.name, err)
+	}
+	defer got.Body.Close()
+	_, err = io.Copy(into, got.Body)
+	return err
 }
 
 // Put stores the file at path under key, with a header such as Content-Type,

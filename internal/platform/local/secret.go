@@ -13,6 +13,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
 	"makeitso/internal/platform/balance"
+	"makeitso/internal/platform/beanstalk"
 	"makeitso/internal/platform/vault"
 	"makeitso/internal/seal"
 )
@@ -40,8 +41,12 @@ func kept(m modelled, name string) (maker, bool) {
 		return balancing{m}, true
 	case templateType:
 		return launchTemplate{m}, true
-	case configurationType:
+	case configurationType, beanstalk.ApplicationType, beanstalk.TemplateType:
 		return m, true
+	case beanstalk.VersionType:
+		return version{m}, true
+	case beanstalk.EnvironmentType:
+		return beanstalkEnvironment{m.p, m.t}, true
 	case pace.GroupType:
 		return group{m.p, m.t}, true
 	}

@@ -51,15 +51,15 @@ func compute() map[string]Type {
 			attributes: map[string]any{"TaskDefinitionArn": "{ref}"},
 			checks:     []check{words("NetworkMode", "awsvpc", "bridge", "host", "none"), each("ContainerDefinitions", needs("Name", "Image"))},
 		},
-		"AWS::ElasticBeanstalk::Application": {Note: unstarted, ref: "{name ApplicationName 100}"},
+		"AWS::ElasticBeanstalk::Application": {Note: "a name for its versions and environments", ref: "{name ApplicationName 100}"},
 		"AWS::ElasticBeanstalk::ApplicationVersion": {
-			Note: unstarted, ref: "{lower - 100}", attributes: map[string]any{"Id": "{ref}"}, checks: []check{object("SourceBundle")},
+			Note: "a zip file of a bucket: a program and its Procfile", ref: "{lower - 100}", attributes: map[string]any{"Id": "{ref}"}, checks: []check{object("SourceBundle")},
 		},
 		"AWS::ElasticBeanstalk::ConfigurationTemplate": {
-			Note: unstarted, ref: "{name - 100}", attributes: map[string]any{"TemplateName": "{ref}"},
+			Note: "options of the environments that name it", ref: "{name - 100}", attributes: map[string]any{"TemplateName": "{ref}"},
 		},
 		"AWS::ElasticBeanstalk::Environment": {
-			Note: unstarted, ref: "{name EnvironmentName 40}",
+			Note: "processes of its version, behind a host name at the edge", ref: "{name EnvironmentName 40}",
 			attributes: map[string]any{"EndpointURL": "awseb-{hex 8}-{decimal 9}.{region}.elb.amazonaws.com"},
 		},
 		"AWS::CodeBuild::Project": {
