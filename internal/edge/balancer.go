@@ -17,7 +17,10 @@ import (
 type Balancer struct {
 	Name  string   `json:"name"` // e.g. local/balancer/front
 	Hosts []string `json:"hosts"`
-	Rules []Rule   `json:"rules"`
+	// Port is one of this machine's loopback address that it answers at too,
+	// whatever the host name if no other balancer has that port; 0 for none.
+	Port  int    `json:"port,omitempty"`
+	Rules []Rule `json:"rules"`
 }
 
 // Rule is what becomes of the requests that all its conditions hold for: just
@@ -215,6 +218,9 @@ func (d Redirect) location(r *http.Request) string {
 func (v *validation) balancer(b Balancer, services map[string]bool) {
 	where := fmt.Sprintf("balancer %q", b.Name)
 	v.hostNames(where, b.Hosts)
+	if b.Port < 0 || b.Port > 65535 {
+		v.wrong("%s: port is %d; it is from 1 to 65535", where, b.Port)
+	}
 	for i, rule := range b.Rules {
 		where := where + " rules[" + strconv.Itoa(i) + "]"
 		for _, c := range rule.If {

@@ -3,8 +3,10 @@ package edge
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,5 +118,71 @@ func TestWrongBalancersAreRefused(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
+	}
+}
+
+func TestBalancersAnswerAtTheirPorts(t *testing.T) {
+	t.Parallel()
+	free := func() int {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Addr().(*net.TCPAddr).Port
+	}
+	e := start(t, Options{})
+	one, shared := free(), free()
+	_, ownPort, _ := strings.Cut(e.address, ":")
+	own, err := strconv.Atoi(ownPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	taken := other.Addr().(*net.TCPAddr).Port
+	says := func(name string, port int, host string) Balancer {
+		return Balancer{Name: name, Hosts: []string{host}, Port: port, Rules: []Rule{{Fixed: &Fixed{Status: 200, Body: name}}}}
+	}
+	e.configure(t, Config{Version: 1, Balancers: []Balancer{
+		says("alone", one, "alone.localhost"), says("left", shared, "left.localhost"), says("right", shared, fmt.Sprint(shared)+".right.localhost"), says("refused", taken, "refused.localhost"),
+		says("own", own, "own.localhost"),
+	}})
+	ask := func(port int, host string) (string, error) {
+		req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", port), nil)
+		if err != nil {
+			return "", err
+		}
+		req.Host, req.Close = host, true
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return "", err
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		return strconv.Itoa(res.StatusCode) + " " + string(body), err
+	}
+	for _, c := range []struct {
+		port       int
+		host, want string
+	}{
+		{one, "any.example.com", "200 alone"}, {shared, "left.localhost", "200 left"}, {shared, "right.localhost:" + fmt.Sprint(shared), "200 right"}, {shared, "x.localhost", "404"}, {own, "own.localhost", "200 own"}, {own, "x.localhost", "404"},
+	} {
+		if got, err := ask(c.port, c.host); err != nil || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s at port %d: %q, %v; want %q", c.host, c.port, got, err, c.want)
+		}
+	}
+	if _, body := e.get(t, "refused.localhost", "/"); body != "refused" {
+		t.Errorf("at the edge's own port it says %q", body)
+	}
+	if s := e.stats(t); len(s.PortsRefused) != 1 || !strings.Contains(s.PortsRefused[taken], "in use") {
+		t.Errorf("refused are %v; want %d", s.PortsRefused, taken)
+	}
+	e.configure(t, Config{Version: 2})
+	if got, err := ask(one, "alone.localhost"); err == nil {
+		t.Errorf("a port that nobody has any more answers %q", got)
 	}
 }

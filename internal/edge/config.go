@@ -91,6 +91,9 @@ type Stats struct {
 	InFlight map[string]int64 `json:"inFlight"`
 	// Unhealthy lists the instances that fail their health check, with the reason.
 	Unhealthy map[string]string `json:"unhealthy"`
+	// PortsRefused lists the ports of balancers that could not be taken, with
+	// the reason: they answer at the edge's own port only.
+	PortsRefused map[int]string `json:"portsRefused,omitempty"`
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

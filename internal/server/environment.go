@@ -272,10 +272,19 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 			all = append(all, control.Address{Name: "service " + strings.TrimPrefix(s.Name, env.name+"/"), URL: "http://" + host + ":" + port})
 		}
 	}
+	stats, err := env.server.edge.Stats(ctx)
+	if err != nil && !fault.Is(err, fault.Unavailable) {
+		return nil, err
+	}
 	for _, b := range env.server.edge.Balancers(env.name) {
-		if len(b.Hosts) > 0 {
-			all = append(all, control.Address{Name: "load balancer " + strings.TrimPrefix(b.Name, env.name+"/balancer/"), URL: "http://" + b.Hosts[0] + ":" + port})
+		if len(b.Hosts) == 0 {
+			continue
 		}
+		a := control.Address{Name: "load balancer " + strings.TrimPrefix(b.Name, env.name+"/balancer/"), URL: "http://" + b.Hosts[0] + ":" + port}
+		if _, refused := stats.PortsRefused[b.Port]; b.Port == 80 && !refused {
+			a.URL = "http://" + b.Hosts[0]
+		}
+		all = append(all, a)
 	}
 	sites, err := env.platform.Sites()
 	if err != nil {

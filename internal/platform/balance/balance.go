@@ -58,6 +58,9 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 				next.Hosts = []string{Host(own, l)}
 			}
 			next.Rules = p.rules(l, names)
+			if protocol := l.Text("Protocol"); protocol != "HTTPS" && protocol != "TLS" { // what the edge speaks is plain
+				next.Port = number(l.Properties, "Port", 0)
+			}
 			if i == 0 {
 				next.Hosts = slices.Concat(hosts, hostsOf(next.Rules))
 			}
