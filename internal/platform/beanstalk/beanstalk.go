@@ -88,11 +88,15 @@ func Judge(r model.Resource) error {
 	return nil
 }
 
-// Service is how the edge serves an environment.
-func Service(name string, hosts []string, s Settings, instances []edge.Instance) edge.Service {
-	return edge.Service{
-		Name: name, Hosts: hosts, Health: s.Check.Path, HealthCodes: s.Check.Codes,
+// Edge is how the edge serves an environment, at port 80 and its own.
+func Edge(environment, name string, hosts []string, s Settings, instances []edge.Instance) (edge.Service, edge.Balancer) {
+	service := edge.Service{
+		Name: environment + "/targets/" + name, Health: s.Check.Path, HealthCodes: s.Check.Codes,
 		Arms: []edge.Arm{{Name: name, Weight: 1, Instances: instances}},
+	}
+	return service, edge.Balancer{
+		Name: environment + "/balancer/" + name, Hosts: hosts, Port: 80,
+		Rules: []edge.Rule{{Forward: []edge.Share{{Service: service.Name, Weight: 1}}}},
 	}
 }
 

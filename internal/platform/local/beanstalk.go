@@ -134,8 +134,8 @@ func (h beanstalkEnvironment) remove(ctx context.Context, r *resource) error {
 	return h.p.fleets.Remove(ctx, r.Token)
 }
 
-// serviceOf gives what the edge serves of a Beanstalk environment.
-func (p *Platform) serviceOf(ctx context.Context, r *resource, names []*resource, g fleet.Group) (edge.Service, error) {
+// served gives what the edge serves of a Beanstalk environment.
+func (p *Platform) served(ctx context.Context, r *resource, names []*resource, g fleet.Group) (edge.Service, edge.Balancer, error) {
 	settings, err := p.settingsOf(ctx, r)
 	if fault.Is(err, fault.Invalid) { // its template is gone
 		settings, err = beanstalk.Settings{}, nil
@@ -145,5 +145,6 @@ func (p *Platform) serviceOf(ctx context.Context, r *resource, names []*resource
 	for i := range instances {
 		instances[i].ID = r.Token + "/" + instances[i].ID
 	}
-	return beanstalk.Service(p.env+"/targets/"+r.name(), leadingTo(names, host), settings, instances), err
+	service, balancer := beanstalk.Edge(p.env, r.name(), leadingTo(names, host), settings, instances)
+	return service, balancer, err
 }

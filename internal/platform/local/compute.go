@@ -63,35 +63,32 @@ func (p *Platform) Balance(ctx context.Context) error {
 	}
 	p.balancing.Lock()
 	defer p.balancing.Unlock()
-	parts, environments, err := p.balanced(ctx)
+	services, balancers, err := p.balanced(ctx)
 	if err != nil {
 		return err
 	}
-	services, balancers := parts.Edge()
-	services = append(services, environments...)
 	if err := p.o.Edge.SetBalancing(ctx, p.env, services, balancers); err != nil {
 		return fmt.Errorf("put the load balancers in force: %w", err)
 	}
 	return nil
 }
 
-// balanced gives all that decides where requests go, and the services of
-// Beanstalk environments.
-func (p *Platform) balanced(ctx context.Context) (parts balance.Parts, environments []edge.Service, err error) {
-	parts = balance.Parts{Environment: p.env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
+// balanced gives what the edge is to serve of load balancers and of Beanstalk.
+func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balancers []edge.Balancer, err error) {
+	parts := balance.Parts{Environment: p.env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
 	for _, typ := range balance.Types {
 		if parts.Resources[typ], err = p.modelsOf(ctx, typ); err != nil {
-			return parts, nil, err
+			return nil, nil, err
 		}
 	}
 	names, err := p.complete("AWS::Route53::RecordSet")
 	if err != nil {
-		return parts, nil, err
+		return nil, nil, err
 	}
 	parts.Hosts = func(own string) []string { return leadingTo(names, own) }
 	groups, err := p.fleets.Groups(ctx)
 	if err != nil {
-		return parts, nil, err
+		return nil, nil, err
 	}
 	for _, g := range groups {
 		r, err := p.load(g.Name)
@@ -99,20 +96,22 @@ func (p *Platform) balanced(ctx context.Context) (parts balance.Parts, environme
 			continue // being removed
 		}
 		if err != nil {
-			return parts, nil, err
-		}
-		if r.Type == beanstalk.EnvironmentType {
-			s, err := p.serviceOf(ctx, r, names, g)
-			if err != nil {
-				return parts, nil, err
-			}
-			environments = append(environments, s)
+			return nil, nil, err
 		}
 		for _, arn := range targetsOf(r) {
 			parts.Targets[arn] = append(parts.Targets[arn], g.Routed()...)
 		}
+		if r.Type != beanstalk.EnvironmentType {
+			continue
+		}
+		service, balancer, err := p.served(ctx, r, names, g)
+		if err != nil {
+			return nil, nil, err
+		}
+		services, balancers = append(services, service), append(balancers, balancer)
 	}
-	return parts, environments, nil
+	elb, fronts := parts.Edge()
+	return append(services, elb...), append(balancers, fronts...), nil
 }
 
 // targetsOf gives the ARNs of the target groups that a group's instances are
