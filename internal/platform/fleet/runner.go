@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -141,6 +142,22 @@ func (r *Runner) Terminate(ctx context.Context, name string, ids []string) error
 		g.leave(func(m Member) bool { return slices.Contains(ids, m.ID) })
 		g.Wanted -= before - g.staying()
 	})
+}
+
+// Refresh says by what the instances to come are made and all are checked; how
+// many there are to be stays. A group that is not there stays so.
+func (r *Runner) Refresh(ctx context.Context, spec Spec) error {
+	defer r.lock(spec.Name)()
+	g, err := r.groups.Get(ctx, r.key(spec.Name))
+	if fault.Is(err, fault.NotFound) || err == nil && reflect.DeepEqual(g.Spec, spec) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	g.Spec = spec
+	defer r.poke(spec.Name)
+	return r.groups.Put(ctx, r.key(spec.Name), g)
 }
 
 // Renew is Apply, and replaces the instances that are not current: they leave

@@ -185,13 +185,6 @@ func (h group) make(ctx context.Context, r *resource) (err error) {
 	if err != nil {
 		return err
 	}
-	if h.p.o.Signal != nil {
-		port, err := h.p.takeSignals()
-		if err != nil {
-			return err
-		}
-		spec.Env["SIGNAL_URL"] = "http://" + loopback(port) + "/" + r.Token + "/" + r.Key
-	}
 	if spec.Image == "" {
 		h.p.o.Announce(fmt.Sprintf("%s: nothing is started, since %s names no image of this machine; ImageId may be a digest, sha256:…", r.name(), spec.From))
 	}
@@ -220,7 +213,35 @@ func (h group) spec(ctx context.Context, r *resource) (fleet.Spec, error) {
 		return fleet.Spec{}, err
 	}
 	arns := targetsOf(r)
-	return fleet.Read(r.Resource, launch, slices.DeleteFunc(all, func(t model.Resource) bool { return !slices.Contains(arns, t.PhysicalID) }))
+	s, err := fleet.Read(r.Resource, launch, slices.DeleteFunc(all, func(t model.Resource) bool { return !slices.Contains(arns, t.PhysicalID) }))
+	if err != nil || h.p.o.Signal == nil || r.Key == "" {
+		return s, err
+	}
+	port, err := h.p.takeSignals()
+	s.Env["SIGNAL_URL"] = "http://" + loopback(port) + "/" + r.Token + "/" + r.Key
+	return s, err
+}
+
+// refreshGroups tells groups of a change of what they are launched from or
+// registered with. Only instances to come are made by it.
+func (p *Platform) refreshGroups(ctx context.Context) error {
+	all, err := p.complete(pace.GroupType)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		spec, err := group{p: p}.spec(ctx, r)
+		if fault.Is(err, fault.Invalid) {
+			continue // what it names is being removed, and it will be
+		}
+		if err == nil {
+			err = p.fleets.Refresh(ctx, spec)
+		}
+		if err != nil {
+			return fmt.Errorf("tell %s of a change: %w", r.name(), err)
+		}
+	}
+	return nil
 }
 
 // launch finds what a group's new instances are launched from.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -166,6 +167,30 @@ func TestGroupAnswersThroughItsLoadBalancer(t *testing.T) {
 	if got := s.instances(t); len(got) != 2 {
 		t.Errorf("its instances are %v", got)
 	}
+	// A rule shares the requests with a target of another kind.
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "other") }))
+	defer other.Close()
+	_, port, _ := strings.Cut(other.Listener.Addr().String(), ":")
+	others := create(t, s.p, request(balance.TargetGroupType, "Others", object{"Port": "80", "Protocol": "HTTP", "TargetType": "ip", "Targets": []any{object{"Id": "127.0.0.1", "Port": port}}}))
+	create(t, s.p, request(balance.RuleType, "Shared", object{
+		"ListenerArn": s.listener.PhysicalID, "Priority": "1", "Conditions": []any{object{"Field": "path-pattern", "Values": []any{"/shared*"}}},
+		"Actions": []any{object{"Type": "forward", "ForwardConfig": object{"TargetGroups": []any{
+			object{"TargetGroupArn": s.targets.PhysicalID, "Weight": "1"}, object{"TargetGroupArn": others.PhysicalID, "Weight": "3"},
+		}}}},
+	}))
+	ours := 0
+	for range 200 {
+		body, err := s.edge.get(s.host, "/shared/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body != "other" {
+			ours++
+		}
+	}
+	if ours < 20 || ours > 90 {
+		t.Errorf("of 200 requests %d came to the share of 1 in 4", ours)
+	}
 	smaller := s.group
 	smaller.Previous, smaller.Properties = s.group.Properties, object{}
 	for name, value := range s.group.Properties {
@@ -281,5 +306,62 @@ func TestGroupRollsWithoutALostRequest(t *testing.T) {
 	askers.Wait()
 	if asked.Load() < 10 || wrong.Load() > 0 {
 		t.Errorf("of %d requests %d were lost", asked.Load(), wrong.Load())
+	}
+}
+
+func TestInstancesSignalTheirGroup(t *testing.T) {
+	t.Parallel()
+	signalled := make(chan string, 1)
+	s := newBalancedSite(t, Options{Signal: func(_ context.Context, address string, _ stack.Signal) error {
+		signalled <- address
+		return nil
+	}})
+	g, err := s.p.fleets.Get(t.Context(), s.group.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(url string) int {
+		req, err := http.NewRequest(http.MethodPut, url, strings.NewReader(`{"Status":"SUCCESS","UniqueId":"i-1"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if got := put(g.Env["SIGNAL_URL"]); got != http.StatusOK || <-signalled != s.group.Token {
+		t.Errorf("a signal was answered %d", got)
+	}
+	if got := put(g.Env["SIGNAL_URL"] + "x"); got != http.StatusNotFound {
+		t.Errorf("a signal to a wrong address was answered %d", got)
+	}
+}
+
+func TestGroupIsToldOfOtherChecksAndLaunches(t *testing.T) {
+	t.Parallel()
+	s := newBalancedSite(t, Options{})
+	targets := request(balance.TargetGroupType, "Targets", object{"Port": "80", "Protocol": "HTTP", "HealthCheckPath": "/well"})
+	if _, err := handlerOf(t, s.p, targets.Type).Update(t.Context(), targets); err != nil {
+		t.Fatal(err)
+	}
+	s.group.Properties["LaunchTemplate"].(object)["Version"] = "$Latest"
+	h := handlerOf(t, s.p, s.group.Type)
+	if _, err := h.Update(t.Context(), s.group); err != nil {
+		t.Fatal(err)
+	}
+	s.template.Properties = object{"LaunchTemplateData": launchData("two")}
+	if _, err := handlerOf(t, s.p, templateType).Update(t.Context(), s.template); err != nil {
+		t.Fatal(err)
+	}
+	g, err := s.p.fleets.Get(t.Context(), s.group.Token)
+	if err != nil || g.Checks[0].Path != "/well" || g.Env["USER_DATA"] != "two" || len(g.Fleet().Instances) != 2 {
+		t.Errorf("the group is %+v, %v", g, err)
+	}
+	s.group.Properties["LaunchTemplate"].(object)["Version"] = "3"
+	if err := h.Check(t.Context(), s.group); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "has 2") {
+		t.Errorf("a version that is not: %v", err)
 	}
 }

@@ -332,8 +332,13 @@ func removeFolder(dir, last string) error {
 	return os.RemoveAll(dir)
 }
 
-// announce tells the edge of what a change of r may have changed.
+// announce tells groups and the edge of what a change of r may have changed.
 func (p *Platform) announce(ctx context.Context, r *resource) error {
+	if r.Type == templateType || r.Type == balance.TargetGroupType {
+		if err := p.refreshGroups(ctx); err != nil {
+			return err
+		}
+	}
 	isName := r.Type == "AWS::Route53::RecordSet"
 	if isName || slices.Contains(balance.Types, r.Type) {
 		if err := p.Balance(ctx); err != nil {
