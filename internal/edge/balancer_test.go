@@ -185,4 +185,23 @@ func TestBalancersAnswerAtTheirPorts(t *testing.T) {
 	if got, err := ask(one, "alone.localhost"); err == nil {
 		t.Errorf("a port that nobody has any more answers %q", got)
 	}
+	e.configure(t, Config{Version: 3, Balancers: []Balancer{says("again", one, "again.localhost")}})
+	if got, err := ask(one, "again.localhost"); err != nil || got != "200 again" {
+		t.Errorf("a port that is taken again answers %q, %v", got, err)
+	}
+}
+
+func TestHealthByTheServicesThresholds(t *testing.T) {
+	t.Parallel()
+	var h health
+	p := probe{out: 3, in: 2}
+	for i, step := range []struct {
+		reason string
+		out    bool
+	}{{"a", false}, {"b", false}, {"c", true}, {"", true}, {"d", true}, {"", true}, {"", false}} {
+		h.report(p, step.reason)
+		if h.out() != step.out {
+			t.Errorf("step %d: out is %v", i, h.out())
+		}
+	}
 }

@@ -215,6 +215,13 @@ func TestGroupAnswersThroughItsLoadBalancer(t *testing.T) {
 	if _, err := s.edge.get(s.host, "/"); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("without a group: %v", err)
 	}
+	listener := request(balance.ListenerType, "Listener", nil)
+	if err := handlerOf(t, s.p, listener.Type).Delete(t.Context(), listener); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.edge.get(s.host, "/"); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("without a listener: %v", err)
+	}
 }
 
 func TestInstanceOfAGroupThatEndsIsReplaced(t *testing.T) {
