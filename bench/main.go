@@ -68,6 +68,7 @@ func cases() []measured {
 	return []measured{
 		{"size", (*bench).size}, {"start", (*bench).start}, {"synced", (*bench).synced}, {"stages", (*bench).stages}, {"memory", (*bench).memory},
 		{"apply", (*bench).applies}, {"growth", (*bench).growth}, {"validate", (*bench).validate},
+		{"dns", (*bench).dns},
 	}
 }
 

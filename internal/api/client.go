@@ -217,6 +217,11 @@ func (c *Client) Apply(ctx context.Context, r control.StacksRequest, see func(st
 	return receive(ctx, c, "apply", r, see)
 }
 
+// Keys gives the keys of an environment.
+func (c *Client) Keys(ctx context.Context, r control.KeysRequest) (control.Keys, error) {
+	return call[control.Keys](ctx, c, "keys", r)
+}
+
 // Protect says whether a stack may be deleted.
 func (c *Client) Protect(ctx context.Context, r control.GuardRequest) error {
 	_, err := call[control.Nothing](ctx, c, "protect", r)

@@ -12,14 +12,14 @@ import (
 // packages of lower floors only.
 var floors = map[string]int{
 	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, // what all others stand on
-	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1,
-	"internal/seal": 0, "internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0,
-	"internal/changeset": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/edge": 1,
-	"internal/platform/vault": 1, "internal/platform/model": 1,
-	"internal/stack": 2, "internal/release": 2, "internal/publish": 2, "internal/platform/balance": 2, "internal/platform/beanstalk": 2,
+	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1, "internal/sigv4": -1, "internal/platform/resp": -1,
+	"internal/seal": 0, "internal/platform/datafolder": 0, "internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0, "internal/metric": 0,
+	"internal/changeset": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/artifact/repository": 1, "internal/edge": 1, "internal/dns": 1,
+	"internal/platform/objectserver": 1, "internal/platform/vault": 1, "internal/platform/model": 1, "internal/platform/postgresql": 1,
+	"internal/stack": 2, "internal/platform/watch": 2, "internal/release": 2, "internal/publish": 2, "internal/platform/balance": 2, "internal/platform/beanstalk": 2,
 	"internal/platform/fleet": 3, "internal/platform/custom": 3, "internal/pipeline": 3,
 	"internal/platform/local": 4, "internal/store": 4, "internal/control": 4,
-	"internal/api": 5, "internal/gitserver": 5, "internal/web": 5,
+	"internal/api": 5, "internal/cfnapi": 5, "internal/gitserver": 5, "internal/web": 5,
 	"internal/server": 6,
 	"internal/cli":    7,
 	"cmd/makeitso":    8,
@@ -35,31 +35,35 @@ var testOnly = []string{"internal/testneed", "internal/arch"}
 var owners = map[string][]string{
 	"github.com/dbos-inc/dbos-transact-golang":   {"internal/pipeline", "internal/server"},
 	"modernc.org/sqlite":                         {"internal/store"},
-	"github.com/jackc/pgx/v5":                    {"internal/store", "internal/platform/local"},
+	"github.com/jackc/pgx/v5":                    {"internal/store", "internal/platform/postgresql"},
 	"go.yaml.in/yaml/v4":                         {"internal/template", "internal/project"},
 	"github.com/spf13/cobra":                     {"internal/cli"},
 	"github.com/google/go-containerregistry":     {"internal/artifact/image"},
-	"github.com/versity/versitygw":               {"internal/platform/local"},
-	"github.com/aws/aws-sdk-go-v2/service/s3":    {"internal/platform/local"},
-	"github.com/aws/aws-sdk-go-v2/credentials":   {"internal/platform/local"},
-	"github.com/aws/aws-sdk-go-v2/aws":           {"internal/edge", "internal/platform/local"},
-	"github.com/aws/smithy-go":                   {"internal/platform/local"}, // the errors of its clients
+	"github.com/versity/versitygw":               {"internal/platform/objectserver"},
+	"github.com/aws/aws-sdk-go-v2/service/s3":    {"internal/platform/objectserver", "internal/platform/local"},
+	"github.com/aws/aws-sdk-go-v2/credentials":   {"internal/platform/objectserver"},
+	"github.com/aws/aws-sdk-go-v2/aws":           {"internal/edge", "internal/platform/objectserver", "internal/platform/local"},
+	"github.com/aws/smithy-go":                   {"internal/platform/objectserver"}, // the errors of its clients
 	"github.com/alicebob/miniredis/v2":           {"internal/platform/local"},
 	"github.com/fergusstrange/embedded-postgres": {"internal/platform/local"},
 	"github.com/moby/moby":                       {"internal/platform/local"},
+	"github.com/miekg/dns":                       {"internal/dns"},
 	"github.com/containerd/errdefs":              {"internal/platform/local"}, // the errors of moby's client
 	"golang.org/x/sys":                           {"internal/process"},
-	"github.com/fsnotify/fsnotify":               {"internal/gitserver", "internal/server"},
+	"github.com/fsnotify/fsnotify":               {"internal/gitserver", "internal/server", "internal/platform/watch"},
 	"github.com/bmatcuk/doublestar/v4":           {"internal/pipeline"}, // triggers are matched there
 	"github.com/rogpeppe/go-internal":            nil,                   // txtar and testscript
 	"github.com/redis/go-redis/v9":               nil,
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation": nil, // a client of ours
 }
 
 // pure lists the packages, and the files of packages, that only compute: no
 // operating system, network, database, clock or goroutine.
 var pure = []string{
-	"internal/template", "internal/changeset", "internal/rollout", "internal/analysis", "internal/registry", "internal/policy", "internal/platform/model", "internal/platform/balance",
+	"internal/template", "internal/changeset", "internal/rollout", "internal/analysis", "internal/registry", "internal/policy", "internal/metric", "internal/platform/model", "internal/platform/balance",
 	"internal/pace/pace.go", "internal/pace/read.go", "internal/pace/signal.go", "internal/pace/rolling.go", "internal/pace/alarms.go",
+	"internal/dns/config.go", "internal/dns/value.go", "internal/dns/zones.go", "internal/dns/answer.go", "internal/dns/health.go",
 }
 
 const (

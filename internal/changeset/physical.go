@@ -35,6 +35,16 @@ type Physical struct {
 	Held bool `json:"held,omitempty"`
 }
 
+// Fate is the thing's DeletionPolicy, or what the service does where none is
+// given: it keeps a snapshot of a database.
+func (p Physical) Fate() string {
+	_, ofCluster := p.Properties["DBClusterIdentifier"]
+	if p.DeletionPolicy == "" && (p.Type == "AWS::RDS::DBCluster" || p.Type == "AWS::RDS::DBInstance" && !ofCluster) {
+		return "Snapshot"
+	}
+	return p.DeletionPolicy
+}
+
 // secrets gives what of the thing may not be shown.
 func (p Physical) secrets() []string {
 	var found []string

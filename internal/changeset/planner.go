@@ -276,7 +276,7 @@ func (p *Planner) Removals() []ResourceChange {
 		}
 		physical := p.Exists[id]
 		changes = append(changes, ResourceChange{Action: Remove, LogicalID: id, PhysicalID: physical.PhysicalID, Type: physical.Type,
-			PolicyAction: p.policyAction(physical.DeletionPolicy, physical.Type), Level: p.Support(physical.Type).Level,
+			PolicyAction: p.policyAction(physical.Fate(), physical.Type), Level: p.Support(physical.Type).Level,
 			BeforeContext: map[string]any{"Properties": p.shownBefore(id)}})
 	}
 	return changes

@@ -49,6 +49,8 @@ type Change struct {
 	Rollback pace.Alarms `json:"rollback,omitzero"`
 	// Policy stands in for the stack's own policy during this change.
 	Policy string `json:"policy,omitempty"`
+	// Guard is what the stack is guarded by from the beginning of the change on.
+	Guard Guard `json:"guard,omitzero"`
 	// Files are the templates of nested stacks that the template names by their
 	// paths, by the path from where File starts.
 	Files map[string][]byte `json:"files,omitempty"`
@@ -62,6 +64,13 @@ type Change struct {
 	// ImportExisting takes into the stack what the template would create under
 	// a name of its own, if it exists and belongs to no stack.
 	ImportExisting bool `json:"importExistingResources,omitempty"`
+}
+
+// Guard is what keeps a stack from being changed by mistake. What it leaves out
+// stays as it is.
+type Guard struct {
+	Protect bool   `json:"protect,omitempty"` // the stack must not be deleted
+	Policy  string `json:"policy,omitempty"`  // the stack's own, for the updates to come
 }
 
 // What becomes of a stack whose creation fails, in the service's words.

@@ -3,8 +3,11 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"makeitso/internal/artifact/repository"
+	"makeitso/internal/dns"
 	"makeitso/internal/edge"
 	"makeitso/internal/platform/local"
+	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/process"
 )
 
@@ -24,7 +27,9 @@ func (a *app) internalCommand() *cobra.Command {
 	group.AddCommand(
 		edgeCommand,
 		child("exec", func(_ *cobra.Command, args []string) error { return process.Exec(args[0]) }),
-		child("s3", func(_ *cobra.Command, args []string) error { return local.ServeS3(args) }),
+		child("s3", func(_ *cobra.Command, args []string) error { return objectserver.Serve(args) }),
+		child("dns", func(_ *cobra.Command, args []string) error { return dns.Main(args) }),
+		child("ecr", func(_ *cobra.Command, args []string) error { return repository.Main(args) }),
 		child("redis", func(_ *cobra.Command, args []string) error { return local.ServeRedis(args) }),
 	)
 	return group

@@ -29,6 +29,7 @@ import (
 	"makeitso/internal/gitserver"
 	"makeitso/internal/process"
 	"makeitso/internal/seal"
+	"makeitso/internal/testneed"
 )
 
 // TestMain lets this binary be makeitso too: as the command of scripts, as
@@ -88,8 +89,18 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Getuid() == 0, nil
+			case "aws": // a script that needs it says so, and what to install
+				_, err := exec.LookPath("aws")
+				if err != nil && os.Getenv(testneed.Require) == "1" {
+					return false, err
+				}
+				return err == nil, nil
+			case "awsurls": // it reads from its environment where services are
+				out, err := exec.Command("aws", "--version").Output()
+				return err == nil && regexp.MustCompile(`^aws-cli/(1\.(29|[3-9]\d|\d{3})|2\.(1[3-9]|[2-9]\d|\d{3}))\.`).Match(out), nil
 			}
 			return false, fmt.Errorf("unknown condition %s", cond)
 		},

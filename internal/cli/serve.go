@@ -22,14 +22,16 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Take pushes, run pipelines, keep what they made alive",
 		Long: `Serves the project: takes pushes at the address printed, runs the pipelines that
-each push is meant for, and keeps alive what they made. Stop it when you like:
-what runs goes on, and the next start finds it again.`,
+each push is meant for, and keeps alive what they made. At the same address it
+answers the API of CloudFormation ("makeitso credentials" prints what clients
+need). Stop it when you like: what runs goes on, and the next start finds it
+again.`,
 		Example: "  makeitso serve\n  makeitso serve --environment local --watch",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), o) },
 	}
 	cmd.Flags().StringVarP(&o.environment, "environment", "e", "", "run all pipelines for this environment alone")
-	cmd.Flags().StringVar(&o.listen, "listen", server.DefaultListen, "the address that takes pushes")
+	cmd.Flags().StringVar(&o.listen, "listen", server.DefaultListen, "the address that takes pushes and answers the API of CloudFormation")
 	a.edgeFlag(cmd)
 	cmd.Flags().BoolVar(&o.watch, "watch", false, "treat commits in the project's own repository as pushes")
 	return cmd

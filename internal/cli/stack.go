@@ -58,9 +58,10 @@ func (a *app) alarmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "alarm ALARM STATE",
 		Short: "Say in what state an alarm is: OK, ALARM or INSUFFICIENT_DATA",
-		Long: `Says in what state an AWS::CloudWatch::Alarm is, by its name or ARN: nothing
-measures for it on this machine. A change that names it in the stack's rollback
-in makeitso.yaml is rolled back when it goes off.`,
+		Long: `Says in what state an alarm is, by its name or ARN. That holds until makeitso
+serve evaluates it next; for an alarm without a metric, until it is said again.
+A change that names it in the stack's rollback in makeitso.yaml is rolled back
+when it goes off.`,
 		Example: "  makeitso stack alarm errors ALARM --reason 'too many 5xx'",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -28,6 +28,8 @@ type Environment struct {
 	Resources func(ctx context.Context) ([]Resource, error)
 	// SetAlarm says in what state an alarm is, by its name or ARN.
 	SetAlarm func(ctx context.Context, name, state, reason string) error
+	// Keys gives what clients of AWS sign with who mean this environment.
+	Keys func(ctx context.Context) (Keys, error)
 	// Empty removes what holds back the deletion of stacks, such as the
 	// content of buckets.
 	Empty func(ctx context.Context) error

@@ -106,7 +106,7 @@ type Approval struct {
 type Event struct {
 	Number      int64     `json:"number"`
 	Time        time.Time `json:"time"`
-	Kind        string    `json:"kind"` // run, stage, plan, approval, resource, release, instance, drift; stack: by hand, drift
+	Kind        string    `json:"kind"` // run, stage, plan, approval, resource, release, instance, drift, alarm; stack: by hand, drift
 	Run         string    `json:"run,omitempty"`
 	Stage       string    `json:"stage,omitempty"`
 	Environment string    `json:"environment,omitempty"`

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/cfnapi"
 	"makeitso/internal/control"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
@@ -70,6 +71,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		Announce:     s.o.Announce,
 		SitesChanged: env.sitesChanged,
 		Edge:         s.edge,
+		AlarmChanged: env.observeAlarm, Events: pipeline.Stream,
 		Signal: func(ctx context.Context, address string, signal stack.Signal) error {
 			return env.stacks.Receive(ctx, address, signal)
 		},
@@ -140,6 +142,11 @@ func (env *environment) supervise() error {
 		return nil
 	}
 	s.working.Go(func() {
+		if err := env.platform.Watch(s.ctx); err != nil {
+			s.o.Announce(fmt.Sprintf("environment %s: its logs and alarms are not watched any more: %v", env.name, err))
+		}
+	})
+	s.working.Go(func() {
 		if err := env.lookForDrift(s.ctx); err != nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not looked at for drift any more: %v", env.name, err))
 		}
@@ -175,6 +182,16 @@ func (s *Server) beat() time.Duration {
 func (env *environment) observe(ev release.Event) {
 	err := env.server.engine.Emit(env.server.ctx, pipeline.Event{
 		Kind: "release", Environment: ev.Environment, Subject: cmp.Or(ev.Release, ev.Service), Status: ev.Kind, Message: ev.Message,
+	})
+	if err != nil {
+		env.server.o.Announce(fmt.Sprintf("an event could not be stored: %v", err))
+	}
+}
+
+// observeAlarm turns what an alarm says into an event of the project.
+func (env *environment) observeAlarm(ctx context.Context, alarm, state, reason string) {
+	err := env.server.engine.Emit(ctx, pipeline.Event{
+		Kind: "alarm", Environment: env.name, Subject: alarm, Status: state, Message: strings.TrimRight("alarm "+alarm+" is "+state+": "+reason, ": "),
 	})
 	if err != nil {
 		env.server.o.Announce(fmt.Sprintf("an event could not be stored: %v", err))
@@ -238,14 +255,14 @@ func (env *environment) Invalidate(ctx context.Context, bucket string, paths []s
 func (env *environment) forControl() *control.Environment {
 	return &control.Environment{
 		Name: env.name, Stacks: env.stacks, Services: env.services,
-		Addresses: env.addresses, Resources: env.resources, SetAlarm: env.platform.SetAlarm, Empty: env.platform.EmptyBuckets, Clear: env.clear,
+		Addresses: env.addresses, Resources: env.resources, SetAlarm: env.platform.SetAlarm, Keys: env.keys, Empty: env.platform.Empty, Clear: env.clear,
 	}
 }
 
 // resources lists the real resources and what stands for each, those too that
 // a stack has left behind.
 func (env *environment) resources(ctx context.Context) ([]control.Resource, error) {
-	serving, err := env.platform.Serving()
+	serving, err := env.platform.Serving(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +280,7 @@ func (env *environment) resources(ctx context.Context) ([]control.Resource, erro
 	return list, nil
 }
 
-// addresses tells where the environment's sites and services answer.
+// addresses tells where the environment's sites, services and hosted zones answer.
 func (env *environment) addresses(ctx context.Context) ([]control.Address, error) {
 	port := env.server.edge.Port()
 	all := []control.Address{}
@@ -295,6 +312,13 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 			all = append(all, control.Address{Name: "site", URL: "http://" + shortest(site.Hosts) + ":" + port})
 		}
 	}
+	zones, err := env.platform.Zones()
+	if err != nil {
+		return nil, err
+	}
+	for _, zone := range zones {
+		all = append(all, control.Address{Name: "hosted zone", URL: "dns://" + zone.Address + "/" + zone.Zone})
+	}
 	return all, nil
 }
 
@@ -313,7 +337,7 @@ func shortest(hosts []string) string {
 // with the last of them.
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
-	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil))
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil), cfnapi.Forget(ctx, s.records, env.name))
 	if err == nil {
 		err = s.keptEnvironments().Delete(ctx, env.name)
 	}

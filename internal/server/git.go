@@ -69,7 +69,10 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 	if err := s.git.Recover(ctx); err != nil {
 		return err
 	}
-	s.serveOn(s.pushes, loopbackOnly(s.git.Handler()))
+	mux := http.NewServeMux()
+	mux.Handle("POST /{$}", s.cloudFormation())
+	mux.Handle("/", s.git.Handler())
+	s.serveOn(s.pushes, loopbackOnly(mux))
 	if !s.o.Watch {
 		return nil
 	}

@@ -117,6 +117,7 @@ func (e *Engine) begin(ctx context.Context, s Stack, cs *changeset.Set, listen f
 	s.Revision++
 	s.Monitored = time.Time{}
 	s.Digest, s.Tags = cs.Digest, cs.Change.Tags
+	s.Protected, s.Policy = s.Protected || cs.Change.Guard.Protect, cmp.Or(cs.Change.Guard.Policy, s.Policy)
 	o, err := e.operation(ctx, s, *cs, listen)
 	if err != nil {
 		return nil, err
@@ -293,7 +294,7 @@ func (o *operation) publish(ctx context.Context, outputs []changeset.Output, wri
 // sourceOp stores what the stack is made from now.
 func (o *operation) sourceOp() (record.Op, error) {
 	c := o.set.Change
-	c.Files, c.Joint, c.ResourcesToImport = nil, changeset.Joint{}, nil
+	c.Files, c.Joint, c.ResourcesToImport, c.Guard = nil, changeset.Joint{}, nil, changeset.Guard{}
 	return o.e.sources.PutOp(o.e.key(o.stack.Name), source{Change: c, Imports: o.set.Imports, Outside: o.set.Outside}, record.Any)
 }
 

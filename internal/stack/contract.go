@@ -73,6 +73,15 @@ type Snapshotter interface {
 	Snapshot(ctx context.Context, r Request) (where string, err error)
 }
 
+// Warner is a Handler that can tell of a change, before it is made, what the
+// facts of its type do not say: that it interrupts a service, or that something
+// else serves than was declared.
+type Warner interface {
+	// Warn gives one line for each such thing. It is asked when planning, as
+	// Check is, and like it changes nothing.
+	Warn(ctx context.Context, r Request) ([]string, error)
+}
+
 // Group is a Handler of groups of instances, which an UpdatePolicy replaces
 // step by step.
 type Group = pace.Group[Request]

@@ -241,7 +241,7 @@ func (o *operation) remove(ctx context.Context) error {
 	for id, s := range o.resources {
 		d := doom{keep: resourceState{LogicalID: id}}
 		for _, p := range s.all() {
-			policy := p.DeletionPolicy
+			policy := p.Fate()
 			if slices.ContainsFunc(s.Doomed, func(x changeset.Physical) bool { return x.Token == p.Token }) {
 				policy = "" // its policy was judged when it was doomed
 			}

@@ -125,13 +125,44 @@ func (e *Engine) Stack(ctx context.Context, name string) (Stack, error) {
 	return s, err
 }
 
+// Known gives the last stack of a name, also if it was deleted; fault.NotFound
+// if there never was one.
+func (e *Engine) Known(ctx context.Context, name string) (Stack, error) {
+	s, err := e.find(ctx, name)
+	if err == nil && s.Status == "" {
+		err = fault.New(fault.NotFound, "Stack with id %s does not exist", name)
+	}
+	return s, err
+}
+
+// Change gives what a stack was asked to be last: the change under way, or
+// else the one that it was made by. That of a stack whose creation was rolled
+// back, or that was deleted, is the zero Change. It holds secrets.
+func (e *Engine) Change(ctx context.Context, name string) (changeset.Change, error) {
+	cs, err := e.changes.Get(ctx, e.key(name))
+	if err == nil && cs.Action != changeset.Delete {
+		return cs.Change, nil
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return changeset.Change{}, fmt.Errorf("read the change of stack %s under way: %w", name, err)
+	}
+	src, err := e.present(ctx, name)
+	return src.Change, err
+}
+
 // Stacks gives all stacks of the environment that exist, by name.
 func (e *Engine) Stacks(ctx context.Context) ([]Stack, error) {
+	all, err := e.AllKnown(ctx)
+	return slices.DeleteFunc(all, func(s Stack) bool { return s.Status == DeleteComplete }), err
+}
+
+// AllKnown gives the last stack of every name, those too that were deleted.
+func (e *Engine) AllKnown(ctx context.Context) ([]Stack, error) {
 	all, err := e.stacks.List(ctx, e.key(""))
 	if err != nil {
 		return nil, fmt.Errorf("list stacks: %w", err)
 	}
-	return slices.DeleteFunc(all, func(s Stack) bool { return s.Status == DeleteComplete }), nil
+	return all, nil
 }
 
 // Outputs gives the outputs of a stack by name, fault.NotFound if it does not
@@ -190,22 +221,52 @@ const eventsAtOnce = 1000
 func (e *Engine) Events(ctx context.Context, name string, after int64) ([]Event, error) {
 	var events []Event
 	for {
-		items, err := e.store.Read(ctx, e.stream(name), after, eventsAtOnce)
+		more, err := e.readEvents(ctx, name, after, eventsAtOnce)
+		if err != nil {
+			return nil, err
+		}
+		if events = append(events, more...); len(more) < eventsAtOnce {
+			return events, nil
+		}
+		after = more[len(more)-1].Number
+	}
+}
+
+// EventsBefore gives the last events of a stack with numbers below before, the
+// newest first and at most so many; 0 is below none.
+func (e *Engine) EventsBefore(ctx context.Context, name string, before int64, most int) ([]Event, error) {
+	if before == 0 {
+		last, err := e.store.Last(ctx, e.stream(name))
 		if err != nil {
 			return nil, fmt.Errorf("read events of %s: %w", name, err)
 		}
-		for _, item := range items {
-			var event Event
-			if err := json.Unmarshal(item.Value, &event); err != nil {
-				return nil, fmt.Errorf("decode event %d of %s: %w", item.Number, name, err)
-			}
-			event.Number, after = item.Number, item.Number
-			events = append(events, event)
-		}
-		if len(items) < eventsAtOnce {
-			return events, nil
-		}
+		before = last + 1
 	}
+	from := max(before-int64(most), 1)
+	events, err := e.readEvents(ctx, name, from-1, int(before-from))
+	slices.Reverse(events)
+	return events, err
+}
+
+// AwaitEvent returns nil when a stack has an event with a number above after, or
+// ctx's error.
+func (e *Engine) AwaitEvent(ctx context.Context, name string, after int64) error {
+	return e.store.Wait(ctx, e.stream(name), after)
+}
+
+func (e *Engine) readEvents(ctx context.Context, name string, after int64, most int) ([]Event, error) {
+	items, err := e.store.Read(ctx, e.stream(name), after, most)
+	if err != nil {
+		return nil, fmt.Errorf("read events of %s: %w", name, err)
+	}
+	events := make([]Event, len(items))
+	for i, item := range items {
+		if err := json.Unmarshal(item.Value, &events[i]); err != nil {
+			return nil, fmt.Errorf("decode event %d of %s: %w", item.Number, name, err)
+		}
+		events[i].Number = item.Number
+	}
+	return events, nil
 }
 
 var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]*$`)

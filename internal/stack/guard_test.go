@@ -2,10 +2,12 @@ package stack_test
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
@@ -100,6 +102,9 @@ Resources:
   Gone: {Type: "Snapshot::Disk", DeletionPolicy: Snapshot}
   Changed: {Type: "Snapshot::Disk", UpdateReplacePolicy: Snapshot, DeletionPolicy: Retain}
   Plain: {Type: Test::Thing, DeletionPolicy: Snapshot}
+  Database: {Type: "AWS::RDS::DBInstance"}
+  Given: {Type: "AWS::RDS::DBInstance", DeletionPolicy: Delete}
+  Member: {Type: "AWS::RDS::DBInstance", Properties: {DBClusterIdentifier: other}}
 `
 	const after = `
 Resources:
@@ -111,8 +116,11 @@ Resources:
 	for _, c := range b.plan("app", after, nil).Changes {
 		actions[c.LogicalID] = c.PolicyAction
 	}
-	if actions["Gone"] != "Snapshot" || actions["Changed"] != "ReplaceAndSnapshot" || actions["Plain"] != "Delete" {
-		t.Errorf("planned %v", actions)
+	want := map[string]string{
+		"Gone": "Snapshot", "Changed": "ReplaceAndSnapshot", "Plain": "Delete", "Database": "Snapshot", "Given": "Delete", "Member": "Delete",
+	}
+	if !maps.Equal(actions, want) {
+		t.Errorf("planned %v; want %v", actions, want)
 	}
 	b.platform.Fail("snapshot", "Gone", errors.New("disk full"))
 	b.mustApply("app", after)
@@ -132,14 +140,40 @@ Resources:
 	if !kept["Gone: snapshot kept: snapshot of Gone"] {
 		t.Errorf("the snapshot was not told: %v", kept)
 	}
-	snapshots := 0
+	snapshots := map[string]int{}
 	for _, c := range b.platform.Calls() {
-		if c.Action == "snapshot" && c.LogicalID == "Changed" {
-			snapshots++
+		if c.Action == "snapshot" && c.LogicalID != "Gone" {
+			snapshots[c.LogicalID]++
 		}
 	}
-	if snapshots != 1 {
-		t.Errorf("%d snapshots of what was replaced, want 1", snapshots)
+	if !maps.Equal(snapshots, map[string]int{"Changed": 1, "Database": 1}) {
+		t.Errorf("snapshots %v; want one of what was replaced, and of a database without a policy", snapshots)
+	}
+}
+
+// TestWarnings plans what a handler has something to tell of.
+func TestWarnings(t *testing.T) {
+	b := newBench(t)
+	const template = `
+Parameters: {Secret: {Type: String, NoEcho: true, Default: hidden}}
+Resources:
+  Loud: {Type: "Warned::Thing", Properties: {Says: !Sub "restarts with ${Secret}"}}
+`
+	cs := b.plan("app", template, nil)
+	if len(cs.Warnings) != 1 || cs.Warnings[0].Severity != diag.Warning || cs.Warnings[0].Summary != "Loud: it says restarts with ****" {
+		t.Errorf("warnings %v", cs.Warnings)
+	}
+	var text strings.Builder
+	if err := cs.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), "warning: Loud: it says") {
+		t.Errorf("a reader is not warned:\n%s", text.String())
+	}
+	digest := cs.Digest
+	cs.Warnings = nil
+	if err := cs.Seal(); err != nil || cs.Digest != digest {
+		t.Errorf("an approval is for other warnings only: %v", err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"makeitso/internal/dag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pace"
+	"makeitso/internal/policy"
 	"makeitso/internal/record"
 )
 
@@ -36,6 +37,11 @@ func (e *Engine) checkLimits(ctx context.Context, c changeset.Change) error {
 	}
 	if allowed := []string{"", changeset.OnFailureNothing, changeset.OnFailureRollback, changeset.OnFailureDelete}; !slices.Contains(allowed, c.OnFailure) {
 		return fault.New(fault.Invalid, "OnFailure is %q; allowed are %s", c.OnFailure, strings.Join(allowed[1:], ", "))
+	}
+	if c.Guard.Policy != "" {
+		if _, err := policy.Parse(c.Guard.Policy); err != nil {
+			return err
+		}
 	}
 	return e.checkAlarms(ctx, c.Rollback)
 }

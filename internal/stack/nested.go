@@ -151,20 +151,25 @@ func nestedTemplate(parent changeset.Change, location any, out changeset.Lookups
 		}
 		return "", nil, fault.New(fault.NotFound, "there is no template %s", file).WithHint("TemplateURL is a path from the template that names it, or an s3:// or https:// address of a bucket")
 	}
-	if where, known = bucketAddress(where); !known || out.Fragment == nil {
+	if where, known = BucketAddress(where); !known || out.Fragment == nil {
 		return "", nil, fault.New(fault.Invalid, "TemplateURL must be a supported URL.").WithHint("found %v; give a path from the template that names it, or the address of an object of S3", location)
 	}
 	text, err = out.Fragment(where)
 	return where, text, err
 }
 
+// bucketHosts are the forms that the address of an object has: of S3, and of a
+// server of this machine that stands for it.
 var bucketHosts = []*regexp.Regexp{
 	regexp.MustCompile(`^https://([a-z0-9.-]+)\.s3[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?/(.+)$`),
 	regexp.MustCompile(`^https://s3[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?/([^/]+)/(.+)$`),
+	regexp.MustCompile(`^http://(?:127\.0\.0\.1|localhost|s3\.localhost):[0-9]+/([^/]+)/(.+)$`),
+	regexp.MustCompile(`^http://([a-z0-9.-]+)\.s3\.localhost:[0-9]+/(.+)$`),
 }
 
-// bucketAddress writes the addresses that S3 has for an object in one way.
-func bucketAddress(location string) (string, bool) {
+// BucketAddress writes the addresses that an object of S3 has in one way,
+// s3://bucket/key; false for what is no such address.
+func BucketAddress(location string) (string, bool) {
 	if strings.HasPrefix(location, "s3://") {
 		return location, true
 	}

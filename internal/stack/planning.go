@@ -264,8 +264,12 @@ func (e *Engine) check(ctx context.Context, cs *changeset.Set) error {
 			continue
 		}
 		h, err := e.confidant(c.Type, func() []string { return cs.Secrets })
+		r := Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.Check}
 		if err == nil {
-			err = h.Check(ctx, Request{Environment: e.environment, Stack: cs.Stack, LogicalID: c.LogicalID, Type: c.Type, PhysicalID: c.PhysicalID, Properties: c.Check})
+			err = h.Check(ctx, r)
+		}
+		if err == nil {
+			err = warn(ctx, h, r, cs)
 		}
 		if err != nil {
 			errs = append(errs, fault.Wrap(fault.CodeOf(err), err, "%s: resource %s (%s)", c.Pos, c.LogicalID, c.Type))
@@ -279,6 +283,19 @@ func (e *Engine) check(ctx context.Context, cs *changeset.Set) error {
 			WithHint("%s", hints(errs))
 	}
 	return nil
+}
+
+// warn puts what a handler tells of a change into its change set.
+func warn(ctx context.Context, h Handler, r Request, cs *changeset.Set) error {
+	w, able := h.(Warner)
+	if !able {
+		return nil
+	}
+	told, err := w.Warn(ctx, r)
+	for _, text := range told {
+		cs.Warnings.Warnf(diag.Pos{File: cs.Change.File}, "%s: %s", r.LogicalID, changeset.ScrubText(text, cs.Secrets))
+	}
+	return err
 }
 
 // hints gives the hints of all errs, each once.

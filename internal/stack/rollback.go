@@ -264,7 +264,7 @@ func (o *operation) leftBehind() map[string]doom {
 		d.keep.Step, d.keep.Doomed = nil, nil
 		if _, stays := o.after.Graph[id]; !stays {
 			if s.Current != nil {
-				d.add(*s.Current, s.Current.DeletionPolicy, "Retain", "RetainExceptOnCreate")
+				d.add(*s.Current, s.Current.Fate(), "Retain", "RetainExceptOnCreate")
 			}
 			d.keep.Current = nil
 		} else if s.Step != nil && s.Step.Kind == stepReplace && s.Step.Before != nil && !s.Step.DeleteFirst {

@@ -172,6 +172,15 @@ func (c confidant) Snapshot(ctx context.Context, r Request) (where string, err e
 	return confide(ctx, c, r, true, s.Snapshot)
 }
 
+// Warn implements Warner; of a type that has nothing to tell it tells nothing.
+func (c confidant) Warn(ctx context.Context, r Request) ([]string, error) {
+	w, able := c.h.(Warner)
+	if !able {
+		return nil, nil
+	}
+	return confide(ctx, c, r, true, w.Warn)
+}
+
 // confide calls a handler.
 func confide[T any](ctx context.Context, c confidant, r Request, gone bool, call func(context.Context, Request) (T, error)) (result T, err error) {
 	r, secrets, err := c.e.reveal(ctx, r, gone)

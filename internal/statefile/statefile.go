@@ -43,15 +43,16 @@ func WriteBytes(path string, data []byte) (err error) {
 	if err = f.Close(); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
+	return Rename(f.Name(), path)
 }
 
-// syncFolder makes the rename itself last.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
+// Rename puts a file, whole and synced, in place of what path holds, and makes
+// that last.
+func Rename(file, path string) error {
+	if err := os.Rename(file, path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}

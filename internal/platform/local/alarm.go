@@ -8,33 +8,25 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/metric"
+	"makeitso/internal/platform/watch"
 	"makeitso/internal/record"
 )
 
-const alarmType = "AWS::CloudWatch::Alarm"
-
-// States of an alarm, in the service's words.
 const (
-	alarmOK           = "OK"
-	alarmOn           = "ALARM"
-	alarmInsufficient = "INSUFFICIENT_DATA"
+	alarmType     = "AWS::CloudWatch::Alarm"
+	compositeType = "AWS::CloudWatch::CompositeAlarm"
 )
 
-// alarmState is what was said of an alarm last, as with the service's
-// SetAlarmState: nothing measures for it here.
-type alarmState struct {
-	State  string    `json:"state"`
-	Reason string    `json:"reason,omitempty"`
-	Time   time.Time `json:"time"`
-}
+func isAlarm(typ string) bool { return typ == alarmType || typ == compositeType }
 
-// alarms gives the alarms of the environment.
+// alarms gives the alarms of the environment, composite ones among them.
 func (p *Platform) alarms(ctx context.Context) ([]resource, error) {
 	all, err := p.models.List(ctx, p.modelKey(""))
 	if err != nil {
 		return nil, fmt.Errorf("list alarms: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r resource) bool { return r.Type != alarmType }), nil
+	return slices.DeleteFunc(all, func(r resource) bool { return !isAlarm(r.Type) }), nil
 }
 
 // alarm gives the alarm of a name or ARN, fault.NotFound if no stack has made it.
@@ -60,8 +52,8 @@ func (p *Platform) alarm(ctx context.Context, name string) (resource, error) {
 
 // alarmStates are kept by the alarms' tokens: one that is made again under its
 // name begins anew.
-func (p *Platform) alarmStates() record.Collection[alarmState] {
-	return record.Of[alarmState](p.o.Records, "local-alarm")
+func (p *Platform) alarmStates() record.Collection[watch.Said] {
+	return record.Of[watch.Said](p.o.Records, "local-alarm")
 }
 
 // alarmStream gets an item for each change of an alarm of the environment.
@@ -70,24 +62,32 @@ func (p *Platform) alarmStream() string { return "alarms/" + p.env }
 // changeAlarm does what changes an alarm, and wakes who watches alarms.
 func (p *Platform) changeAlarm(ctx context.Context, name string, ops ...record.Op) error {
 	_, err := p.o.Records.AppendWith(ctx, p.alarmStream(), [][]byte{fmt.Appendf(nil, "%q", name)}, ops...)
+	if err == nil {
+		p.changed.give() // composite alarms may ask about it
+	}
 	return err
 }
 
 // SetAlarm says in what state an alarm is, by its name or ARN. Who watches it
-// learns of it at once.
+// learns of it at once. The state of one that is evaluated holds until the next
+// evaluation.
 func (p *Platform) SetAlarm(ctx context.Context, name, state, reason string) error {
-	if states := []string{alarmOK, alarmOn, alarmInsufficient}; !slices.Contains(states, state) {
-		return fault.New(fault.Invalid, "%q is no state of an alarm; allowed are %s", state, strings.Join(states, ", "))
+	if states := metric.States(); !slices.Contains(states, metric.State(state)) {
+		return fault.New(fault.Invalid, "%q is no state of an alarm; allowed are %s", state, strings.Trim(strings.ReplaceAll(fmt.Sprint(states), " ", ", "), "[]"))
 	}
 	r, err := p.alarm(ctx, name)
 	if err != nil {
 		return err
 	}
-	op, err := p.alarmStates().PutOp(p.modelKey(r.Token), alarmState{State: state, Reason: reason, Time: time.Now().UTC()}, record.Any)
-	if err != nil {
-		return err
+	said := watch.Said{State: metric.State(state), Reason: reason, Time: time.Now().UTC()}
+	op, err := p.alarmStates().PutOp(p.modelKey(r.Token), said, record.Any)
+	if err == nil {
+		err = p.changeAlarm(ctx, r.PhysicalID, op)
 	}
-	return p.changeAlarm(ctx, r.PhysicalID, op)
+	if err == nil {
+		p.tellAlarm(ctx, r, said)
+	}
+	return err
 }
 
 // HasAlarm implements stack.AlarmStore.
@@ -112,7 +112,7 @@ func (p *Platform) WaitAlarm(ctx context.Context, arn string) error {
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return fmt.Errorf("read the state of alarm %s: %w", r.PhysicalID, err)
 		}
-		if is.State == alarmOn { // with nothing said yet, it has insufficient data
+		if is.State == metric.On { // with nothing said yet, it has insufficient data
 			return nil
 		}
 		if err := p.o.Records.Wait(ctx, p.alarmStream(), last); err != nil {

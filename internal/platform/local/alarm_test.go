@@ -10,6 +10,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/metric"
 	"makeitso/internal/pace"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
@@ -32,7 +33,7 @@ func TestAlarmRollsBack(t *testing.T) {
 	}
 	err = d.engine.Apply(t.Context(), cs, func(ev stack.Event) {
 		if ev.LogicalID == "V" && ev.Status == stack.CreateComplete {
-			if err := d.p.SetAlarm(context.Background(), "errors", alarmOn, "too many"); err != nil {
+			if err := d.p.SetAlarm(context.Background(), "errors", string(metric.On), "too many"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -44,7 +45,7 @@ func TestAlarmRollsBack(t *testing.T) {
 	if err != nil || len(s) != 2 || s[1].Status != stack.RollbackComplete {
 		t.Errorf("the stacks are %+v (%v)", s, err)
 	}
-	if err := d.p.SetAlarm(t.Context(), arn, alarmOK, ""); err != nil {
+	if err := d.p.SetAlarm(t.Context(), arn, string(metric.OK), ""); err != nil {
 		t.Error(err)
 	}
 	change.Rollback.Monitor = 0
@@ -55,7 +56,7 @@ func TestAlarmRollsBack(t *testing.T) {
 		t.Errorf("with the alarm off, answered %v", err)
 	}
 	for what, wrong := range map[string]struct{ name, state, want string }{
-		"name":  {"none", alarmOK, "has no alarm none"},
+		"name":  {"none", string(metric.OK), "has no alarm none"},
 		"state": {"errors", "LOUD", `"LOUD" is no state of an alarm`},
 	} {
 		if err := d.p.SetAlarm(t.Context(), wrong.name, wrong.state, ""); err == nil || !strings.Contains(err.Error(), wrong.want) {
@@ -74,7 +75,7 @@ func TestAlarmsAreTold(t *testing.T) {
 		return told
 	}
 	first := watch()
-	for _, state := range []string{alarmInsufficient, alarmOK, alarmOn} {
+	for _, state := range []string{string(metric.Insufficient), string(metric.OK), string(metric.On)} {
 		select {
 		case err := <-first:
 			t.Fatalf("before it was %s, a watch ended with %v", state, err)

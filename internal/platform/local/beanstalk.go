@@ -135,7 +135,7 @@ func (h beanstalkEnvironment) remove(ctx context.Context, r *resource) error {
 }
 
 // served gives what the edge serves of a Beanstalk environment.
-func (p *Platform) served(ctx context.Context, r *resource, names []*resource, g fleet.Group) (edge.Service, edge.Balancer, error) {
+func (p *Platform) served(ctx context.Context, r *resource, links []link, g fleet.Group) (edge.Service, edge.Balancer, error) {
 	settings, err := p.settingsOf(ctx, r)
 	if fault.Is(err, fault.Invalid) { // its template is gone
 		settings, err = beanstalk.Settings{}, nil
@@ -145,6 +145,6 @@ func (p *Platform) served(ctx context.Context, r *resource, names []*resource, g
 	for i := range instances {
 		instances[i].ID = r.Token + "/" + instances[i].ID
 	}
-	service, balancer := beanstalk.Edge(p.env, r.name(), leadingTo(names, host), settings, instances)
+	service, balancer := beanstalk.Edge(p.env, r.name(), leadingTo(links, host), settings, instances)
 	return service, balancer, err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 )
 
 // bucket makes AWS::S3::Bucket.
@@ -41,7 +42,7 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 	if name == "" {
 		name = strings.ToLower(r.generatedName(63))
 	}
-	client := storeClient(c)
+	client := c.Client()
 	_, err = client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name})
 	var mine *types.BucketAlreadyOwnedByYou
 	if err != nil && !errors.As(err, &mine) {
@@ -57,13 +58,13 @@ func (h bucket) make(ctx context.Context, r *resource) error {
 	if err := h.p.applyPolicy(ctx, r, nil); err != nil {
 		return err
 	}
-	domain := fmt.Sprintf("%s.%s:%d", name, storeDomain, c.Port)
+	domain := fmt.Sprintf("%s.%s:%d", name, objectserver.Domain, c.Port)
 	r.Attributes = map[string]any{
 		"Arn":                 "arn:aws:s3:::" + name,
 		"DomainName":          domain,
 		"RegionalDomainName":  domain,
 		"DualStackDomainName": domain,
-		"WebsiteURL":          fmt.Sprintf("http://%s.%s:%d", name, websiteDomain, c.WebsitePort),
+		"WebsiteURL":          fmt.Sprintf("http://%s.%s:%d", name, objectserver.WebsiteDomain, c.WebsitePort),
 	}
 	return nil
 }
@@ -155,16 +156,17 @@ func (h bucket) remove(ctx context.Context, r *resource) error {
 	if err != nil {
 		return err
 	}
-	content := h.p.bucketOf(c, r.PhysicalID)
-	_, err = content.client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
-	switch code := storeCode(err); {
+	_, err = c.Client().DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &r.PhysicalID})
+	switch code := objectserver.Code(err); {
 	case code == "BucketNotEmpty" || code == "VersionedBucketNotEmpty":
 		return fault.New(fault.Conflict, "bucket %s of %s is not empty", r.PhysicalID, r.name()).
 			WithHint("empty it first, or remove the whole environment with everything in it: makeitso destroy")
 	case err != nil && code != "NoSuchBucket":
 		return fault.Wrap(fault.Failed, err, "delete bucket %s", r.PhysicalID)
 	}
-	return h.p.stopStoreIfEmpty(ctx, r.Token)
+	h.p.buckets.Lock()
+	defer h.p.buckets.Unlock()
+	return h.p.stopAfterLast(ctx, r, storeProcess)
 }
 
 // bucketPolicy makes AWS::S3::BucketPolicy.
@@ -239,7 +241,7 @@ func (p *Platform) applyPolicy(ctx context.Context, on, changed *resource) error
 			statements = append(statements, publicStatements(policy)...)
 		}
 	}
-	client := storeClient(c)
+	client := c.Client()
 	if len(statements) == 0 {
 		_, err = client.DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: &on.PhysicalID})
 	} else {

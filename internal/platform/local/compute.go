@@ -81,11 +81,11 @@ func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balan
 			return nil, nil, err
 		}
 	}
-	names, err := p.complete("AWS::Route53::RecordSet")
+	links, err := p.links()
 	if err != nil {
 		return nil, nil, err
 	}
-	parts.Hosts = func(own string) []string { return leadingTo(names, own) }
+	parts.Hosts = func(own string) []string { return leadingTo(links, own) }
 	groups, err := p.fleets.Groups(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -104,7 +104,7 @@ func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balan
 		if r.Type != beanstalk.EnvironmentType {
 			continue
 		}
-		service, balancer, err := p.served(ctx, r, names, g)
+		service, balancer, err := p.served(ctx, r, links, g)
 		if err != nil {
 			return nil, nil, err
 		}

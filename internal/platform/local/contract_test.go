@@ -41,19 +41,45 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 	policy := object{"Bucket": files.PhysicalID, "PolicyDocument": object{"Statement": []any{object{
 		"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + files.PhysicalID + "/*",
 	}}}}
-	record := object{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.1"}}
+	zone := create(t, p, request("AWS::Route53::HostedZone", "Zone", object{"Name": "shop.localhost"})).PhysicalID
+	record := func(typ string, value any) object {
+		return object{"HostedZoneId": zone, "Name": "a.shop.localhost", "Type": typ, "TTL": "60", "ResourceRecords": []any{value}}
+	}
+	records := func(value any) object { return object{"HostedZoneId": zone, "RecordSets": []any{record("A", value)}} }
+	check := func(threshold any) object {
+		return object{"HealthCheckConfig": object{"Type": "TCP", "IPAddress": "127.0.0.1", "Port": 9, "FailureThreshold": threshold}}
+	}
+	lines := create(t, p, request(logGroupType, "Lines", nil)).PhysicalID
+	filter := object{"LogGroupName": lines, "FilterPattern": "ERROR", "MetricTransformations": []any{object{"MetricName": "m", "MetricNamespace": "n", "MetricValue": "1"}}}
 	all := map[string]stacktest.Case{}
 	for typ, c := range map[string]struct{ properties, update, invalid object }{
 		"AWS::ElastiCache::CacheCluster": {redisProperties(), with(redisProperties(), "CacheNodeType", "cache.m7g.large"), with(redisProperties(), "Engine", "memcached")},
 		"AWS::ElastiCache::ParameterGroup": {
 			group, object{"CacheParameterGroupFamily": "redis7", "Description": "theirs"}, object{"Description": "ours"},
 		},
+		groupType: {carts(nil).Properties, with(carts(nil).Properties, "NumCacheClusters", "3"), with(carts(nil).Properties, "NumNodeGroups", "2")},
+		databaseParametersType: {
+			object{"Family": "postgres15", "Description": "ours", "Parameters": object{"work_mem": "8MB"}},
+			object{"Family": "postgres15", "Description": "ours", "Parameters": object{"work_mem": "9MB"}}, object{"Description": "ours"},
+		},
 		"AWS::RDS::DBInstance":          {postgresProperties(), with(postgresProperties(), "MasterUserPassword", "another secret"), with(postgresProperties(), "MasterUsername", "1st")},
 		"AWS::S3::Bucket":               {object{"BucketName": "shop-files"}, object{"BucketName": "shop-files", "VersioningConfiguration": object{"Status": "Enabled"}}, object{"BucketName": "Shop_Files"}},
 		"AWS::S3::BucketPolicy":         {policy, nil, object{"Bucket": files.PhysicalID}},
+		repositoryType:                  {object{"RepositoryName": "shop/web"}, object{"RepositoryName": "shop/web", "ImageTagMutability": "IMMUTABLE"}, object{"RepositoryName": "Shop"}},
 		"AWS::CloudFront::Distribution": {distributionProperties(files.Attributes["DomainName"], "www.shop.localhost"), distributionProperties(files.Attributes["DomainName"], "shop.localhost"), object{"DistributionConfig": "x"}},
-		"AWS::Route53::RecordSet":       {record, object{"Name": "a.shop.localhost", "Type": "A", "ResourceRecords": []any{"127.0.0.2"}}, object{"Name": "a.shop.localhost", "Type": "B"}},
-		"AWS::Logs::LogGroup":           {object{"LogGroupName": "/shop/api"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "7"}, object{"LogGroupName": "a b"}},
+		"AWS::Route53::HostedZone":      {object{"Name": "example.com"}, object{"Name": "example.com", "HostedZoneConfig": object{"Comment": "ours"}}, object{"Name": "a..b"}},
+		"AWS::Route53::RecordSet":       {record("A", "127.0.0.1"), record("A", "127.0.0.2"), record("B", "127.0.0.1")},
+		"AWS::Route53::RecordSetGroup":  {records("127.0.0.1"), records("127.0.0.2"), records("x")},
+		"AWS::Route53::HealthCheck":     {check(1), check("2"), check(11)},
+		"AWS::Logs::LogGroup":           {object{"LogGroupName": "/shop/api"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "7"}, object{"LogGroupName": "/shop/api", "RetentionInDays": "2"}},
+		"AWS::Logs::LogStream":          {object{"LogGroupName": lines, "LogStreamName": "a/b"}, nil, object{"LogGroupName": lines, "LogStreamName": "a:b"}},
+		"AWS::Logs::MetricFilter":       {filter, with(maps.Clone(filter), "FilterPattern", "[a, b=1]"), with(maps.Clone(filter), "FilterPattern", "[a")},
+		"AWS::CloudTrail::Trail": {
+			object{"S3BucketName": files.PhysicalID, "IsLogging": "true"}, object{"S3BucketName": files.PhysicalID, "IsLogging": "false"},
+			object{"S3BucketName": files.PhysicalID, "IsLogging": "perhaps"},
+		},
+		alarmType:     {object{"EvaluationPeriods": "2", "ComparisonOperator": "GreaterThanThreshold"}, object{"EvaluationPeriods": "3", "ComparisonOperator": "GreaterThanThreshold"}, object{"EvaluationPeriods": "2", "Period": "45"}},
+		compositeType: {object{"AlarmRule": "ALARM(a)"}, object{"AlarmRule": "OK(a)"}, object{"AlarmRule": "ALARM(a"}},
 
 		keyType:       {object{"Description": "ours"}, object{"Description": "theirs"}, object{"KeyPolicy": "x"}},
 		keyAliasType:  {object{"AliasName": "alias/contract", "TargetKeyId": key.PhysicalID}, nil, object{"AliasName": "alias/contract", "TargetKeyId": "none"}},

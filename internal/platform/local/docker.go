@@ -3,7 +3,9 @@ package local
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -30,6 +32,7 @@ type container struct {
 	data     string // where it keeps its data inside
 	env      []string
 	command  []string
+	fill     func(data string) error // puts into the data folder what it starts from, again and again; nil for nothing
 }
 
 // environmentLabel marks the containers of one environment folder.
@@ -152,6 +155,14 @@ func (p *Platform) prepareContainer(ctx context.Context, c *client.Client, s con
 	if err := portIsFree(s.resource.Port); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(p.containerData(s.resource), 0o700); err != nil {
+		return fmt.Errorf("make the data folder of %s: %w", s.resource.name(), err)
+	}
+	if s.fill != nil {
+		if err := s.fill(p.containerData(s.resource)); err != nil {
+			return err
+		}
+	}
 	if !exists {
 		return p.createContainer(ctx, c, s)
 	}
@@ -177,7 +188,20 @@ func setRestart(ctx context.Context, c *client.Client, name string, mode dockerc
 }
 
 // containerData is the folder of this machine that a container keeps its data in.
-func (p *Platform) containerData(r *resource) string { return filepath.Join(p.folder(r), "data") }
+func (p *Platform) containerData(r *resource) string { return p.dataFolder(r) }
+
+// dataFolder is where a server keeps its data.
+func (p *Platform) dataFolder(r *resource) string { return filepath.Join(p.folder(r), "data") }
+
+// dataIsThere refuses to start a server anew whose data somebody has taken
+// away: it would look as if all were well.
+func (p *Platform) dataIsThere(r *resource, data string) error {
+	if _, err := os.Stat(data); !r.Complete || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fault.New(fault.Failed, "the data of %s is gone: there is no %s", r.name(), data).
+		WithHint("put the folder back, then: makeitso up; or give the data up: makeitso destroy %s, and apply the stack again", r.Stack)
+}
 
 // runs says whether a container's program runs; the engine counts one that it
 // starts over and over as running.
@@ -220,9 +244,6 @@ func saveOutput(ctx context.Context, c *client.Client, name, path string) error 
 
 func (p *Platform) createContainer(ctx context.Context, c *client.Client, s container) error {
 	data := p.containerData(s.resource)
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return fmt.Errorf("make the data folder of %s: %w", s.resource.name(), err)
-	}
 	inside := network.MustParsePort(strconv.Itoa(s.port) + "/tcp")
 	config := &dockercontainer.Config{
 		Image: s.image, Env: s.env, Cmd: s.command,
@@ -268,6 +289,20 @@ func (p *Platform) containerAlive(ctx context.Context, r *resource, answers func
 	if err := answers(ctx); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the container %s of %s does not answer", name, r.name()).
 			WithHint("wait for it: makeitso up")
+	}
+	return nil
+}
+
+// stopContainer stops the resource's container, which is kept; none there is
+// fine.
+func (p *Platform) stopContainer(ctx context.Context, r *resource) error {
+	c, err := p.docker()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := rest(ctx, c, p.containerName(r)); err != nil && !errdefs.IsNotFound(err) {
+		return err
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/resp"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/testneed"
@@ -23,7 +24,11 @@ type drifting struct {
 
 func newDrifting(t *testing.T, template string) drifting {
 	t.Helper()
-	p := newPlatform(t, Options{})
+	return newDriftingOn(t, newPlatform(t, Options{}), template)
+}
+
+func newDriftingOn(t *testing.T, p *Platform, template string) drifting {
+	t.Helper()
 	d := drifting{t, p, stack.New("local", p, record.NewMemory(), stack.Options{Holder: "test"})}
 	d.apply(template)
 	return d
@@ -111,7 +116,7 @@ func TestDriftOfRedis(t *testing.T) {
 	}
 	parameter := func(name string) string {
 		t.Helper()
-		value, _, err := redisParameter(t.Context(), portOf(t, made["Cache"]), name)
+		value, _, err := resp.Server{Port: portOf(t, made["Cache"])}.Parameter(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +168,7 @@ func TestRedisKeepsItsParametersWhenKilled(t *testing.T) {
 	if err := p.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, _, err := redisParameter(t.Context(), portOf(t, made), "maxmemory-policy"); err != nil || got != "allkeys-lru" {
+	if got, _, err := (resp.Server{Port: portOf(t, made)}).Parameter(t.Context(), "maxmemory-policy"); err != nil || got != "allkeys-lru" {
 		t.Errorf("after a kill and Resume, maxmemory-policy is %q (%v)", got, err)
 	}
 	group.Properties = map[string]any{"CacheParameterGroupName": "Small", "Properties": map[string]any{"maxmemory-policy": "never"}}
@@ -193,7 +198,7 @@ func TestDriftOfABucket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, name := storeClient(c), aws.String("site")
+	client, name := c.Client(), aws.String("site")
 	must := func(_ any, err error) {
 		t.Helper()
 		if err != nil {

@@ -17,9 +17,9 @@ import (
 	"makeitso/internal/testneed"
 )
 
-// repository serves a PostgreSQL as the library downloads it: a jar with a
+// programRepository serves a PostgreSQL as the library downloads it: a jar with a
 // .txz in it, and its digest. The programs in it do nothing.
-func repository(t *testing.T, digest func(jar []byte) string) (address string, downloads *int) {
+func programRepository(t *testing.T, digest func(jar []byte) string) (address string, downloads *int) {
 	t.Helper()
 	testneed.Program(t, "xz", "apt-get install xz-utils")
 	dir := t.TempDir()
@@ -63,7 +63,7 @@ func repository(t *testing.T, digest func(jar []byte) string) (address string, d
 
 func TestPostgresIsDownloadedOnce(t *testing.T) {
 	t.Parallel()
-	address, downloads := repository(t, func(jar []byte) string {
+	address, downloads := programRepository(t, func(jar []byte) string {
 		sum := sha256.Sum256(jar)
 		return hex.EncodeToString(sum[:])
 	})
@@ -84,7 +84,7 @@ func TestPostgresIsDownloadedOnce(t *testing.T) {
 
 func TestPostgresWithAnotherDigestIsRefused(t *testing.T) {
 	t.Parallel()
-	address, _ := repository(t, func([]byte) string { return strings.Repeat("0", 64) })
+	address, _ := programRepository(t, func([]byte) string { return strings.Repeat("0", 64) })
 	state := t.TempDir()
 	err := fetchPostgres(t.Context(), state, address)
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "checksums do not match") || !strings.Contains(fault.HintOf(err), "install PostgreSQL") {

@@ -21,8 +21,8 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/resp"
 	"makeitso/internal/record"
-	"makeitso/internal/seal"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 	"makeitso/internal/testneed"
@@ -199,7 +199,7 @@ func endByItself(t *testing.T, c *client.Client, p *Platform, port string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := awaitReady(ctx, nil, func(ctx context.Context) error { return pingRedis(ctx, number) }); err != nil {
+	if err := awaitReady(ctx, nil, func(ctx context.Context) error { return resp.Server{Port: number}.Ping(ctx) }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -443,7 +443,11 @@ func createResource(args []string) error {
 	if err := json.Unmarshal([]byte(args[1]), &r); err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
-	p, err := New("local", Options{State: args[0], Project: "shop", Records: record.NewMemory(), Key: seal.Fresh(), Path: []string{"/no/programs"}})
+	key, err := keyOf(args[0])
+	if err != nil {
+		return err
+	}
+	p, err := New("local", Options{State: args[0], Project: "shop", Records: record.NewMemory(), Key: key, Path: []string{"/no/programs"}})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 )
 
 // maxFragment is the largest object that is read as a template or a part of one.
@@ -27,8 +28,8 @@ func (p *Platform) Fragment(ctx context.Context, location string) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	object, err := bucket.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &name, Key: &key})
-	if storeCode(err) == "NoSuchKey" {
+	object, err := bucket.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &name, Key: &key})
+	if objectserver.Code(err) == "NoSuchKey" {
 		return nil, fault.New(fault.NotFound, "bucket %s has no object %s", name, key).WithHint("put it there first, with any S3 client")
 	}
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package local is the platform that stands on this machine: it makes the
 // resources of a stack real as programs of their own, runs the instances of a
 // release, and holds the buckets of sites. It knows redis-server, postgres,
-// the S3 server and what the edge is to serve; it must not know pipelines, the
+// the S3 server, the DNS server and what the edge is to serve; it must not know pipelines, the
 // HTTP API, or how a stack is planned.
 package local
 
@@ -45,7 +45,7 @@ type Options struct {
 	// nor a Docker Engine is found.
 	Embedded bool
 	// Command is makeitso's own program with the argument "internal"; "exec",
-	// "s3" or "redis" and a file are added. Default: this binary.
+	// "s3", "ecr", "dns" or "redis" and a file are added. Default: this binary.
 	Command []string
 	// Path replaces the folders that programs are looked up in.
 	Path []string
@@ -60,6 +60,12 @@ type Options struct {
 	SitesChanged func(ctx context.Context) error
 	// Edge serves the environment's load balancers; nil for nobody.
 	Edge Edge
+	// AlarmChanged is told each time the state of an alarm is another, and why;
+	// nil for nobody.
+	AlarmChanged func(ctx context.Context, alarm, state, reason string)
+	// Events is the stream of records that trails write down. Needed for trails
+	// only.
+	Events string
 	// Signal keeps a signal that was put to the address of a wait condition's
 	// handle. Needed for handles only.
 	Signal func(ctx context.Context, address string, s stack.Signal) error
@@ -86,6 +92,10 @@ type Platform struct {
 	changed  notice        // given when a resource was made, changed or removed
 	ports    sync.Mutex    // held while a free port is chosen and written down
 	buckets  sync.Mutex    // held while the S3 server is started or stopped
+	zones    sync.Mutex    // held while what the DNS server has is changed
+	waiting  sync.Mutex    // guards changes
+	changes  []*zoneChange // that wait for zones
+	images   sync.Mutex    // held while the image registry is started or stopped
 	hosts    sync.Mutex    // held while host names are claimed
 	// balancing is held while the edge is told of load balancers, so that the
 	// newest state is the one in force.
@@ -135,7 +145,7 @@ func New(env string, o Options) (*Platform, error) {
 	p.keeper = process.New(filepath.Join(p.dir, "processes"), process.Options{Command: p.command("exec")})
 	p.kinds, p.making = p.allKinds(), make(chan struct{}, atOnce)
 	p.fleets = p.newFleets()
-	p.models = record.Of[resource](o.Records, "local-model")
+	p.models = record.Of[resource](o.Records, modelKind)
 	return p, nil
 }
 
@@ -176,6 +186,9 @@ func (p *Platform) Handler(typ string) (stack.Handler, error) {
 	if m, is := k.maker.(recorded); is {
 		return &modelHandler{h, m.table()}, nil
 	}
+	if k.support.Snapshots {
+		return &snapshotHandler{h}, nil
+	}
 	return &h, nil
 }
 
@@ -201,14 +214,14 @@ func (p *Platform) Types() []Type {
 func (p *Platform) Resume(ctx context.Context) error {
 	p.changing.Lock()
 	defer p.changing.Unlock()
+	failures := []error{p.adopt(ctx)}
 	all, err := p.resources()
 	if err != nil {
 		return fmt.Errorf("resume environment %s: %w", p.env, err)
 	}
-	var failures []error
 	for _, r := range all {
 		k, known := p.kinds[r.Type]
-		if !known || !r.Complete {
+		if !known || !r.Complete || r.Group != "" { // a node is its group's matter
 			continue
 		}
 		err := k.maker.read(ctx, r)
@@ -226,8 +239,9 @@ func (p *Platform) Resume(ctx context.Context) error {
 const stopTime = 10 * time.Second
 
 // Destroy stops every process of the environment and removes its folder and
-// its logs: all data in it is lost.
+// its logs: all data in it is lost, but for snapshots.
 func (p *Platform) Destroy(ctx context.Context) error {
+	defer p.changed.give() // nothing is left to be watched
 	p.changing.Lock()
 	defer p.changing.Unlock()
 	p.refuseSignals()
@@ -262,6 +276,7 @@ func (p *Platform) Destroy(ctx context.Context) error {
 			return fmt.Errorf("destroy environment %s: %w", p.env, err)
 		}
 	}
+	p.tellSnapshots()
 	return nil
 }
 

@@ -10,8 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/artifact/repository"
 	"makeitso/internal/changeset"
+	"makeitso/internal/dns"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/process"
 	"makeitso/internal/record"
 	"makeitso/internal/registry"
@@ -30,8 +33,8 @@ var (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "internal" {
 		hidden := map[string]func([]string) error{
-			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": ServeS3, "redis": ServeRedis,
-			"create": createResource,
+			"exec": func(args []string) error { return process.Exec(args[0]) }, "s3": objectserver.Serve, "ecr": repository.Main, "redis": ServeRedis,
+			"create": createResource, "dns": dns.Main,
 		}
 		if err := hidden[os.Args[2]](os.Args[3:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -53,9 +56,12 @@ func newPlatform(t *testing.T, o Options) *Platform {
 		o.Records = record.NewMemory()
 	}
 	if o.Key == nil {
-		o.Key = seal.Fresh()
+		var err error
+		if o.Key, err = keyOf(o.State); err != nil {
+			t.Fatal(err)
+		}
 	}
-	o.Project = "shop"
+	o.Project, o.Events = "shop", "events"
 	p, err := New("local", o)
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +82,9 @@ func newPlatform(t *testing.T, o Options) *Platform {
 	})
 	return p
 }
+
+// keyOf gives the key of a state folder, which all platforms on it share.
+func keyOf(state string) (*seal.Key, error) { return seal.Load(filepath.Join(state, "key")) }
 
 // processesOf lists the processes of this machine that have the folder among
 // their arguments.

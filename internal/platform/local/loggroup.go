@@ -8,13 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/watch"
 )
 
 // logGroup makes AWS::Logs::LogGroup.
 type logGroup struct{ p *Platform }
+
+const logGroupType = "AWS::Logs::LogGroup"
+
+// retentions are the days that logs may be kept, as with the service.
+const retentions = "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653"
 
 var validLogGroup = regexp.MustCompile(`^[A-Za-z0-9._/#-]{1,512}$`)
 
@@ -22,6 +29,9 @@ func (h logGroup) check(_ context.Context, r *resource) error {
 	name := r.text("LogGroupName")
 	if name != "" && !unknown(name) && !validLogGroup.MatchString(name) {
 		return r.invalid("LogGroupName", "%q is not up to 512 letters, digits, '.', '_', '/', '#' and '-'", name)
+	}
+	if days := r.Properties["RetentionInDays"]; days != nil && !unknown(days) && !slices.Contains(strings.Fields(retentions), fmt.Sprint(days)) {
+		return r.invalid("RetentionInDays", "is %v; allowed are %s", days, retentions)
 	}
 	return nil
 }
@@ -36,8 +46,10 @@ func (h logGroup) folder(name string) string {
 
 func (h logGroup) make(_ context.Context, r *resource) error {
 	name := r.declaredOr("LogGroupName", 512)
-	if err := os.MkdirAll(h.folder(name), 0o700); err != nil {
-		return fmt.Errorf("make the folder of log group %s: %w", name, err)
+	for _, source := range h.p.logSources(name) { // all are there, to be followed
+		if err := os.MkdirAll(source.Folder, 0o700); err != nil {
+			return fmt.Errorf("make the folder of log group %s: %w", name, err)
+		}
 	}
 	r.PhysicalID = name
 	r.Attributes = map[string]any{"Arn": fmt.Sprintf("arn:aws:logs:%s:%s:log-group:%s:*", h.p.o.Region, h.p.o.Account, name)}
@@ -45,12 +57,31 @@ func (h logGroup) make(_ context.Context, r *resource) error {
 }
 
 func (h logGroup) read(_ context.Context, r *resource) error {
-	_, err := os.Stat(h.folder(r.PhysicalID))
+	return standing(h.folder(r.PhysicalID), "the folder of log group %s is gone", r.PhysicalID)
+}
+
+// standing is fault.Unavailable with a text if a file or folder is not there.
+func standing(path, text string, args ...any) error {
+	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.Unavailable, "the folder of log group %s is gone", r.PhysicalID).
-			WithHint("make it again: makeitso up")
+		return fault.New(fault.Unavailable, text, args...).WithHint("make it again: makeitso up")
 	}
 	return err
+}
+
+// logSources are the folders with the files of a log group: its own, to which
+// programs append, and, if it is called /makeitso/ENVIRONMENT/SERVICE, what the
+// instances of that service print.
+func (p *Platform) logSources(name string) []watch.Source {
+	sources := []watch.Source{{Folder: logGroup{p}.folder(name)}}
+	if service, ok := strings.CutPrefix(name, "/makeitso/"+p.env+"/"); ok && service != "" && !strings.Contains(service, "/") {
+		begin := service + "-" + p.env + "." + service // see Platform.prepare: an instance's id begins so
+		sources = append(sources, watch.Source{Folder: filepath.Join(p.logs, "instances"), Has: func(file string) bool {
+			rest, ok := strings.CutPrefix(file, begin)
+			return ok && strings.IndexAny(rest, "-.") == 0
+		}})
+	}
+	return sources
 }
 
 func (h logGroup) remove(_ context.Context, r *resource) error {

@@ -11,6 +11,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/fleet"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/watch"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
 )
@@ -195,7 +196,10 @@ func (h *modelHandler) put(ctx context.Context, was resource, r stack.Request) (
 		if err != nil {
 			return stack.Result{}, fmt.Errorf("keep %s: %w", res.name(), err)
 		}
-		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, &res)
+		if isAlarm(h.typ) {
+			h.p.changed.give() // it is evaluated from now on
+		}
+		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, &res, false)
 	}
 }
 
@@ -242,7 +246,7 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 		return err
 	}
 	ops = append(ops, h.p.models.DeleteOp(h.p.modelKey(r.Token)))
-	if h.typ == alarmType {
+	if isAlarm(h.typ) {
 		err = h.p.changeAlarm(ctx, res.PhysicalID, append(ops, h.p.alarmStates().DeleteOp(h.p.modelKey(r.Token)))...)
 	} else {
 		err = h.p.o.Records.Write(ctx, ops...)
@@ -250,14 +254,20 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", res.name(), err)
 	}
-	return h.p.announce(ctx, res)
+	return h.p.announce(ctx, res, false)
 }
 
+// modelKind is the kind of records of modelled resources.
+const modelKind = "local-model"
+
 // forgetModels removes the records of all modelled resources, what they are
-// called, and what was said of alarms.
+// called, what was said of alarms, and what is kept for what is watched.
 func (p *Platform) forgetModels(ctx context.Context) error {
-	var ops []record.Op
-	for _, kind := range []string{"local-model", "local-name", "local-alarm", fleet.Kind} {
+	ops, err := watch.ForgetAll(ctx, p.o.Records, p.env)
+	if err != nil {
+		return err
+	}
+	for _, kind := range []string{modelKind, "local-name", "local-alarm", fleet.Kind} {
 		all, err := p.o.Records.List(ctx, kind, p.env+"/")
 		if err != nil {
 			return fmt.Errorf("list modelled resources: %w", err)

@@ -94,10 +94,20 @@ func (p *Platform) takenPorts() (func(int) bool, error) {
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return nil, err
 	}
+	zones, err := p.zonesConfig()
+	if err == nil {
+		taken[zones.Port] = true
+	} else if !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
 	var signals signalPort
 	if err := statefile.Read(p.signalFile(), &signals); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	taken[store.Port], taken[store.WebsitePort], taken[signals.Port] = true, true, true
+	images, err := p.ImageRegistry()
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	taken[store.Port], taken[store.WebsitePort], taken[signals.Port], taken[images.Port] = true, true, true, true
 	return func(port int) bool { return taken[port] }, nil
 }

@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/postgresql"
 	"makeitso/internal/process"
 )
 
@@ -43,37 +46,95 @@ var (
 	validDatabase = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 )
 
+const databaseType = "AWS::RDS::DBInstance"
+
 func (h postgres) check(ctx context.Context, r *resource) error {
 	if engine := r.text("Engine"); !unknown(engine) && engine != "postgres" {
 		return r.invalid("Engine", "%q is not served on this machine; allowed is postgres", engine)
 	}
-	if master := r.text("MasterUsername"); !unknown(master) && (!validMaster.MatchString(master) || strings.HasPrefix(master, "pg_")) {
-		return r.invalid("MasterUsername", "%q is not a letter and up to 62 letters, digits and '_'", master)
+	source, from := r.source()
+	if master := r.text("MasterUsername"); source == "" && !unknown(master) && (!validMaster.MatchString(master) || slices.Contains(refusedMasters, strings.ToLower(master)) || strings.HasPrefix(master, "pg_")) {
+		return r.invalid("MasterUsername", "%q is not a letter and up to 62 letters, digits and '_', or a word that PostgreSQL keeps for itself", master)
+	} else if source != "" && master != "" {
+		return r.invalid("MasterUsername", "comes with the snapshot that %s names; leave it out", from)
 	}
-	if database := r.text("DBName"); database != "" && !unknown(database) && !validDatabase.MatchString(database) {
-		return r.invalid("DBName", "%q is not a letter and up to 62 letters, digits and '_'", database)
+	if database := r.text("DBName"); database != "" && !unknown(database) && (!validDatabase.MatchString(database) || strings.HasPrefix(database, "template")) {
+		return r.invalid("DBName", "%q is not a letter and up to 62 letters, digits and '_', or begins with template, which PostgreSQL keeps for itself", database)
 	}
-	if password := r.text("MasterUserPassword"); !unknown(password) && len(password) < 8 {
-		return r.invalid("MasterUserPassword", "is missing or has less than 8 letters; a managed one (ManageMasterUserPassword) is not made on this machine")
+	password, managed := r.text("MasterUserPassword"), r.text("ManageMasterUserPassword") == "true"
+	switch {
+	case managed && password != "":
+		return r.invalid("MasterUserPassword", "is given, and ManageMasterUserPassword says that it is made; leave one of them out")
+	case password != "" && !unknown(password) && len(password) < 8:
+		return r.invalid("MasterUserPassword", "has less than 8 letters")
 	}
-	if _, found := h.programs(); found || h.p.o.Embedded || h.p.dockerAnswers(ctx) {
+	if err := h.p.checkSeed(ctx, r); err != nil {
+		return err
+	}
+	return h.checkVersions(ctx, r)
+}
+
+// refusedMasters are names that PostgreSQL gives to no user.
+var refusedMasters = []string{"public", "none", "current_user", "current_role", "session_user", "user"}
+
+// checkVersions judges by what is installed whether a database can be made, or
+// served with the data that it has.
+func (h postgres) checkVersions(ctx context.Context, r *resource) error {
+	has := ""
+	if is := h.p.existing(r); is != nil {
+		has = postgresql.DataVersion(h.data(is))
+	} else if s, _, err := h.p.seed(r); err != nil {
+		return err
+	} else {
+		has = s.Version
+	}
+	if declared := r.declaredVersion(); has != "" && declared != "" && major(declared) != has {
+		return r.invalid("EngineVersion", "is %s, and the data is of PostgreSQL %s, which is not upgraded in place on this machine", declared, has).
+			WithHint("make another instance of the new version, and take the data over with pg_dump and psql")
+	}
+	folder, found := h.programs(r, has)
+	switch {
+	case found:
+		return checkVersion(ctx, r, filepath.Join(folder, "postgres"), postgresInstall)
+	case h.p.dockerAnswers(ctx):
+		return checkImage(r, postgresImage)
+	case h.p.o.Embedded:
 		return nil
 	}
 	return missing(r, "PostgreSQL", postgresInstall)
 }
 
-// programs finds the folder that has both initdb and postgres.
-func (h postgres) programs() (folder string, found bool) {
-	path, found := h.p.findProgram("initdb", postgresFolders()...)
-	if !found {
-		return "", false
+// programs finds the folder that has both initdb and postgres: of the major
+// version that the data has, or else that is declared, if there are several.
+func (h postgres) programs(r *resource, has string) (folder string, found bool) {
+	wanted := cmp.Or(has, major(r.declaredVersion()))
+	for _, path := range h.p.findPrograms("initdb", postgresFolders()...) {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real // a link on PATH may stand alone
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(path), "postgres")); err != nil {
+			continue
+		}
+		if !found {
+			folder, found = filepath.Dir(path), true
+		}
+		if wanted == "" {
+			break
+		}
+		is, err := versionOf(context.Background(), filepath.Join(filepath.Dir(path), "postgres"))
+		if err == nil && major(is) == wanted {
+			return filepath.Dir(path), true
+		}
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real // a link on PATH may stand alone
+	return folder, found
+}
+
+// data is where the server of r keeps its data, on this machine.
+func (h postgres) data(r *resource) string {
+	if r.By == byDocker {
+		return h.p.dataFolder(r)
 	}
-	folder = filepath.Dir(path)
-	_, err := os.Stat(filepath.Join(folder, "postgres"))
-	return folder, err == nil
+	return filepath.Join(h.p.folder(r), "postgres", "data")
 }
 
 func (h postgres) named(r *resource) string {
@@ -87,6 +148,31 @@ func (h postgres) make(ctx context.Context, r *resource) error {
 	if err := h.choose(ctx, r); err != nil {
 		return err
 	}
+	if err := h.inherit(r); err != nil {
+		return err
+	}
+	if err := h.start(ctx, r); err != nil {
+		return err
+	}
+	// settle has given the server this password.
+	r.Password = r.masterPassword()
+	r.PhysicalID = strings.ToLower(r.declaredOr("DBInstanceIdentifier", 63))
+	r.Attributes = map[string]any{
+		"Endpoint.Address":      "127.0.0.1",
+		"Endpoint.Port":         strconv.Itoa(r.Port),
+		"Endpoint.HostedZoneId": "Z" + strings.ToUpper(digits(r.Token, "zone", 13)),
+		"DBInstanceArn":         fmt.Sprintf("arn:aws:rds:%s:%s:db:%s", h.p.o.Region, h.p.o.Account, r.PhysicalID),
+		"DbiResourceId":         "db-" + strings.ToUpper(digits(r.Token, "dbi", 26)),
+	}
+	if err := h.p.keepMasterSecret(r); err != nil {
+		return err
+	}
+	return h.configure(ctx, r)
+}
+
+// start brings the server up, if it does not run, with the settings that it
+// came up with last, and waits until it is settled.
+func (h postgres) start(ctx context.Context, r *resource) error {
 	log, err := h.p.logFile(r.Token)
 	if err != nil {
 		return err
@@ -98,17 +184,28 @@ func (h postgres) make(ctx context.Context, r *resource) error {
 		err = h.serve(ctx, r, log, ready)
 	}
 	if err != nil {
-		return failedToStart(r, log, err)
+		return h.p.failedToStart(r, log, err)
 	}
-	// settle has given the server this password.
-	r.Password = r.text("MasterUserPassword")
-	r.PhysicalID = strings.ToLower(r.declaredOr("DBInstanceIdentifier", 63))
-	r.Attributes = map[string]any{
-		"Endpoint.Address":      "127.0.0.1",
-		"Endpoint.Port":         strconv.Itoa(r.Port),
-		"Endpoint.HostedZoneId": "Z" + strings.ToUpper(digits(r.Token, "zone", 13)),
-		"DBInstanceArn":         fmt.Sprintf("arn:aws:rds:%s:%s:db:%s", h.p.o.Region, h.p.o.Account, r.PhysicalID),
-		"DbiResourceId":         "db-" + strings.ToUpper(digits(r.Token, "dbi", 26)),
+	return nil
+}
+
+// database is how r's server is asked.
+func (r *resource) database() postgresql.Server {
+	return postgresql.Server{Port: r.Port, User: r.master(), Password: r.Password}
+}
+
+// settle gives a server that answers the password and database declared, and
+// tells, when a database is made, that another version serves it than was
+// declared.
+func (h postgres) settle(ctx context.Context, r *resource) error {
+	server := r.database()
+	server.Password = r.masterPassword()
+	serves, err := server.Settle(ctx, r.Password, r.text("DBName"))
+	if err != nil || r.Complete {
+		return err
+	}
+	for _, text := range sameMajor(r, serves) {
+		h.p.o.Announce(fmt.Sprintf("%s: PostgreSQL: %s", r.name(), text))
 	}
 	return nil
 }
@@ -118,7 +215,7 @@ func (h postgres) choose(ctx context.Context, r *resource) error {
 	if r.By != "" {
 		return nil
 	}
-	_, found := h.programs()
+	_, found := h.programs(r, "")
 	switch {
 	case found:
 		r.By = byProgram
@@ -134,6 +231,16 @@ func (h postgres) choose(ctx context.Context, r *resource) error {
 	return h.p.save(r)
 }
 
+// replaces implements replacer: an instance that is to come of another snapshot,
+// or of none any more, is another one.
+func (h postgres) replaces(is *resource, wanted map[string]any) error {
+	after := model.Resource{Properties: wanted}
+	if is.text(snapshotIdentifier) != after.Text(snapshotIdentifier) {
+		return fault.New(fault.Unsupported, "%s is not restored in place: its %s changes", is.name(), snapshotIdentifier)
+	}
+	return nil
+}
+
 // initdbArgs make text sort alike whatever serves the database.
 func initdbArgs() []string { return []string{"--encoding", "UTF8", "--locale", "C"} }
 
@@ -141,10 +248,11 @@ func (h postgres) container(r *resource) container {
 	return container{
 		resource: r, image: postgresImage, port: postgresPort, data: "/var/lib/postgresql/data",
 		env: []string{
-			"POSTGRES_USER=" + r.text("MasterUsername"), "POSTGRES_PASSWORD=" + cmp.Or(r.Password, r.text("MasterUserPassword")),
+			"POSTGRES_USER=" + r.master(), "POSTGRES_PASSWORD=" + cmp.Or(r.Password, r.masterPassword()),
 			"POSTGRES_DB=postgres", // which is there: no other is wanted
 			"POSTGRES_INITDB_ARGS=" + strings.Join(initdbArgs(), " "),
 		},
+		fill: func(data string) error { return h.fillContainer(r, data) },
 	}
 }
 
@@ -168,7 +276,7 @@ const (
 // cannot traverse the folders above, and is shown its own at homePlace.
 func (h postgres) cluster(r *resource) (cluster, error) {
 	home := filepath.Join(h.p.folder(r), "postgres")
-	programs, found := h.programs()
+	programs, found := h.programs(r, postgresql.DataVersion(h.data(r)))
 	if r.By == byEmbedded {
 		programs, found = filepath.Join(embeddedPrograms(h.p.o.State), "bin"), true
 	}
@@ -234,6 +342,9 @@ func (h postgres) serve(ctx context.Context, r *resource, log string, ready func
 	if err := h.initialise(ctx, r, c, log); err != nil {
 		return err
 	}
+	if err := postgresql.WriteParameters(filepath.Join(c.home, "data"), started(r)); err != nil {
+		return err
+	}
 	spec := c.base
 	spec.Name, spec.Log, spec.StopSignal = r.Token, log, syscall.SIGINT // ends without waiting for clients
 	spec.Path, spec.Dir = filepath.Join(c.programs, "postgres"), c.seen
@@ -258,6 +369,9 @@ func (h postgres) serve(ctx context.Context, r *resource, log string, ready func
 // name only when it is whole.
 func (h postgres) initialise(ctx context.Context, r *resource, c cluster, log string) error {
 	data, half := filepath.Join(c.home, "data"), filepath.Join(c.home, "init")
+	if err := h.p.dataIsThere(r, data); err != nil {
+		return err
+	}
 	if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -268,8 +382,18 @@ func (h postgres) initialise(ctx context.Context, r *resource, c cluster, log st
 	if err := os.RemoveAll(half); err != nil {
 		return fmt.Errorf("clear the data folder of %s: %w", r.name(), err)
 	}
+	_, folder, err := h.p.seed(r)
+	if err != nil {
+		return err
+	}
+	if folder != "" {
+		if err := restore(folder, half, c.base.As); err != nil {
+			return err
+		}
+		return h.initialised(r, half, data, r.Password)
+	}
 	password := filepath.Join(c.home, "password")
-	if err := os.WriteFile(password, []byte(r.text("MasterUserPassword")), 0o600); err != nil {
+	if err := os.WriteFile(password, []byte(r.masterPassword()), 0o600); err != nil {
 		return fmt.Errorf("hand over the password of %s: %w", r.name(), err)
 	}
 	defer os.Remove(password) // removed with the folder at the latest
@@ -281,17 +405,39 @@ func (h postgres) initialise(ctx context.Context, r *resource, c cluster, log st
 	spec := c.base
 	spec.Name, spec.Log, spec.Dir = r.Token+".initdb", log, c.seen
 	spec.Path = filepath.Join(c.programs, "initdb")
-	spec.Args = []string{"-D", filepath.Join(c.seen, "init"), "-U", r.text("MasterUsername"),
+	spec.Args = []string{"-D", filepath.Join(c.seen, "init"), "-U", r.master(),
 		"--pwfile", filepath.Join(c.seen, "password"), "--auth", "scram-sha-256"}
 	spec.Args = append(spec.Args, initdbArgs()...)
 	if err := h.p.runOnce(ctx, spec); err != nil {
 		return err
 	}
+	return h.initialised(r, half, data, r.masterPassword())
+}
+
+// initialised gives a data folder that is whole its name. The password it has
+// is written down first: to a folder without name it does no harm.
+func (h postgres) initialised(r *resource, half, data, password string) error {
+	r.Password = password
+	if err := h.p.save(r); err != nil {
+		return err
+	}
 	if err := os.Rename(half, data); err != nil {
 		return fmt.Errorf("name the data folder of %s: %w", r.name(), err)
 	}
-	r.Password = r.text("MasterUserPassword")
-	return h.p.save(r)
+	return nil
+}
+
+// fillContainer puts a snapshot into the folder of a container that is new, and
+// the parameters into that of one that has its data.
+func (h postgres) fillContainer(r *resource, data string) error {
+	if postgresql.DataVersion(data) != "" {
+		return postgresql.WriteParameters(data, started(r))
+	}
+	_, folder, err := h.p.seed(r)
+	if err != nil || folder == "" || r.Complete {
+		return err
+	}
+	return restore(folder, data, nil)
 }
 
 // runOnce runs a program to its end.
@@ -317,7 +463,7 @@ func (p *Platform) runOnce(ctx context.Context, spec process.Spec) error {
 
 func (h postgres) read(ctx context.Context, r *resource) error {
 	if r.By == byDocker {
-		return h.p.containerAlive(ctx, r, func(ctx context.Context) error { return probe(ctx, r) })
+		return h.p.containerAlive(ctx, r, func(ctx context.Context) error { return r.database().Probe(ctx) })
 	}
 	return h.p.alive(r)
 }

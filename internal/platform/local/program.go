@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"makeitso/internal/fault"
 )
@@ -17,9 +18,15 @@ const (
 	byEmbedded backing = "embedded" // a stand-in of makeitso's own
 )
 
-// findProgram looks for a program on PATH and then in folders that match the
-// patterns; where several match, the highest version wins.
+// findProgram gives the first of findPrograms.
 func (p *Platform) findProgram(name string, patterns ...string) (string, bool) {
+	all := p.findPrograms(name, patterns...)
+	return strings.Join(all[:min(len(all), 1)], ""), len(all) > 0
+}
+
+// findPrograms looks for a program on PATH and then in folders that match the
+// patterns; of these the highest version comes first.
+func (p *Platform) findPrograms(name string, patterns ...string) (all []string) {
 	folders := p.o.Path
 	if folders == nil {
 		folders = filepath.SplitList(os.Getenv("PATH"))
@@ -37,10 +44,10 @@ func (p *Platform) findProgram(name string, patterns ...string) (string, bool) {
 		path := filepath.Join(folder, name)
 		info, err := os.Stat(path)
 		if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
-			return path, true
+			all = append(all, path)
 		}
 	}
-	return "", false
+	return all
 }
 
 // byVersion orders /usr/lib/postgresql/16/bin before /usr/lib/postgresql/9/bin.

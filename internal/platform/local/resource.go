@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/balance"
@@ -40,6 +41,14 @@ type resource struct {
 	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.
 	Password string `json:"password,omitempty"`
+	// Generated is the password that was made where the template has none.
+	Generated string `json:"generated,omitempty"`
+	// Master is the database's first user.
+	Master string `json:"master,omitempty"`
+	// Group is the token of the replication group that the resource is a node
+	// of, and Primary the port of what it is a replica of.
+	Group   string `json:"group,omitempty"`
+	Primary int    `json:"primary,omitempty"`
 }
 
 // name is what a user calls the resource.
@@ -80,7 +89,12 @@ func (p *Platform) save(r *resource) error {
 	if err := os.MkdirAll(p.folder(r), 0o700); err != nil {
 		return fmt.Errorf("make the folder of %s: %w", r.name(), err)
 	}
-	return p.o.Key.WriteFile(filepath.Join(p.folder(r), "resource.json"), "resource "+r.Token, r)
+	err := p.o.Key.WriteFile(filepath.Join(p.folder(r), "resource.json"), "resource "+r.Token, r)
+	if errors.Is(err, syscall.ENOSPC) {
+		return fault.Wrap(fault.Unavailable, err, "keep the state of %s, with no room left on the disk", r.name()).
+			WithHint("make room: df -h %s; then: makeitso up", p.folder(r))
+	}
+	return err
 }
 
 // load gives the resource of a token, fault.NotFound if nothing of it exists.
@@ -94,6 +108,19 @@ func (p *Platform) load(token string) (*resource, error) {
 		return nil, fmt.Errorf("read resource %s: %w", token, err)
 	}
 	return r, nil
+}
+
+// stored is load for a handler: a type that has become real may still be kept
+// as an earlier makeitso did, which only modelled it.
+func (p *Platform) stored(ctx context.Context, token string) (*resource, error) {
+	res, err := p.load(token)
+	if !fault.Is(err, fault.NotFound) {
+		return res, err
+	}
+	if modelled, modelErr := p.models.Get(ctx, p.modelKey(token)); modelErr == nil {
+		return &modelled, nil
+	}
+	return nil, err
 }
 
 // resources gives everything there is, by token.
@@ -114,6 +141,21 @@ func (p *Platform) resources() ([]*resource, error) {
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// existing gives what there is of the resource that a plan speaks of, nil if
+// nothing is.
+func (p *Platform) existing(r *resource) *resource {
+	all, err := p.complete(r.Type)
+	if err != nil {
+		return nil // whoever changes it will tell
+	}
+	for _, other := range all {
+		if r.is(other) {
+			return other
+		}
+	}
+	return nil
 }
 
 // complete gives the resources of a type that were ready once.
@@ -170,11 +212,11 @@ func (h *handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 		return stack.Result{}, err
 	}
 	res.Properties, res.Tags = r.Properties, r.Tags
-	return h.finish(ctx, res)
+	return h.finish(ctx, res, false)
 }
 
 func (h *handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
-	res, err := h.p.load(r.Token)
+	res, err := h.p.stored(ctx, r.Token)
 	if err != nil {
 		return stack.Result{}, err
 	}
@@ -200,6 +242,7 @@ func (h *handler) Find(ctx context.Context, _ stack.Request, identifier map[stri
 	if err != nil {
 		return "", stack.Result{}, err
 	}
+	all = slices.DeleteFunc(all, func(r *resource) bool { return r.Group != "" }) // it belongs to that
 	res, err := h.among(all, identifier)
 	if err != nil {
 		return "", stack.Result{}, err
@@ -220,15 +263,19 @@ func (h *handler) among(all []*resource, identifier map[string]string) (*resourc
 
 func (h *handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	defer h.begin()()
-	res, err := h.p.load(r.Token)
+	res, err := h.p.stored(ctx, r.Token)
 	if err == nil {
 		err = res.inPlace(r.Properties)
+	}
+	if c, can := h.maker.(replacer); can && err == nil {
+		err = c.replaces(res, r.Properties)
 	}
 	if err != nil {
 		return stack.Result{}, err
 	}
+	was := isSite(res)
 	res.Properties, res.Tags = r.Properties, r.Tags
-	return h.finish(ctx, res)
+	return h.finish(ctx, res, was)
 }
 
 // inPlace refuses a change that only a replacement can make.
@@ -253,6 +300,12 @@ func orNone(properties map[string]any) map[string]any {
 	return properties
 }
 
+// replacer is a maker that knows changes which only a replacement can make,
+// besides those of which the registry says so: fault.Unsupported for such a one.
+type replacer interface {
+	replaces(is *resource, wanted map[string]any) error
+}
+
 // begin says that a resource is being changed, and gives what says that it was.
 func (h *handler) begin() (done func()) {
 	h.p.changing.RLock()
@@ -262,8 +315,9 @@ func (h *handler) begin() (done func()) {
 	}
 }
 
-// finish makes what res declares and writes down that it is so.
-func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, error) {
+// finish makes what res declares and writes down that it is so. site tells
+// whether it was part of a site before.
+func (h *handler) finish(ctx context.Context, res *resource, site bool) (stack.Result, error) {
 	err := h.claim(ctx, res)
 	if err == nil {
 		err = h.make(ctx, res)
@@ -275,7 +329,7 @@ func (h *handler) finish(ctx context.Context, res *resource) (stack.Result, erro
 	if err := h.p.save(res); err != nil {
 		return stack.Result{}, err
 	}
-	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, res)
+	return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, res, site || isSite(res))
 }
 
 // make makes what res declares when fewer than atOnce others are being made.
@@ -308,11 +362,19 @@ func (h *handler) Delete(ctx context.Context, r stack.Request) error {
 	if err := h.p.o.Records.Write(ctx, free...); err != nil {
 		return fmt.Errorf("give up the name of %s: %w", res.name(), err)
 	}
-	// The state file last: what is half removed must be found again.
-	if err := removeFolder(h.p.folder(res), "resource.json"); err != nil {
-		return fmt.Errorf("remove %s: %w", res.name(), err)
+	if err := h.p.removeFolder(res); err != nil {
+		return err
 	}
-	return h.p.announce(ctx, res)
+	return h.p.announce(ctx, res, isSite(res))
+}
+
+// removeFolder removes all that lies of a resource. The state file goes last:
+// what is half removed must be found again.
+func (p *Platform) removeFolder(r *resource) error {
+	if err := removeFolder(p.folder(r), "resource.json"); err != nil {
+		return fmt.Errorf("remove %s: %w", r.name(), err)
+	}
+	return nil
 }
 
 // removeFolder removes a folder with all in it, the file called last at the end.
@@ -332,21 +394,20 @@ func removeFolder(dir, last string) error {
 	return os.RemoveAll(dir)
 }
 
-// announce tells groups and the edge of what a change of r may have changed.
-func (p *Platform) announce(ctx context.Context, r *resource) error {
+// announce tells groups and the edge of what a change of r may have changed;
+// site says whether a site, or a name that leads to one, is among it.
+func (p *Platform) announce(ctx context.Context, r *resource, site bool) error {
 	if r.Type == templateType || r.Type == balance.TargetGroupType {
 		if err := p.refreshGroups(ctx); err != nil {
 			return err
 		}
 	}
-	isName := r.Type == "AWS::Route53::RecordSet"
-	if isName || slices.Contains(balance.Types, r.Type) {
+	if site || slices.Contains(balance.Types, r.Type) {
 		if err := p.Balance(ctx); err != nil {
 			return err
 		}
 	}
-	isSite := isName || r.Type == "AWS::CloudFront::Distribution"
-	if !isSite || p.o.SitesChanged == nil {
+	if !site || p.o.SitesChanged == nil {
 		return nil
 	}
 	if err := p.o.SitesChanged(ctx); err != nil {

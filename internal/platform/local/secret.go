@@ -35,6 +35,10 @@ func kept(m modelled, name string) (maker, bool) {
 		return keyAlias{m}, true
 	case secretType:
 		return secret{m}, true
+	case alarmType:
+		return evaluated{m, checkAlarm}, true
+	case compositeType:
+		return evaluated{m, checkRule}, true
 	case parameterType:
 		return parameter{m}, true
 	case balance.LoadBalancerType, balance.TargetGroupType, balance.ListenerType, balance.RuleType:
@@ -262,6 +266,9 @@ func (p *Platform) Secret(ctx context.Context, id, stage, version string) (strin
 		if fault.Is(err, fault.NotFound) { // the secret is there
 			return "", fault.Wrap(fault.Invalid, err, "secret %s", r.name())
 		}
+		return text, err
+	}
+	if text, err := p.databaseSecret(id, stage, version); !fault.Is(err, fault.NotFound) {
 		return text, err
 	}
 	return "", fault.New(fault.NotFound, "Secrets Manager can't find the specified secret: %s", id).

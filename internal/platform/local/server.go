@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"makeitso/internal/fault"
@@ -42,6 +44,25 @@ func (p *Platform) serve(ctx context.Context, spec process.Spec, port int, ready
 		return fmt.Errorf("%w; then stop it: %w", err, stopErr)
 	}
 	return err
+}
+
+// serveAll starts the server that a hidden command of makeitso's is, for all
+// resources of a kind, unless it runs. what is what people call it, file what it
+// reads, and its folder is the file's.
+func (p *Platform) serveAll(ctx context.Context, hidden, what, file string, port int, ready func(context.Context) error) error {
+	log, err := p.logFile(hidden)
+	if err != nil {
+		return err
+	}
+	command := p.command(hidden, file)
+	spec := process.Spec{
+		Name: "_" + hidden, Path: command[0], Args: command[1:], Log: log,
+		Dir: filepath.Dir(file), Env: []string{"PATH=" + os.Getenv("PATH")},
+	}
+	if err := p.serve(ctx, spec, port, ready); err != nil {
+		return withLastWords(fault.Wrap(fault.Failed, err, "start %s of environment %s on port %d", what, p.env, port), log)
+	}
+	return nil
 }
 
 // readyInterval is the time between two looks whether a server is ready.
@@ -86,21 +107,63 @@ func (p *Platform) stopServer(ctx context.Context, name string) error {
 	return running.Stop(ctx, stopTime)
 }
 
-// alive looks whether the process of that name runs, fault.Unavailable if not.
+// alive looks whether the server of a resource runs, fault.Unavailable if not.
 func (p *Platform) alive(r *resource) error {
-	running, err := p.keeper.Find(r.Token)
-	if err == nil && running.Alive() {
+	return p.running(r.Token, fmt.Sprintf("the server of %s (%s)", r.name(), r.PhysicalID))
+}
+
+// running looks whether the process of that name, called what for people, runs:
+// fault.Unavailable if not.
+func (p *Platform) running(process, what string) error {
+	found, err := p.keeper.Find(process)
+	if err == nil && found.Alive() {
 		return nil
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	return fault.New(fault.Unavailable, "the server of %s (%s) does not run", r.name(), r.PhysicalID).
+	return fault.New(fault.Unavailable, "%s does not run", what).
 		WithHint("start what is missing, with its data: makeitso up")
 }
 
+// stop stops what serves r; it is started again by its make.
+func (p *Platform) stop(ctx context.Context, r *resource) error {
+	if r.By == byDocker {
+		return p.stopContainer(ctx, r)
+	}
+	return p.stopServer(ctx, r.Token)
+}
+
+// leastRoom is what a server needs to write its data.
+const leastRoom = 1 << 20
+
+// isFull says whether the disk that a folder lies on has no room for data.
+func isFull(folder string) bool {
+	var disk syscall.Statfs_t
+	return syscall.Statfs(folder, &disk) == nil && uint64(disk.Bavail)*uint64(disk.Bsize) < leastRoom
+}
+
+// stopAfterLast stops the process that serves all resources of a type when
+// none is left but gone, which is being removed.
+func (p *Platform) stopAfterLast(ctx context.Context, gone *resource, process string) error {
+	all, err := p.resources()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Type == gone.Type && r.Token != gone.Token {
+			return nil
+		}
+	}
+	return p.stopServer(ctx, process)
+}
+
 // failedToStart explains why a resource's server does not come up.
-func failedToStart(r *resource, log string, err error) error {
+func (p *Platform) failedToStart(r *resource, log string, err error) error {
+	if isFull(p.folder(r)) {
+		return fault.Wrap(fault.Failed, err, "start the server of %s on port %d, with no room left on the disk", r.name(), r.Port).
+			WithHint("make room: df -h %s; then: makeitso up", p.folder(r))
+	}
 	return withLastWords(fault.Wrap(fault.Failed, err, "start the server of %s on port %d", r.name(), r.Port), log)
 }
 

@@ -2,6 +2,7 @@ package local
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"makeitso/internal/changeset"
@@ -19,7 +20,7 @@ type Serving struct {
 
 // Serving lists the environment's real resources and says of each what stands
 // for it, so that nobody takes a stand-in for the real thing.
-func (p *Platform) Serving() ([]Serving, error) {
+func (p *Platform) Serving(ctx context.Context) ([]Serving, error) {
 	all, err := p.resources()
 	if err != nil {
 		return nil, err
@@ -39,6 +40,12 @@ func (p *Platform) Serving() ([]Serving, error) {
 		}
 		if r.Port != 0 {
 			s.Address = loopback(r.Port)
+		}
+		switch {
+		case r.Type == "AWS::Route53::HealthCheck":
+			s.By += ": " + p.healthOf(ctx, r)
+		case r.Type == "AWS::Route53::HostedZone" && p.dnsAlive() != nil:
+			s.By += ", which does not run now"
 		}
 		if (r.By == byProgram || r.By == byEmbedded) && p.alive(r) != nil {
 			s.By += ", which does not run now"

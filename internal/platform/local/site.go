@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/dns"
 	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 )
@@ -94,8 +95,20 @@ func (h distribution) make(ctx context.Context, r *resource) error {
 		"Id":         r.PhysicalID,
 		"DomainName": label[max(0, len(label)-63):] + "." + h.p.o.Project + ".localhost",
 	}
-	// Written before the lock is given back, so that its names are claimed.
-	return h.p.save(r)
+	// Written before the lock is given back, so that its names are claimed, and
+	// before the DNS server is told, which may just be made.
+	if err := h.p.save(r); err != nil {
+		return err
+	}
+	host, _ := distributionHost(r)
+	return h.p.changeAnyZones(ctx, func(c *dns.Config) error { c.PutHost(host); return nil })
+}
+
+// distributionHost gives a distribution's own name as the DNS server is to
+// know it; is tells whether r is one that has its name.
+func distributionHost(r *resource) (h dns.Host, is bool) {
+	domain, is := r.Attributes["DomainName"].(string)
+	return dns.Host{Owner: r.Token, Name: domain + "."}, is && r.Type == "AWS::CloudFront::Distribution"
 }
 
 // unclaimed refuses host names that another distribution has.
@@ -119,8 +132,11 @@ func (h distribution) unclaimed(r *resource) error {
 	return nil
 }
 
-func (h distribution) read(context.Context, *resource) error   { return nil }
-func (h distribution) remove(context.Context, *resource) error { return nil }
+func (h distribution) read(context.Context, *resource) error { return nil }
+
+func (h distribution) remove(ctx context.Context, r *resource) error {
+	return h.p.changeAnyZones(ctx, func(c *dns.Config) error { c.Drop(r.Token); return nil })
+}
 
 // aliases are the host names that a distribution declares.
 func aliases(r *resource) []string {
@@ -138,46 +154,6 @@ func aliases(r *resource) []string {
 // hostName is a name as the edge compares it.
 func hostName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-// recordSet makes AWS::Route53::RecordSet: a host name at the edge.
-type recordSet struct{ p *Platform }
-
-const recordTypes = "A AAAA CAA CNAME DS HTTPS MX NAPTR NS PTR SOA SPF SRV SSHFP SVCB TLSA TXT"
-
-func (h recordSet) check(_ context.Context, r *resource) error {
-	if typ := r.text("Type"); !unknown(typ) && !slices.Contains(strings.Fields(recordTypes), typ) {
-		return r.invalid("Type", "%q is none of %s", typ, recordTypes)
-	}
-	_, alias := r.Properties["AliasTarget"]
-	_, records := r.Properties["ResourceRecords"]
-	if alias == records {
-		return r.invalid("ResourceRecords", "or AliasTarget must be given, and not both")
-	}
-	return nil
-}
-
-func (h recordSet) make(_ context.Context, r *resource) error {
-	r.PhysicalID = hostName(r.text("Name"))
-	r.Attributes = map[string]any{"Id": r.PhysicalID}
-	return nil
-}
-
-func (h recordSet) read(context.Context, *resource) error   { return nil }
-func (h recordSet) remove(context.Context, *resource) error { return nil }
-
-// target is the name that a record sends its own to, "" for a record of
-// another kind.
-func target(r *resource) string {
-	if alias := textIn(r.Properties["AliasTarget"], "DNSName"); alias != "" {
-		return hostName(alias)
-	}
-	records, _ := r.Properties["ResourceRecords"].([]any)
-	if r.text("Type") != "CNAME" || len(records) != 1 {
-		return ""
-	}
-	name, _ := records[0].(string)
-	return hostName(name)
-}
-
 // Sites gives what the edge is to serve from this environment's buckets, in
 // the order of their names.
 func (p *Platform) Sites() ([]edge.Site, error) {
@@ -188,7 +164,7 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 	if len(distributions) == 0 {
 		return nil, nil
 	}
-	records, err := p.complete("AWS::Route53::RecordSet")
+	links, err := p.links()
 	if err != nil {
 		return nil, err
 	}
@@ -211,13 +187,33 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 		}
 		site := siteOf(r, config)
 		site.Name = p.env + "/" + r.name()
-		site.Hosts = hostsOf(r, records)
+		site.Hosts = hostsOf(r, links)
 		site.Origin = "http://" + loopback(c.Port) + "/" + from.PhysicalID
 		site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
 		sites = append(sites, site)
 	}
 	slices.SortFunc(sites, func(a, b edge.Site) int { return strings.Compare(a.Name, b.Name) })
 	return sites, nil
+}
+
+// isSite says whether a site depends on r: it is one, or may lead to one.
+func isSite(r *resource) bool {
+	var records []map[string]any
+	switch r.Type {
+	case "AWS::CloudFront::Distribution":
+		return true
+	case "AWS::Route53::RecordSet":
+		records = append(records, r.Properties)
+	case "AWS::Route53::RecordSetGroup":
+		list, _ := r.Properties["RecordSets"].([]any)
+		for _, item := range list {
+			record, _ := item.(map[string]any)
+			records = append(records, record)
+		}
+	}
+	return slices.ContainsFunc(records, func(record map[string]any) bool {
+		return record["AliasTarget"] != nil || record["Type"] == "CNAME"
+	})
 }
 
 // siteOf gives what a distribution says of the way it is served.
@@ -249,21 +245,21 @@ func siteOf(r *resource, config map[string]any) edge.Site {
 
 // hostsOf gives a distribution's host names: its own, its aliases, and the
 // records that lead to any of them.
-func hostsOf(r *resource, records []*resource) []string {
+func hostsOf(r *resource, links []link) []string {
 	own, _ := r.Attributes["DomainName"].(string)
-	return leadingTo(records, append(aliases(r), own)...)
+	return leadingTo(links, append(aliases(r), own)...)
 }
 
-// leadingTo gives names and those that records lead to any of them.
-func leadingTo(records []*resource, names ...string) []string {
+// leadingTo gives names and those that lead to any of them.
+func leadingTo(links []link, names ...string) []string {
 	hosts := map[string]bool{}
 	for _, name := range names {
 		hosts[name] = true
 	}
-	for range records { // a record may lead to a record
-		for _, record := range records {
-			if hosts[target(record)] {
-				hosts[hostName(record.text("Name"))] = true
+	for range links { // a record may lead to a record
+		for _, l := range links {
+			if hosts[l.to] {
+				hosts[l.from] = true
 			}
 		}
 	}

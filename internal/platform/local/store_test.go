@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 )
@@ -50,7 +51,7 @@ func get(t *testing.T, url string) (int, string, http.Header) {
 	return answer.StatusCode, string(body), answer.Header
 }
 
-func put(t *testing.T, b *Bucket, key, content string, header map[string]string) {
+func put(t *testing.T, b *objectserver.Bucket, key, content string, header map[string]string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -61,7 +62,7 @@ func put(t *testing.T, b *Bucket, key, content string, header map[string]string)
 	}
 }
 
-func contentOf(t *testing.T, p *Platform, name string) *Bucket {
+func contentOf(t *testing.T, p *Platform, name string) *objectserver.Bucket {
 	t.Helper()
 	b, err := p.Bucket(name)
 	if err != nil {
@@ -198,7 +199,7 @@ func TestBucketsOutliveMakeitsoAndAKill(t *testing.T) {
 	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a delete of a bucket that is not empty: %v, want conflict", err)
 	}
-	if err := again.EmptyBuckets(t.Context()); err != nil {
+	if err := again.Empty(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := handlerOf(t, again, r.Type).Delete(t.Context(), r); err != nil {
@@ -219,9 +220,9 @@ func TestBucketTags(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := bucket.client.GetBucketTagging(t.Context(), &s3.GetBucketTaggingInput{Bucket: &bucket.name})
+		got, err := bucket.Client.GetBucketTagging(t.Context(), &s3.GetBucketTaggingInput{Bucket: &bucket.Name})
 		if err != nil {
-			return storeCode(err)
+			return objectserver.Code(err)
 		}
 		all := map[string]string{}
 		for _, tag := range got.TagSet {
@@ -238,5 +239,32 @@ func TestBucketTags(t *testing.T) {
 	}
 	if got := tags(); got != "NoSuchTagSet" {
 		t.Errorf("without tags, the bucket has %s", got)
+	}
+}
+
+// TestKeys says that the keys of an environment are those of its S3 server,
+// whoever needs them first, and that nobody else can read them.
+func TestKeys(t *testing.T) {
+	p := newPlatform(t, Options{})
+	if _, err := p.Keys(); !fault.Is(err, fault.NotFound) {
+		t.Errorf("before anybody needed keys, they are asked for and answer %v", err)
+	}
+	made, err := p.MakeKeys()
+	if err != nil || len(made.Access) != 20 || len(made.Secret) < 40 || made.Region != "us-east-1" {
+		t.Fatalf("the keys are %+v (%v)", made, err)
+	}
+	if again, err := p.MakeKeys(); err != nil || again != made {
+		t.Errorf("made again, they are %+v (%v)", again, err)
+	}
+	info, err := os.Stat(p.storeFile())
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("they lie in a file of mode %v (%v)", info.Mode(), err)
+	}
+	c, err := p.runStore(t.Context())
+	if err != nil || c.AccessKey != made.Access || "http://"+loopback(c.Port) != made.S3 {
+		t.Errorf("the S3 server has %+v (%v)", c, err)
+	}
+	if err := p.stopServer(t.Context(), storeProcess); err != nil {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/objectserver"
 )
 
 // teller is a maker that can tell of a resource that is there which properties
@@ -28,7 +29,7 @@ func (h bucket) tell(ctx context.Context, r *resource) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := storeClient(c)
+	client := c.Client()
 	if _, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &r.PhysicalID}); err != nil {
 		return nil, notThere(err, r.PhysicalID)
 	}
@@ -64,7 +65,7 @@ func tellWebsite(ctx context.Context, client *s3.Client, r *resource, told map[s
 		return nil
 	}
 	is, err := client.GetBucketWebsite(ctx, &s3.GetBucketWebsiteInput{Bucket: &r.PhysicalID})
-	if storeCode(err) == "NoSuchWebsiteConfiguration" {
+	if objectserver.Code(err) == "NoSuchWebsiteConfiguration" {
 		delete(told, "WebsiteConfiguration")
 		return nil
 	}
@@ -101,7 +102,7 @@ func (h bucketPolicy) tell(ctx context.Context, r *resource) (map[string]any, er
 	if err != nil {
 		return nil, err
 	}
-	inForce, err := bucketStatements(ctx, storeClient(c), on.PhysicalID)
+	inForce, err := bucketStatements(ctx, c.Client(), on.PhysicalID)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +135,7 @@ func (h bucketPolicy) tell(ctx context.Context, r *resource) (map[string]any, er
 // bucketStatements gives the statements of the policy that a bucket has.
 func bucketStatements(ctx context.Context, client *s3.Client, bucket string) ([]any, error) {
 	is, err := client.GetBucketPolicy(ctx, &s3.GetBucketPolicyInput{Bucket: &bucket})
-	if storeCode(err) == "NoSuchBucketPolicy" {
+	if objectserver.Code(err) == "NoSuchBucketPolicy" {
 		return nil, nil
 	}
 	if err != nil {
@@ -167,7 +168,7 @@ func without(all, some []any) []any {
 
 // notThere says of a failure whether the bucket is gone.
 func notThere(err error, bucket string) error {
-	if code := storeCode(err); code == "NotFound" || code == "NoSuchBucket" {
+	if code := objectserver.Code(err); code == "NotFound" || code == "NoSuchBucket" {
 		return fault.Wrap(fault.NotFound, err, "the S3 server has no bucket %s", bucket)
 	}
 	return fault.Wrap(fault.Unavailable, err, "ask the S3 server for bucket %s", bucket)

@@ -32,11 +32,6 @@ func compute() map[string]Type {
 			Note: "part of a modelled group", ref: "{name - 255}", attributes: map[string]any{"ScheduledActionName": "{ref}"},
 			checks: []check{rising("MinSize", "DesiredCapacity", "MaxSize")},
 		},
-		"AWS::ECR::Repository": {
-			Note: "holds no images; makeitso keeps those of releases itself", ref: "{lower RepositoryName 256}",
-			attributes: map[string]any{"Arn": "arn:aws:ecr:{region}:{account}:repository/{ref}", "RepositoryUri": "{account}.dkr.ecr.{region}.amazonaws.com/{ref}"},
-			checks:     []check{words("ImageTagMutability", "MUTABLE", "IMMUTABLE", "MUTABLE_WITH_EXCLUSION", "IMMUTABLE_WITH_EXCLUSION"), document("RepositoryPolicyText")},
-		},
 		"AWS::ECS::Cluster": {
 			Note: unstarted, ref: "{name ClusterName 255}", attributes: map[string]any{"Arn": "arn:aws:ecs:{region}:{account}:cluster/{ref}"},
 		},

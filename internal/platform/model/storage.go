@@ -3,7 +3,6 @@ package model
 // storage is the types of databases and caches for which no server runs.
 func storage() map[string]Type {
 	const cluster = "{lower DBClusterIdentifier 63}"
-	const cached = "{lower ReplicationGroupId 40}.{hex 6}.{short}.cache.amazonaws.com"
 	return map[string]Type{
 		"AWS::DynamoDB::Table": {
 			Note: "holds no items", ref: "{name TableName 255}",
@@ -13,17 +12,6 @@ func storage() map[string]Type {
 			},
 			replaces: map[string]string{"KeySchema": ""},
 			checks:   []check{words("BillingMode", "PROVISIONED", "PAY_PER_REQUEST"), keySchema},
-		},
-		"AWS::ElastiCache::ReplicationGroup": {
-			Note: "no server runs; use AWS::ElastiCache::CacheCluster for one that does", ref: "{lower ReplicationGroupId 40}",
-			attributes: map[string]any{
-				"PrimaryEndPoint.Address": "master." + cached, "PrimaryEndPoint.Port": "{property Port =6379}",
-				"ReaderEndPoint.Address": "replica." + cached, "ReaderEndPoint.Port": "{property Port =6379}",
-				"ConfigurationEndPoint.Address": "clustercfg." + cached, "ConfigurationEndPoint.Port": "{property Port =6379}",
-				"ReadEndPoint.Addresses": "[replica." + cached + "]", "ReadEndPoint.AddressesList": []any{"replica." + cached},
-				"ReadEndPoint.Ports": "[{property Port =6379}]", "ReadEndPoint.PortsList": []any{"{property Port =6379}"},
-			},
-			checks: []check{number("Port", 1, 65535), number("NumCacheClusters", 1, 6), number("NumNodeGroups", 1, 500)},
 		},
 		"AWS::ElastiCache::SubnetGroup": {Note: inVPC, ref: "{lower CacheSubnetGroupName 255}"},
 		"AWS::RDS::DBCluster": {
@@ -39,8 +27,5 @@ func storage() map[string]Type {
 			checks:   []check{number("Port", 1150, 65535), number("BackupRetentionPeriod", 1, 35)},
 		},
 		"AWS::RDS::DBSubnetGroup": {Note: inVPC, ref: "{lower DBSubnetGroupName 255}"},
-		"AWS::RDS::DBParameterGroup": {
-			Note: "the server keeps its own settings", ref: "{lower DBParameterGroupName 255}", attributes: map[string]any{"DBParameterGroupName": "{ref}"},
-		},
 	}
 }

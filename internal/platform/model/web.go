@@ -1,6 +1,6 @@
 package model
 
-// web is the types of CloudFront and Route 53 that no site needs to be served.
+// web is the types of CloudFront that no site needs to be served.
 func web() map[string]Type {
 	return map[string]Type{
 		"AWS::CloudFront::CachePolicy": {
@@ -14,18 +14,6 @@ func web() map[string]Type {
 		"AWS::CloudFront::OriginAccessControl": {
 			Note: "the edge signs with the environment's keys", ref: "E{id 13}", attributes: map[string]any{"Id": "{ref}"},
 			checks: []check{object("OriginAccessControlConfig")},
-		},
-		"AWS::Route53::HostedZone": {
-			Note: "its records are routed by host name at the edge", ref: "Z{id 17}",
-			attributes: map[string]any{"Id": "{ref}", "NameServers": []any{"ns-1.{property Name}", "ns-2.{property Name}"}},
-		},
-		"AWS::Route53::RecordSetGroup": {
-			Note: "its records are not looked up; use AWS::Route53::RecordSet for those of a site", ref: "{name - 255}", attributes: map[string]any{"Id": "{ref}"},
-			checks: []check{oneOf("HostedZoneId", "HostedZoneName"), each("RecordSets", needs("Name", "Type"))},
-		},
-		"AWS::Route53::HealthCheck": {
-			Note: "nothing is checked; the edge checks the instances of a release", ref: "{uuid}", attributes: map[string]any{"HealthCheckId": "{ref}"},
-			checks: []check{object("HealthCheckConfig")},
 		},
 	}
 }

@@ -35,8 +35,9 @@ type Thing struct {
 
 // Platform is a stack.Platform in memory: it realises every type, keeps what
 // exists by token, and records each call. Types whose name begins with
-// "Refused::" are refused; those that begin with "Snapshot::" have snapshots;
-// those that begin with "AWS::IAM::" cannot be imported;
+// "Refused::" are refused; those that begin with "Snapshot::" or "AWS::RDS::" have snapshots;
+// those that begin with "AWS::IAM::" cannot be imported; those that begin with
+// "Warned::" warn of what their property Says says;
 // one is of groups of instances.
 type Platform struct {
 	mu      sync.Mutex
@@ -202,7 +203,7 @@ func (p *Platform) Support(typ string) changeset.Support {
 	if strings.HasPrefix(typ, "Refused::") {
 		return changeset.Support{Level: changeset.Refused, Note: "the test platform refuses it"}
 	}
-	return changeset.Support{Level: changeset.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::"), Groups: typ == pace.GroupType}
+	return changeset.Support{Level: changeset.Modelled, Note: "in memory", Snapshots: strings.HasPrefix(typ, "Snapshot::") || strings.HasPrefix(typ, "AWS::RDS::"), Groups: typ == pace.GroupType}
 }
 
 // Handler gives the one handler that makes every type.
@@ -249,6 +250,14 @@ func (h snapshotter) Snapshot(ctx context.Context, r stack.Request) (string, err
 	leave, err := h.enter(ctx, "snapshot", r)
 	defer leave()
 	return "snapshot of " + r.LogicalID, err
+}
+
+// Warn implements stack.Warner.
+func (h handler) Warn(_ context.Context, r stack.Request) ([]string, error) {
+	if !strings.HasPrefix(r.Type, "Warned::") {
+		return nil, nil
+	}
+	return []string{fmt.Sprintf("it says %v", r.Properties["Says"])}, nil
 }
 
 // handler makes resources of any type on a Platform.
