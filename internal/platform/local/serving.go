@@ -14,7 +14,7 @@ type Serving struct {
 	Resource string `json:"resource"` // stack/LogicalId, as it was made
 	Token    string `json:"token"`
 	Group    string `json:"group,omitempty"` // the token of the resource that it is a node of
-	Name     string `json:"name"` // its physical id
+	Name     string `json:"name"`            // its physical id
 	Type     string `json:"type"`
 	By       string `json:"by"`
 	Address  string `json:"address,omitempty"` // where its server listens, "" if it has none of its own
