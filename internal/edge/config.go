@@ -12,16 +12,26 @@ type Config struct {
 	Version  int64     `json:"version"`
 	Services []Service `json:"services"`
 	Sites    []Site    `json:"sites"`
+	// Balancers choose among services by rules.
+	Balancers []Balancer `json:"balancers,omitempty"`
 }
 
 // Service is instances behind host names.
 type Service struct {
-	Name  string   `json:"name"`  // unique in the document, e.g. local/api
-	Hosts []string `json:"hosts"` // host names without port, e.g. api.shop.localhost
+	Name string `json:"name"` // unique in the document, e.g. local/api
+	// Hosts are host names without port, e.g. api.shop.localhost. None are
+	// needed where a balancer forwards to the service.
+	Hosts []string `json:"hosts"`
 	Arms  []Arm    `json:"arms"`
 	// Health is the path asked of every instance, "" for none.
 	Health         string        `json:"health,omitempty"`
+	HealthCodes    string        `json:"healthCodes,omitempty"`    // of a healthy answer, e.g. 200,301-302; default 200-399
 	HealthInterval time.Duration `json:"healthInterval,omitempty"` // default 500 ms
+	HealthTimeout  time.Duration `json:"healthTimeout,omitempty"`  // default 2 s
+	// UnhealthyAfter failures in a row take an instance out, HealthyAfter
+	// successes bring it back; default 2 and 1.
+	UnhealthyAfter int `json:"unhealthyAfter,omitempty"`
+	HealthyAfter   int `json:"healthyAfter,omitempty"`
 	// RequestTimeout is the time until an answer's header; it is also the
 	// deadline L at which an outcome is fixed as bad. Default 10 s.
 	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
@@ -81,6 +91,9 @@ type Stats struct {
 	InFlight map[string]int64 `json:"inFlight"`
 	// Unhealthy lists the instances that fail their health check, with the reason.
 	Unhealthy map[string]string `json:"unhealthy"`
+	// PortsRefused lists the ports of balancers that could not be taken, with
+	// the reason: they answer at the edge's own port only.
+	PortsRefused map[int]string `json:"portsRefused,omitempty"`
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

@@ -1,11 +1,15 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,17 +17,27 @@ import (
 
 const (
 	// failuresUntilOut is how many checks in a row an instance fails before
-	// it gets no new requests. One success brings it back.
+	// it gets no new requests, where its service does not say.
 	failuresUntilOut = 2
-	// checkTimeout is how long a health check waits for its answer.
+	// checkTimeout is how long a health check waits for its answer, where its
+	// service does not say.
 	checkTimeout = 2 * time.Second
 )
 
+// Check is how an instance is asked whether it is well.
+type Check struct {
+	Host    string        // Host header of the request
+	Path    string        // "" asks only for a connection
+	Codes   string        // of a healthy answer, e.g. 200,301-302; "" is 200-399
+	Timeout time.Duration // 0 is 2 s
+}
+
 // health is whether an instance gets requests. The zero value is healthy.
 type health struct {
-	reason   atomic.Pointer[string] // why it is out; nil while it is in
-	mu       sync.Mutex
-	failures int
+	reason    atomic.Pointer[string] // why it is out; nil while it is in
+	mu        sync.Mutex
+	failures  int
+	successes int // since it failed last
 }
 
 func (h *health) out() bool { return h.reason.Load() != nil }
@@ -32,20 +46,23 @@ func (h *health) out() bool { return h.reason.Load() != nil }
 func (h *health) refuse(reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures = failuresUntilOut
+	h.failures, h.successes = failuresUntilOut, 0
 	h.reason.Store(&reason)
 }
 
 // report takes the outcome of a health check, "" for success.
-func (h *health) report(reason string) {
+func (h *health) report(p probe, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if reason == "" {
-		h.failures = 0
-		h.reason.Store(nil)
+		if h.successes++; h.failures == 0 || h.successes >= p.in {
+			h.failures = 0
+			h.reason.Store(nil)
+		}
 		return
 	}
-	if h.failures++; h.failures >= failuresUntilOut {
+	h.successes = 0
+	if h.failures++; h.failures >= p.out {
 		h.reason.Store(&reason)
 	}
 }
@@ -53,26 +70,27 @@ func (h *health) report(reason string) {
 // probe is how an instance is checked.
 type probe struct {
 	instance *instance
-	host     string // Host header of the request
-	path     string // "" asks only for a connection, and only while the instance is out
+	check    Check // one without a path is made only while the instance is out
 	interval time.Duration
+	out, in  int // how many failures or successes in a row decide
 }
 
 // probes gives the checks that a table asks for.
 func (t *table) probes() map[probe]bool {
 	all := map[probe]bool{}
 	for _, s := range t.config.Services {
-		host, interval := "", s.HealthInterval
-		if len(s.Hosts) > 0 {
-			host = s.Hosts[0]
+		p := probe{
+			check: Check{Path: s.Health, Codes: s.HealthCodes, Timeout: s.HealthTimeout}, interval: cmp.Or(s.HealthInterval, defaultHealthInterval),
+			out: cmp.Or(s.UnhealthyAfter, failuresUntilOut), in: cmp.Or(s.HealthyAfter, 1),
 		}
-		if interval == 0 {
-			interval = defaultHealthInterval
+		if len(s.Hosts) > 0 {
+			p.check.Host = s.Hosts[0]
 		}
 		for _, a := range s.Arms {
 			for _, in := range a.Instances {
 				if !in.Draining {
-					all[probe{t.instances[in.ID], host, s.Health, interval}] = true
+					p.instance = t.instances[in.ID]
+					all[p] = true
 				}
 			}
 		}
@@ -82,21 +100,10 @@ func (t *table) probes() map[probe]bool {
 
 // checker runs the health checks of the table in force.
 type checker struct {
-	client  *http.Client
 	running map[probe]func() // stops a probe's goroutine and waits for it
 }
 
-func newChecker() *checker {
-	return &checker{
-		running: map[probe]func(){},
-		client: &http.Client{
-			Timeout:       checkTimeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			// A kept connection would hide that the instance takes no new ones.
-			Transport: &http.Transport{DisableKeepAlives: true},
-		},
-	}
-}
+func newChecker() *checker { return &checker{running: map[probe]func(){}} }
 
 // run brings the running checks in line with the wanted ones. It must not be
 // called twice at once.
@@ -131,21 +138,22 @@ func (c *checker) start(p probe) (stop func()) {
 				return
 			case <-ticker.C:
 			}
-			if p.path == "" && !p.instance.health.out() {
+			if p.check.Path == "" && !p.instance.health.out() {
 				continue
 			}
-			if reason := c.ask(ctx, p); ctx.Err() == nil {
-				p.instance.health.report(reason)
+			if reason := p.check.Ask(ctx, p.instance.Address); ctx.Err() == nil {
+				p.instance.health.report(p, reason)
 			}
 		}
 	}()
 	return func() { cancel(); <-done }
 }
 
-// ask checks once and says what was wrong, "" for nothing.
-func (c *checker) ask(ctx context.Context, p probe) string {
-	if p.path == "" {
-		conn, err := (&net.Dialer{Timeout: checkTimeout}).DialContext(ctx, "tcp", p.instance.Address)
+// Ask checks once and says what was wrong, "" for nothing.
+func (c Check) Ask(ctx context.Context, address string) string {
+	timeout := cmp.Or(c.Timeout, checkTimeout)
+	if c.Path == "" {
+		conn, err := (&net.Dialer{Timeout: timeout}).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return err.Error()
 		}
@@ -154,22 +162,48 @@ func (c *checker) ask(ctx context.Context, p probe) string {
 		}
 		return ""
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.instance.Address+p.path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+c.Path, nil)
 	if err != nil {
 		return err.Error()
 	}
-	req.Host = p.host
+	req.Host = c.Host
 	req.Header.Set("User-Agent", "makeitso-edge")
-	res, err := c.client.Do(req)
+	client := &http.Client{
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		// A kept connection would hide that the instance takes no new ones.
+		Transport: &http.Transport{DisableKeepAlives: true},
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return err.Error()
 	}
 	defer res.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)); err != nil {
-		return fmt.Sprintf("GET %s: %v", p.path, err)
+		return fmt.Sprintf("GET %s: %v", c.Path, err)
 	}
-	if res.StatusCode < 200 || res.StatusCode > 399 {
-		return fmt.Sprintf("GET %s answered %s", p.path, res.Status)
+	if codes, err := parseCodes(c.Codes); err != nil || !codes(res.StatusCode) {
+		return fmt.Sprintf("GET %s answered %s", c.Path, res.Status)
 	}
 	return ""
+}
+
+// parseCodes reads which statuses are healthy, such as 200,301-302.
+func parseCodes(text string) (healthy func(status int) bool, err error) {
+	var ranges [][2]int
+	for _, part := range strings.Split(cmp.Or(text, "200-399"), ",") {
+		first, last, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			last = first
+		}
+		low, err := strconv.Atoi(first)
+		high, errHigh := strconv.Atoi(last)
+		if err != nil || errHigh != nil || low < 100 || high > 599 || low > high {
+			return nil, fmt.Errorf("%q are no statuses; they are written as 200, 200,202 or 200-299", text)
+		}
+		ranges = append(ranges, [2]int{low, high})
+	}
+	return func(status int) bool {
+		return slices.ContainsFunc(ranges, func(r [2]int) bool { return r[0] <= status && status <= r[1] })
+	}, nil
 }

@@ -99,11 +99,15 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 			}
 		})
 	}
+	p.ports.begin(func(l net.Listener) {
+		servers.Go(func() { _ = front.Serve(headListener{l}) }) // ends when its listener is closed
+	})
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	p.ports.end()
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	err = errors.Join(err, p.shutdown(draining, front, stop), control.Close())

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,12 +21,7 @@ func (x *exchange) unknownHost(t *table) {
 	data := pageData{Title: "nothing is served here", Text: "No service or site has the host name " + x.host + "."}
 	if x.host == "localhost" || strings.HasSuffix(x.host, ".localhost") {
 		_, data.Port, _ = strings.Cut(x.plane.listen[strings.LastIndex(x.plane.listen, "]")+1:], ":")
-		for h := range t.services {
-			data.Hosts = append(data.Hosts, h)
-		}
-		for h := range t.sites {
-			data.Hosts = append(data.Hosts, h)
-		}
+		data.Hosts = slices.Concat(slices.Collect(maps.Keys(t.hosts)), slices.Collect(maps.Keys(t.balancers)), slices.Collect(maps.Keys(t.sites)))
 		slices.Sort(data.Hosts)
 		data.Listed = true
 	}

@@ -39,6 +39,7 @@ type plane struct {
 	mu    sync.RWMutex
 	table *table
 
+	ports    ports
 	applying sync.Mutex // one configuration at a time
 	checker  *checker
 }
@@ -110,6 +111,7 @@ func (p *plane) put(c Config) error {
 	p.mu.Lock()
 	p.table = next
 	p.mu.Unlock()
+	p.ports.want(p.listen, c.Balancers)
 	p.checker.run(next.probes())
 	p.cache.retain(c.Sites, before.config.Sites)
 	return nil
@@ -151,7 +153,7 @@ func (p *plane) stats() Stats {
 	s := Stats{
 		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
 		Services: map[string]map[string]Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{},
-		LogDropped: p.log.dropped.Load(),
+		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(),
 	}
 	if err := p.log.failure(); err != nil {
 		s.LogError = err.Error()
@@ -205,12 +207,18 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()
+	balancer := t.atPort(r, p.listen, x.host)
 	switch {
 	case hasTwoLengths(r):
 		x.w.Header().Set("Connection", "close")
 		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
-	case t.services[x.host] != nil:
+	case balancer != nil:
+		x.serveBalanced(r, balancer)
+	case t.hosts[x.host] != nil:
+		x.service = t.hosts[x.host].Name
 		x.serveService(r)
+	case t.balancers[x.host] != nil:
+		x.serveBalanced(r, t.balancers[x.host])
 	case t.sites[x.host] != nil:
 		x.serveSite(r, t.sites[x.host])
 	default:

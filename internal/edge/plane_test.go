@@ -54,7 +54,7 @@ func TestArmIsAnIndependentCoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := table.services[apiHost]
+		s := table.hosts[apiHost]
 		canary, both, before := 0, 0, false
 		for range n {
 			drawn := s.choose(nil)
@@ -293,7 +293,7 @@ func TestHealthNeedsTwoFailuresAndOneSuccess(t *testing.T) {
 		reason string
 		out    bool
 	}{{"one", false}, {"", false}, {"one", false}, {"two", true}, {"three", true}, {"", false}, {"one", false}} {
-		h.report(step.reason)
+		h.report(probe{out: failuresUntilOut, in: 1}, step.reason)
 		if h.out() != step.out {
 			t.Errorf("step %d: out is %v", i, h.out())
 		}

@@ -24,14 +24,15 @@ var (
 // exchange is one request and its answer. For a service it is also the
 // http.RoundTripper that chooses upstreams.
 type exchange struct {
-	plane  *plane
-	w      *recorder
-	client context.Context // ends when the client goes away
-	host   string
-	entry  entry
-	last   *attempt
-	tried  []*instance
-	upload *upload // the client's body, nil if it has none
+	plane   *plane
+	w       *recorder
+	client  context.Context // ends when the client goes away
+	host    string
+	service string // the name of the one that is asked
+	entry   entry
+	last    *attempt
+	tried   []*instance
+	upload  *upload // the client's body, nil if it has none
 }
 
 // attempt is a request at one instance. Its outcome is settled once: when it
@@ -123,7 +124,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 func (x *exchange) choose() *attempt {
 	x.plane.mu.RLock()
 	defer x.plane.mu.RUnlock()
-	s := x.plane.table.services[x.host]
+	s := x.plane.table.services[x.service]
 	if s == nil {
 		return nil
 	}

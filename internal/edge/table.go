@@ -24,8 +24,10 @@ const keptArms = 16
 // counts) hangs on pointers that the next table takes over.
 type table struct {
 	config    Config
-	services  map[string]*service // by host
-	sites     map[string]*site    // by host
+	services  map[string]*service // by name
+	hosts     map[string]*service // by host
+	balancers map[string]*Balancer
+	sites     map[string]*site // by host, as balancers are
 	instances map[string]*instance
 	leaving   []*instance // no longer in the document, with requests under way
 	counts    map[string]*armCounts
@@ -72,7 +74,7 @@ type armCounts struct {
 // from the table before.
 func newTable(c Config, before *table) (*table, error) {
 	t := &table{
-		config: c, services: map[string]*service{}, sites: map[string]*site{},
+		config: c, services: map[string]*service{}, hosts: map[string]*service{}, balancers: map[string]*Balancer{}, sites: map[string]*site{},
 		instances: map[string]*instance{}, counts: map[string]*armCounts{},
 	}
 	for _, s := range c.Services {
@@ -89,6 +91,11 @@ func newTable(c Config, before *table) (*table, error) {
 		ready := &site{Site: s, origin: origin}
 		for _, h := range s.Hosts {
 			t.sites[canonicalHost(h)] = ready
+		}
+	}
+	for i := range c.Balancers {
+		for _, h := range c.Balancers[i].Hosts {
+			t.balancers[canonicalHost(h)] = &c.Balancers[i]
 		}
 	}
 	for _, in := range before.leaving {
@@ -129,8 +136,9 @@ func (t *table) addService(s Service, before *table) {
 			ready.arms = append(ready.arms, to)
 		}
 	}
+	t.services[s.Name] = ready
 	for _, h := range s.Hosts {
-		t.services[canonicalHost(h)] = ready
+		t.hosts[canonicalHost(h)] = ready
 	}
 }
 

@@ -28,6 +28,11 @@ func (c Config) Validate() error {
 		v.name("sites", i, s.Name, sites)
 		v.site(s)
 	}
+	balancers := map[string]bool{}
+	for i, b := range c.Balancers {
+		v.name("balancers", i, b.Name, balancers)
+		v.balancer(b, services)
+	}
 	if len(v.found) == 0 {
 		return nil
 	}
@@ -60,7 +65,11 @@ func (v *validation) service(s Service) {
 	if s.Health != "" && !strings.HasPrefix(s.Health, "/") {
 		v.wrong("%s: health is %q; a path begins with /", where, s.Health)
 	}
+	if _, err := parseCodes(s.HealthCodes); err != nil {
+		v.wrong("%s: healthCodes: %v", where, err)
+	}
 	v.duration(where, "healthInterval", s.HealthInterval)
+	v.duration(where, "healthTimeout", s.HealthTimeout)
 	v.duration(where, "requestTimeout", s.RequestTimeout)
 	arms, sum := map[string]bool{}, 0.0
 	for i, a := range s.Arms {

@@ -76,14 +76,27 @@ func (e *edgeProcess) SetSites(ctx context.Context, environment string, sites []
 	})
 }
 
+// SetBalancing implements local.Edge.
+func (e *edgeProcess) SetBalancing(ctx context.Context, environment string, services []edge.Service, balancers []edge.Balancer) error {
+	return e.change(ctx, func(c *edge.Config) {
+		c.Services = append(slices.DeleteFunc(c.Services, func(old edge.Service) bool { return strings.HasPrefix(old.Name, environment+"/targets/") }), services...)
+		c.Balancers = append(slices.DeleteFunc(c.Balancers, func(old edge.Balancer) bool { return strings.HasPrefix(old.Name, environment+"/") }), balancers...)
+	})
+}
+
+// idle says whether a configuration has nothing to serve.
+func idle(c edge.Config) bool { return len(c.Services)+len(c.Sites)+len(c.Balancers) == 0 }
+
 // change brings a changed configuration into force; if that is refused the
 // old one stays.
 func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	next := edge.Config{Version: e.config.Version + 1, Services: slices.Clone(e.config.Services), Sites: slices.Clone(e.config.Sites)}
+	next := e.config
+	next.Version++
+	next.Services, next.Sites, next.Balancers = slices.Clone(next.Services), slices.Clone(next.Sites), slices.Clone(next.Balancers)
 	edit(&next)
-	if len(next.Services)+len(next.Sites) == 0 && !e.running() {
+	if idle(next) && !e.running() {
 		e.config = next
 		return nil
 	}
@@ -101,7 +114,7 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 // nothing to serve has nothing in flight.
 func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) {
 	e.mu.Lock()
-	none := len(e.config.Services)+len(e.config.Sites) == 0 && !e.running()
+	none := idle(e.config) && !e.running()
 	e.mu.Unlock()
 	if none {
 		return edge.Stats{}, nil
@@ -119,6 +132,13 @@ func (e *edgeProcess) Services(environment string) []edge.Service {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(e.config.Services), func(s edge.Service) bool { return !strings.HasPrefix(s.Name, environment+"/") })
+}
+
+// Balancers gives the load balancers of an environment.
+func (e *edgeProcess) Balancers(environment string) []edge.Balancer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(e.config.Balancers), func(b edge.Balancer) bool { return !strings.HasPrefix(b.Name, environment+"/") })
 }
 
 // Address gives where the edge listens, "" while none runs.
@@ -229,7 +249,7 @@ func lastLine(text string) string {
 func (e *edgeProcess) StopIfIdle(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.config.Services)+len(e.config.Sites) > 0 {
+	if !idle(e.config) {
 		return nil
 	}
 	p, err := e.keeper.Find(edgeName)
@@ -257,7 +277,7 @@ func (e *edgeProcess) keepAlive(ctx context.Context, announce func(string)) {
 		}
 		e.mu.Lock()
 		e.actual = ""
-		wanted := len(e.config.Services)+len(e.config.Sites) > 0
+		wanted := !idle(e.config)
 		if wanted {
 			err = e.ensure(ctx)
 		}

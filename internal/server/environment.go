@@ -73,6 +73,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		},
 		Project:      env.project,
 		SitesChanged: env.sitesChanged,
+		Edge:         s.edge,
 		AlarmChanged: env.observeAlarm, Events: pipeline.Stream,
 		Signal: func(ctx context.Context, address string, signal stack.Signal) error {
 			return env.stacks.Receive(ctx, address, signal)
@@ -115,7 +116,7 @@ func (env *environment) adopt(ctx context.Context) error {
 		}
 	})
 	if s.exists(env.name) {
-		if err := env.sitesChanged(ctx); err != nil {
+		if err := errors.Join(env.sitesChanged(ctx), env.platform.Balance(ctx)); err != nil {
 			return err
 		}
 	}
@@ -294,6 +295,20 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 			all = append(all, control.Address{Name: "service " + strings.TrimPrefix(s.Name, env.name+"/"), URL: "http://" + host + ":" + port})
 		}
 	}
+	stats, err := env.server.edge.Stats(ctx)
+	if err != nil && !fault.Is(err, fault.Unavailable) {
+		return nil, err
+	}
+	for _, b := range env.server.edge.Balancers(env.name) {
+		if len(b.Hosts) == 0 {
+			continue
+		}
+		a := control.Address{Name: "load balancer " + strings.TrimPrefix(b.Name, env.name+"/balancer/"), URL: "http://" + b.Hosts[0] + ":" + port}
+		if _, refused := stats.PortsRefused[b.Port]; b.Port == 80 && !refused {
+			a.URL = "http://" + b.Hosts[0]
+		}
+		all = append(all, a)
+	}
 	sites, err := env.platform.Sites()
 	if err != nil {
 		return nil, err
@@ -328,7 +343,7 @@ func shortest(hosts []string) string {
 // with the last of them.
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
-	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), cfnapi.Forget(ctx, s.records, env.name))
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil), cfnapi.Forget(ctx, s.records, env.name))
 	if err == nil {
 		err = s.keptEnvironments().Delete(ctx, env.name)
 	}

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/pace"
+	"makeitso/internal/platform/balance"
+	"makeitso/internal/platform/beanstalk"
 	"makeitso/internal/platform/database/databasetest"
 	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/platform/model/modeltest"
@@ -19,13 +22,23 @@ import (
 // realCases gives each real type its smallest resource, and a change in place
 // where the type has one.
 func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
-	type object = map[string]any
 	with := func(properties object, name string, value any) object {
 		properties[name] = value
 		return properties
 	}
 	key := machinetest.Create(t, p, machinetest.Request(keyType, "Key", nil))
 	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Origin", nil))
+	bundle(t, p, files.PhysicalID, "app.zip", "one")
+	bundled := object{"S3Bucket": files.PhysicalID, "S3Key": "app.zip"}
+	first := machinetest.Create(t, p, machinetest.Request(beanstalk.VersionType, "First", object{"ApplicationName": "a", "SourceBundle": bundled}))
+	balancer := machinetest.Create(t, p, machinetest.Request(balance.LoadBalancerType, "Front", nil))
+	targets := machinetest.Create(t, p, machinetest.Request(balance.TargetGroupType, "Targets", object{"Port": "80", "Protocol": "HTTP"}))
+	action := object{"Type": "forward", "TargetGroupArn": targets.PhysicalID}
+	listener := object{"LoadBalancerArn": balancer.PhysicalID, "Port": "80", "DefaultActions": []any{action}}
+	listening := machinetest.Create(t, p, machinetest.Request(balance.ListenerType, "Front80", listener))
+	rule := object{"ListenerArn": listening.PhysicalID, "Priority": "1", "Conditions": []any{object{"Field": "path-pattern", "Values": []any{"/a"}}}, "Actions": []any{action}}
+	template := machinetest.Create(t, p, machinetest.Request(templateType, "Launch", object{"LaunchTemplateData": object{"ImageId": "sha256:1"}}))
+	instances := object{"MinSize": "1", "MaxSize": "1", "LaunchTemplate": object{"LaunchTemplateId": template.PhysicalID, "Version": "1"}}
 	group := object{"CacheParameterGroupFamily": "redis7", "Description": "ours"}
 	policy := object{"Bucket": files.PhysicalID, "PolicyDocument": object{"Statement": []any{object{
 		"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::" + files.PhysicalID + "/*",
@@ -75,6 +88,18 @@ func realCases(t *testing.T, p *Platform) map[string]stacktest.Case {
 		secretType:    {object{"Name": "contract", "GenerateSecretString": object{}}, object{"Name": "contract", "SecretString": "open sesame"}, object{"GenerateSecretString": object{"PasswordLength": 0}}},
 		parameterType: {object{"Name": "/contract", "Type": "String", "Value": "1"}, object{"Name": "/contract", "Type": "String", "Value": "2"}, object{"Type": "String", "Value": "x", "AllowedPattern": "^[0-9]+$"}},
 
+		balance.LoadBalancerType:  {object{"Name": "contract"}, object{"Name": "contract", "SecurityGroups": []any{"sg-1"}}, object{"Type": "moon"}},
+		balance.TargetGroupType:   {object{"Port": "80", "Protocol": "HTTP"}, object{"Port": "80", "Protocol": "HTTP", "HealthCheckPath": "/well"}, object{"TargetType": "ip", "Targets": []any{object{"Id": "10.0.0.1"}}}},
+		balance.ListenerType:      {listener, with(maps.Clone(listener), "Port", "81"), with(maps.Clone(listener), "Port", "x")},
+		balance.RuleType:          {rule, with(maps.Clone(rule), "Priority", "2"), with(maps.Clone(rule), "Conditions", []any{object{"Field": "moon"}})},
+		templateType:              {object{"LaunchTemplateData": object{"ImageId": "sha256:1"}}, object{"LaunchTemplateData": object{"ImageId": "sha256:1", "KeyName": "a"}}, object{"LaunchTemplateData": "x"}},
+		configurationType:         {object{"ImageId": "sha256:1", "InstanceType": "t3.micro"}, nil, object{"ImageId": "sha256:1"}},
+		beanstalk.ApplicationType: {object{"Description": "ours"}, object{"Description": "theirs"}, nil},
+		beanstalk.TemplateType:    {object{"ApplicationName": "a"}, object{"ApplicationName": "a", "Description": "b"}, object{}},
+		beanstalk.VersionType:     {object{"ApplicationName": "a", "SourceBundle": bundled}, object{"ApplicationName": "a", "SourceBundle": bundled, "Description": "b"}, object{"ApplicationName": "a"}},
+		beanstalk.EnvironmentType: {object{"ApplicationName": "a", "VersionLabel": first.PhysicalID}, object{"ApplicationName": "a", "VersionLabel": first.PhysicalID, "Description": "b"}, object{"ApplicationName": "a", "OptionSettings": []any{option("aws:autoscaling:asg", "MinSize", "x")}}},
+		pace.GroupType:            {instances, with(maps.Clone(instances), "MaxSize", "2"), with(maps.Clone(instances), "MinSize", "2")},
+
 		"AWS::CloudFormation::WaitConditionHandle": {},
 		"AWS::CloudFormation::WaitCondition":       {},
 	} {
@@ -88,7 +113,8 @@ func TestEveryTypeKeepsTheContract(t *testing.T) {
 	t.Parallel()
 	testneed.Program(t, "redis-server", "apt-get install redis-server")
 	testneed.Postgres(t)
-	p := newPlatform(t, Options{})
+	unpacked := 0
+	p := newPlatform(t, Options{Unpack: unpackProgram(&unpacked)})
 	cases := realCases(t, p)
 	for _, typ := range p.Types() {
 		c, real := cases[typ.Name]

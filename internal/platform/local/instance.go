@@ -128,7 +128,14 @@ func (p *Platform) prepare(spec release.InstanceSpec) (instance, error) {
 
 // unpack puts the image's files into the instance's folder.
 func (p *Platform) unpack(ctx context.Context, i instance) (instance, error) {
-	if p.o.Unpack == nil {
+	unpack := p.o.Unpack
+	if bundle, is := strings.CutPrefix(i.Spec.Artifact, ofBundle); is {
+		unpack = func(ctx context.Context, _, into string) (command, env []string, err error) {
+			command, err = p.unpackBundle(ctx, bundle, into)
+			return command, nil, err
+		}
+	}
+	if unpack == nil {
 		return i, fault.New(fault.Internal, "the local platform was given no way to unpack an image")
 	}
 	root := p.rootFolder(i.Spec.ID)
@@ -139,7 +146,7 @@ func (p *Platform) unpack(ctx context.Context, i instance) (instance, error) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return i, fmt.Errorf("make its root folder: %w", err)
 	}
-	entrypoint, env, err := p.o.Unpack(ctx, i.Spec.Artifact, root)
+	entrypoint, env, err := unpack(ctx, i.Spec.Artifact, root)
 	if err != nil {
 		return i, fmt.Errorf("unpack image %s: %w", i.Spec.Artifact, err)
 	}

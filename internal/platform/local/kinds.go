@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"makeitso/internal/changeset"
+	"makeitso/internal/pace"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
 )
@@ -29,7 +30,7 @@ func (p *Platform) allKinds() map[string]machine.Kind {
 	maps.Copy(kinds, p.databases.Kinds())
 	for name, t := range model.Types() {
 		if k, real := kept(modelled{p, t}, name); real {
-			kinds[name] = machine.Real(t.Note, k)
+			kinds[name] = machine.Kind{Support: changeset.Support{Level: changeset.Real, Note: t.Note, Groups: name == pace.GroupType}, Maker: k}
 		} else {
 			kinds[name] = machine.Kind{Support: changeset.Support{Level: changeset.Modelled, Note: t.Note}, Maker: modelled{p, t}}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/database"
+	"makeitso/internal/platform/fleet"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/stack"
 	"makeitso/internal/statefile"
@@ -29,6 +30,8 @@ type Options struct {
 	// SitesChanged is called after Sites gives something else, and returns
 	// when that is in force; nil for nobody.
 	SitesChanged func(ctx context.Context) error
+	// Edge serves the environment's load balancers; nil for nobody.
+	Edge Edge
 	// AlarmChanged is told each time the state of an alarm is another, and why;
 	// nil for nobody.
 	AlarmChanged func(ctx context.Context, alarm, state, reason string)
@@ -55,7 +58,11 @@ type Platform struct {
 	changes []*zoneChange // that wait for zones
 	images  sync.Mutex    // held while the image registry is started or stopped
 	hosts   sync.Mutex    // held while host names are claimed
-	signals signalServer
+	// balancing is held while the edge is told of load balancers, so that the
+	// newest state is the one in force.
+	balancing sync.Mutex
+	fleets    *fleet.Runner
+	signals   signalServer
 }
 
 // New makes the platform of an environment. Nothing runs and nothing is
@@ -72,7 +79,7 @@ func New(env string, o Options) (*Platform, error) {
 		return nil, err
 	}
 	p.Machine, p.o.Options = m, m.Options
-	p.databases = database.New(m, p.object)
+	p.databases, p.fleets = database.New(m, p.object), p.newFleets()
 	p.Add(p.allKinds())
 	return p, nil
 }
@@ -102,8 +109,22 @@ func (p *Platform) forget(ctx context.Context) error {
 	return p.forgetModels(ctx)
 }
 
-// sitesChanged puts other sites in force.
+// Keep brings back every server of the environment that ends by itself, with
+// its data and at its address, and replaces the instances of groups that end,
+// until ctx ends. Those of a release are not its matter: it replaces them.
+func (p *Platform) Keep(ctx context.Context) {
+	var groups sync.WaitGroup
+	defer groups.Wait()
+	groups.Go(func() { p.fleets.Keep(ctx) })
+	p.Machine.Keep(ctx)
+}
+
+// sitesChanged puts other sites in force, and load balancers at the names that
+// lead to them now.
 func (p *Platform) sitesChanged(ctx context.Context) error {
+	if err := p.Balance(ctx); err != nil {
+		return err
+	}
 	if p.o.SitesChanged == nil {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/fleet"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/watch"
@@ -180,7 +181,7 @@ func (h *modelHandler) put(ctx context.Context, was machine.Resource, r stack.Re
 		if isAlarm(h.Type) {
 			h.p.Notify() // it is evaluated from now on
 		}
-		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, nil
+		return stack.Result{PhysicalID: res.PhysicalID, Attributes: res.Attributes}, h.p.announce(ctx, &res)
 	}
 }
 
@@ -234,7 +235,7 @@ func (h *modelHandler) Delete(ctx context.Context, r stack.Request) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", res.Name(), err)
 	}
-	return nil
+	return h.p.announce(ctx, res)
 }
 
 // modelKind is the kind of records of modelled resources.
@@ -247,7 +248,7 @@ func (p *Platform) forgetModels(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, kind := range []string{modelKind, "local-name", "local-alarm"} {
+	for _, kind := range []string{modelKind, "local-name", "local-alarm", fleet.Kind} {
 		all, err := p.o.Records.List(ctx, kind, p.Env+"/")
 		if err != nil {
 			return fmt.Errorf("list modelled resources: %w", err)

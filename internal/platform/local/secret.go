@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
+	"makeitso/internal/platform/balance"
+	"makeitso/internal/platform/beanstalk"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/vault"
@@ -40,6 +43,18 @@ func kept(m modelled, name string) (machine.Maker, bool) {
 		return evaluated{m, checkRule}, true
 	case parameterType:
 		return parameter{m}, true
+	case balance.LoadBalancerType, balance.TargetGroupType, balance.ListenerType, balance.RuleType:
+		return balancing{m}, true
+	case templateType:
+		return launchTemplate{m}, true
+	case configurationType, beanstalk.ApplicationType, beanstalk.TemplateType:
+		return m, true
+	case beanstalk.VersionType:
+		return version{m}, true
+	case beanstalk.EnvironmentType:
+		return beanstalkEnvironment{m.p, m.t}, true
+	case pace.GroupType:
+		return group{m.p, m.t}, true
 	}
 	return nil, false
 }

@@ -247,9 +247,14 @@ func siteOf(r *machine.Resource, config map[string]any) edge.Site {
 // records that lead to any of them.
 func hostsOf(r *machine.Resource, links []link) []string {
 	own, _ := r.Attributes["DomainName"].(string)
-	hosts := map[string]bool{own: true}
-	for _, alias := range aliases(r) {
-		hosts[alias] = true
+	return leadingTo(links, append(aliases(r), own)...)
+}
+
+// leadingTo gives names and those that lead to any of them.
+func leadingTo(links []link, names ...string) []string {
+	hosts := map[string]bool{}
+	for _, name := range names {
+		hosts[name] = true
 	}
 	for range links { // a record may lead to a record
 		for _, l := range links {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/pace"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/stack"
 	"makeitso/internal/statefile"
@@ -148,7 +149,7 @@ const maxSignal = 16 << 10
 // signalled takes one signal. It answers with 200 when that cannot be lost.
 func (p *Platform) signalled(w http.ResponseWriter, req *http.Request) {
 	r, err := p.handle(req.PathValue("token"))
-	if err != nil || !strings.HasSuffix(r.PhysicalID, req.URL.Path) {
+	if err != nil || !signedBy(r, req.URL.Path) {
 		http.Error(w, "no handle has this address", http.StatusNotFound)
 		return
 	}
@@ -157,12 +158,29 @@ func (p *Platform) signalled(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "Unparsable WaitCondition data: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	switch err := p.o.Signal(req.Context(), r.PhysicalID, s); {
+	switch err := p.o.Signal(req.Context(), signalAddress(r), s); {
 	case fault.Is(err, fault.Invalid):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
+}
+
+// signedBy says whether a path is the one that takes the signals of r: of a
+// handle, or of a group for its instances.
+func signedBy(r *machine.Resource, path string) bool {
+	if r.Type == pace.GroupType {
+		return path == "/"+r.Token+"/"+r.Key
+	}
+	return strings.HasSuffix(r.PhysicalID, path)
+}
+
+// signalAddress is what the signals of r are kept under.
+func signalAddress(r *machine.Resource) string {
+	if r.Type == pace.GroupType {
+		return r.Token
+	}
+	return r.PhysicalID
 }
 
 // handle gives the handle of that token.

@@ -36,6 +36,8 @@ type Resource struct {
 	Settings map[string]Setting `json:"settings,omitempty"`
 	// Vault is the versions of a secret or a parameter.
 	Vault vault.Vault `json:"vault,omitzero"`
+	// Launches are the versions of a launch template.
+	Launches []map[string]any `json:"launches,omitempty"`
 	// Key is the text of an encryption key.
 	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.

@@ -3,16 +3,19 @@ package model
 // unstarted is the note of what would run on machines of its own.
 const unstarted = "nothing is started; instances of a release run with makeitso instead"
 
+// launches is the note of what says how instances are made.
+const launches = "groups start their instances from it: ImageId is the digest of an image"
+
 // compute is the types of groups of machines, of containers and of Beanstalk.
 func compute() map[string]Type {
 	const group = "autoScalingGroupName/{property AutoScalingGroupName}"
 	return map[string]Type{
 		"AWS::AutoScaling::AutoScalingGroup": {
-			Note: unstarted, ref: "{name AutoScalingGroupName 255}",
+			Note: "processes of an image, kept at their number", ref: "{name AutoScalingGroupName 255}",
 			attributes: map[string]any{"AutoScalingGroupARN": "arn:aws:autoscaling:{region}:{account}:autoScalingGroup:{uuid}:autoScalingGroupName/{ref}"},
 			checks:     []check{number("MinSize", 0, 10000), number("MaxSize", 0, 10000), rising("MinSize", "DesiredCapacity", "MaxSize")},
 		},
-		"AWS::AutoScaling::LaunchConfiguration": {Note: "kept for groups that name it", ref: "{name LaunchConfigurationName 255}"},
+		"AWS::AutoScaling::LaunchConfiguration": {Note: launches, ref: "{name LaunchConfigurationName 255}"},
 		"AWS::AutoScaling::LifecycleHook": {
 			Note: "part of a modelled group", ref: "{name LifecycleHookName 255}",
 			checks: []check{
@@ -43,15 +46,15 @@ func compute() map[string]Type {
 			attributes: map[string]any{"TaskDefinitionArn": "{ref}"},
 			checks:     []check{words("NetworkMode", "awsvpc", "bridge", "host", "none"), each("ContainerDefinitions", needs("Name", "Image"))},
 		},
-		"AWS::ElasticBeanstalk::Application": {Note: unstarted, ref: "{name ApplicationName 100}"},
+		"AWS::ElasticBeanstalk::Application": {Note: "a name for its versions and environments", ref: "{name ApplicationName 100}"},
 		"AWS::ElasticBeanstalk::ApplicationVersion": {
-			Note: unstarted, ref: "{lower - 100}", attributes: map[string]any{"Id": "{ref}"}, checks: []check{object("SourceBundle")},
+			Note: "a zip file of a bucket: a program and its Procfile", ref: "{lower - 100}", attributes: map[string]any{"Id": "{ref}"}, checks: []check{object("SourceBundle")},
 		},
 		"AWS::ElasticBeanstalk::ConfigurationTemplate": {
-			Note: unstarted, ref: "{name - 100}", attributes: map[string]any{"TemplateName": "{ref}"},
+			Note: "options of the environments that name it", ref: "{name - 100}", attributes: map[string]any{"TemplateName": "{ref}"},
 		},
 		"AWS::ElasticBeanstalk::Environment": {
-			Note: unstarted, ref: "{name EnvironmentName 40}",
+			Note: "processes of its version, behind a host name at the edge", ref: "{name EnvironmentName 40}",
 			attributes: map[string]any{"EndpointURL": "awseb-{hex 8}-{decimal 9}.{region}.elb.amazonaws.com"},
 		},
 		"AWS::CodeBuild::Project": {

@@ -81,7 +81,7 @@ func network() map[string]Type {
 			checks: []check{oneOf("ImageId", "LaunchTemplate")},
 		},
 		"AWS::EC2::LaunchTemplate": {
-			Note: "kept for groups that name it", ref: "lt-{hex 17}", unique: []string{"LaunchTemplateName"},
+			Note: launches, ref: "lt-{hex 17}", unique: []string{"LaunchTemplateName"},
 			attributes: map[string]any{"LaunchTemplateId": "{ref}", "DefaultVersionNumber": "1", "LatestVersionNumber": "{version}"},
 			checks:     []check{object("LaunchTemplateData")},
 		},
@@ -93,15 +93,16 @@ func network() map[string]Type {
 }
 
 const (
-	balanced = "no requests are balanced; the edge serves the instances of a release"
-	balancer = "{choose Type =app network=net gateway=gwy}/{name Name 32}/{hex 16}"
+	unbalanced = "no requests are balanced; use ElasticLoadBalancingV2"
+	balanced   = "the edge balances requests, which are HTTP, at its own port"
+	balancer   = "{choose Type =app network=net gateway=gwy}/{name Name 32}/{hex 16}"
 )
 
 // balancing is the types of load balancing.
 func balancing() map[string]Type {
 	return map[string]Type{
 		"AWS::ElasticLoadBalancing::LoadBalancer": {
-			Note: balanced, ref: "{name LoadBalancerName 32}",
+			Note: unbalanced, ref: "{name LoadBalancerName 32}",
 			attributes: map[string]any{
 				"Id": "{ref}", "DNSName": "{ref}-{decimal 10}.{region}.elb.amazonaws.com", "CanonicalHostedZoneName": "{ref}-{decimal 10}.{region}.elb.amazonaws.com",
 				"CanonicalHostedZoneNameID": "Z{id 13}", "SourceSecurityGroup.GroupName": "amazon-elb-sg", "SourceSecurityGroup.OwnerAlias": "amazon-elb",

@@ -62,6 +62,17 @@ func (b *Bucket) List(ctx context.Context) (map[string]string, error) {
 	return objects, nil
 }
 
+// Get writes an object's content to into.
+func (b *Bucket) Get(ctx context.Context, key string, into io.Writer) error {
+	got, err := b.Client.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.Name, Key: &key})
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, err, "read %s of bucket %s", key, b.Name)
+	}
+	defer got.Body.Close()
+	_, err = io.Copy(into, got.Body)
+	return err
+}
+
 // Put stores the file at path under key, with a header such as Content-Type,
 // Cache-Control or X-Amz-Meta-….
 func (b *Bucket) Put(ctx context.Context, key, path string, header map[string]string) error {
