@@ -52,9 +52,9 @@ func kept(m modelled, name string) (machine.Maker, bool) {
 	case beanstalk.VersionType:
 		return version{m}, true
 	case beanstalk.EnvironmentType:
-		return beanstalkEnvironment{m.p, m.t}, true
+		return beanstalkEnvironment(m), true
 	case pace.GroupType:
-		return group{m.p, m.t}, true
+		return group(m), true
 	}
 	return nil, false
 }
