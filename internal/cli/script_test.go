@@ -74,7 +74,7 @@ func TestScript(t *testing.T) {
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
-		Deadline:            time.Now().Add(4 * time.Minute),
+		Deadline:            time.Now().Add(10 * time.Minute),
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, needed...)
 			jobs := map[string]*job{}
