@@ -286,9 +286,9 @@ func TestAdoption(t *testing.T) {
 		s, _ := w.edge.routed()
 		return len(s.Arms) == 1 && len(s.Arms[0].Instances) == 2 && w.instances.running() == "one one"
 	})
-	if !strings.Contains(w.events.text(), "ended: the machine ran out of memory") {
-		t.Errorf("no event gives the reason:\n%s", w.events.text())
-	}
+	eventually(t, "an event that gives the reason", func() bool {
+		return strings.Contains(w.events.text(), "ended: the machine ran out of memory")
+	})
 }
 
 func TestBackoff(t *testing.T) {
