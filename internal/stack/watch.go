@@ -18,8 +18,15 @@ const (
 // row that one stack has; it tries again, more and more seldom.
 func (e *Engine) Watch(ctx context.Context, failed func(error)) {
 	w := watch{e: e, failed: failed, tries: map[string]*try{}, ended: make(chan ending), look: time.Now()}
-	for range w.running(ctx) {
+	var beat <-chan time.Time // that another process died is seen with a beat of the leases
+	if e.o.Beat > 0 {
+		ticker := time.NewTicker(e.o.Beat)
+		defer ticker.Stop()
+		beat = ticker.C
+	}
+	for ctx.Err() == nil {
 		w.begin(ctx)
+		w.await(ctx, beat)
 	}
 	for w.busy > 0 {
 		w.end(ctx, <-w.ended)
@@ -57,31 +64,19 @@ type ending struct {
 	err  error
 }
 
-// running yields whenever something may be due, until ctx ends.
-func (w *watch) running(ctx context.Context) func(yield func() bool) {
-	return func(yield func() bool) {
-		var beat <-chan time.Time // that another process died is seen with a beat of the leases
-		if w.e.o.Beat > 0 {
-			ticker := time.NewTicker(w.e.o.Beat)
-			defer ticker.Stop()
-			beat = ticker.C
-		}
-		for yield() {
-			due, stop := w.due()
-			select {
-			case <-ctx.Done():
-				stop()
-				return
-			case <-w.e.left:
-				w.lookAt(time.Now().Add(firstPause))
-			case <-beat:
-				w.lookAt(time.Now())
-			case end := <-w.ended:
-				w.end(ctx, end)
-			case <-due:
-			}
-			stop()
-		}
+// await waits until something may be due, or ctx ends.
+func (w *watch) await(ctx context.Context, beat <-chan time.Time) {
+	due, stop := w.due()
+	defer stop()
+	select {
+	case <-ctx.Done():
+	case <-w.e.left:
+		w.lookAt(time.Now().Add(firstPause))
+	case <-beat:
+		w.lookAt(time.Now())
+	case end := <-w.ended:
+		w.end(ctx, end)
+	case <-due:
 	}
 }
 
