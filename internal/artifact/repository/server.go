@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -44,27 +43,6 @@ type settings struct {
 // Prepare writes the file that Main is to be called with.
 func (s Server) Prepare(file string, images *Store) error {
 	return statefile.Write(file, settings{images.dir, s.Address(), images.account, SumOf(s.Password)})
-}
-
-// Answers asks whether the server is there, and is the one with this password.
-func (s Server) Answers(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Address()+"/v2/", nil)
-	if err != nil {
-		return err
-	}
-	request.SetBasicAuth(User, s.Password)
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-		return err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return fault.New(fault.Unavailable, "it answers %s", answer.Status)
-	}
-	return nil
 }
 
 // lastRequests is how long requests that are under way may take when the server

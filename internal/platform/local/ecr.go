@@ -59,7 +59,9 @@ func (p *Platform) runRegistry(ctx context.Context) (repository.Server, error) {
 	if err := r.Prepare(settings, p.repositories()); err != nil {
 		return r, err
 	}
-	return r, p.ServeAll(ctx, "ecr", "the image registry", settings, r.Port, r.Answers)
+	return r, p.ServeAll(ctx, "ecr", "the image registry", settings, r.Port, func(ctx context.Context) error {
+		return machine.Answers(ctx, "http://"+r.Address()+"/v2/", repository.User, r.Password) // it, and not another's
+	})
 }
 
 // newRegistry chooses a port and a password, and writes them down.
@@ -158,7 +160,7 @@ func (h imageRepository) Read(context.Context, *machine.Resource) error {
 	return h.p.Running(registryProcess, "the image registry of environment "+h.p.Env)
 }
 
-// tell gives a repository with the mutability of its tags as the registry has
+// Tell gives a repository with the mutability of its tags as the registry has
 // it.
 func (h imageRepository) Tell(_ context.Context, r *machine.Resource) (map[string]any, error) {
 	has, err := h.p.repositories().Get(r.PhysicalID)

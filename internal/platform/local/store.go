@@ -76,7 +76,9 @@ func (p *Platform) runStore(ctx context.Context) (objectserver.Config, error) {
 	if err != nil {
 		return c, err
 	}
-	return c, p.ServeAll(ctx, "s3", "the S3 server", p.storeFile(), c.Port, c.Answers)
+	return c, p.ServeAll(ctx, "s3", "the S3 server", p.storeFile(), c.Port, func(ctx context.Context) error {
+		return machine.Answers(ctx, c.Health(), "", "")
+	})
 }
 
 // newStore chooses ports and keys, and writes them down.

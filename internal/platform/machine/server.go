@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +49,7 @@ func (m *Machine) Serve(ctx context.Context, spec process.Spec, port int, ready 
 }
 
 // ServeAll starts the server that a hidden command of makeitso's is, for all
-// Resources of a kind, unless it runs. what is what people call it, file what it
+// resources of a kind, unless it runs. what is what people call it, file what it
 // reads, and its folder is the file's.
 func (m *Machine) ServeAll(ctx context.Context, hidden, what, file string, port int, ready func(context.Context) error) error {
 	log, err := m.LogFile(hidden)
@@ -62,6 +63,30 @@ func (m *Machine) ServeAll(ctx context.Context, hidden, what, file string, port 
 	}
 	if err := m.Serve(ctx, spec, port, ready); err != nil {
 		return WithLastWords(fault.Wrap(fault.Failed, err, "start %s of environment %s on port %d", what, m.Env, port), log)
+	}
+	return nil
+}
+
+// Answers asks an HTTP server for a page, as a user with a password unless user
+// is "". Any answer but 200 is fault.Unavailable.
+func Answers(ctx context.Context, url, user, password string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if user != "" {
+		request.SetBasicAuth(user, password)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fault.New(fault.Unavailable, "it answers %s", answer.Status)
 	}
 	return nil
 }
@@ -129,7 +154,7 @@ func (m *Machine) StopServer(ctx context.Context, name string) error {
 	return running.Stop(ctx, StopTime)
 }
 
-// Alive looks whether the server of a Resource runs, fault.Unavailable if not.
+// Alive looks whether the server of a resource runs, fault.Unavailable if not.
 func (m *Machine) Alive(r *Resource) error {
 	return m.Running(r.Token, fmt.Sprintf("the server of %s (%s)", r.Name(), r.PhysicalID))
 }

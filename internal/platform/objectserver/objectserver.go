@@ -9,9 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os/signal"
 	"strconv"
 	"syscall"
@@ -54,28 +52,11 @@ type Config struct {
 	Region      string `json:"region"`
 }
 
+// Health is the page that the server answers once it serves.
+func (c Config) Health() string { return "http://" + at(c.Port) + healthPath }
+
 // at is the address of a port on this machine alone.
 func at(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-// Answers asks the server for its health.
-func (c Config) Answers(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at(c.Port)+healthPath, nil)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
-		return err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return fault.New(fault.Unavailable, "it answers %s", answer.Status)
-	}
-	return nil
-}
 
 // Serve is the hidden command "s3": the S3 server of one environment. args
 // is the file with its settings. It returns when it is asked to end.
