@@ -23,11 +23,7 @@ func isAlarm(typ string) bool { return typ == alarmType || typ == compositeType 
 
 // alarms gives the alarms of the environment, composite ones among them.
 func (p *Platform) alarms(ctx context.Context) ([]machine.Resource, error) {
-	all, err := p.Models.List(ctx, p.ModelKey(""))
-	if err != nil {
-		return nil, fmt.Errorf("list alarms: %w", err)
-	}
-	return slices.DeleteFunc(all, func(r machine.Resource) bool { return !isAlarm(r.Type) }), nil
+	return p.recordsOf(ctx, alarmType, compositeType)
 }
 
 // alarm gives the alarm of a name or ARN, fault.NotFound if no stack has made it.

@@ -78,8 +78,8 @@ func (h beanstalkEnvironment) Check(_ context.Context, r *machine.Resource) erro
 	return beanstalk.Judge(r.Resource)
 }
 
-func (h beanstalkEnvironment) Make(ctx context.Context, r *machine.Resource) (err error) {
-	if r.PhysicalID, r.Attributes, err = h.t.Make(r.Resource, h.p.place()); err != nil {
+func (h beanstalkEnvironment) Make(ctx context.Context, r *machine.Resource) error {
+	if err := modelled(h).Make(ctx, r); err != nil {
 		return err
 	}
 	label := beanstalk.Label(r.Resource, r.PhysicalID)

@@ -77,10 +77,12 @@ func (p *Platform) Balance(ctx context.Context) error {
 // balanced gives what the edge is to serve of load balancers and of Beanstalk.
 func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balancers []edge.Balancer, err error) {
 	parts := balance.Parts{Environment: p.Env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
-	for _, typ := range balance.Types {
-		if parts.Resources[typ], err = p.modelsOf(ctx, typ); err != nil {
-			return nil, nil, err
-		}
+	all, err := p.recordsOf(ctx, balance.Types...)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range all {
+		parts.Resources[r.Type] = append(parts.Resources[r.Type], r.Resource)
 	}
 	links, err := p.links()
 	if err != nil {
@@ -164,7 +166,7 @@ type group struct {
 func (h group) Named(r *machine.Resource) string { return r.Text("AutoScalingGroupName") }
 
 func (h group) Check(ctx context.Context, r *machine.Resource) error {
-	if err := h.t.Check(r.Resource, func(typ string) ([]model.Resource, error) { return h.p.modelsOf(ctx, typ) }); err != nil {
+	if err := modelled(h).judge(ctx, r); err != nil {
 		return err
 	}
 	if r.Token == "" { // what it is launched from may not be there yet
@@ -174,8 +176,8 @@ func (h group) Check(ctx context.Context, r *machine.Resource) error {
 	return err
 }
 
-func (h group) Make(ctx context.Context, r *machine.Resource) (err error) {
-	if r.PhysicalID, r.Attributes, err = h.t.Make(r.Resource, h.p.place()); err != nil {
+func (h group) Make(ctx context.Context, r *machine.Resource) error {
+	if err := modelled(h).Make(ctx, r); err != nil {
 		return err
 	}
 	r.Key = cmp.Or(r.Key, rand.Text())
@@ -192,7 +194,7 @@ func (h group) Make(ctx context.Context, r *machine.Resource) (err error) {
 	return h.p.fleets.Apply(ctx, spec)
 }
 
-// read lets a group be mended by who keeps it.
+// Read lets a group be mended by who keeps it.
 func (h group) Read(context.Context, *machine.Resource) error {
 	if h.p.o.Signal == nil {
 		return nil
@@ -285,7 +287,7 @@ func (p *Platform) recordNamed(ctx context.Context, typ, name string) (machine.R
 			return r, nil
 		}
 	}
-	return machine.Resource{}, fault.New(fault.Invalid, "environment %s has no %s %s", p.Env, typ, name).WithHint("make it with a machine.Resource of that type")
+	return machine.Resource{}, fault.New(fault.Invalid, "environment %s has no %s %s", p.Env, typ, name).WithHint("make it with a resource of that type")
 }
 
 // announce tells groups and the edge of what a change of a modelled resource may

@@ -31,7 +31,7 @@ type modelled struct {
 }
 
 func (m modelled) Check(ctx context.Context, r *machine.Resource) error {
-	if err := m.t.Check(r.Resource, func(typ string) ([]model.Resource, error) { return m.p.modelsOf(ctx, typ) }); err != nil {
+	if err := m.judge(ctx, r); err != nil {
 		return err
 	}
 	names, err := m.t.Names(r.Resource, m.p.place())
@@ -40,6 +40,11 @@ func (m modelled) Check(ctx context.Context, r *machine.Resource) error {
 	}
 	_, err = m.p.NameOps(ctx, r, names)
 	return err
+}
+
+// judge judges what the properties say.
+func (m modelled) judge(ctx context.Context, r *machine.Resource) error {
+	return m.t.Check(r.Resource, func(typ string) ([]model.Resource, error) { return m.p.modelsOf(ctx, typ) })
 }
 
 func (m modelled) Make(_ context.Context, r *machine.Resource) (err error) {
@@ -77,13 +82,13 @@ func (p *Platform) modelsOf(ctx context.Context, typ string) ([]model.Resource, 
 	return all, err
 }
 
-// recordsOf is modelsOf with all that is kept of each.
-func (p *Platform) recordsOf(ctx context.Context, typ string) ([]machine.Resource, error) {
+// recordsOf gives what exists of modelled types, with all that is kept of each.
+func (p *Platform) recordsOf(ctx context.Context, types ...string) ([]machine.Resource, error) {
 	all, err := p.Models.List(ctx, p.ModelKey(""))
 	if err != nil {
 		return nil, fmt.Errorf("list modelled resources: %w", err)
 	}
-	return slices.DeleteFunc(all, func(r machine.Resource) bool { return r.Type != typ }), nil
+	return slices.DeleteFunc(all, func(r machine.Resource) bool { return !slices.Contains(types, r.Type) }), nil
 }
 
 // load gives the modelled resource of a token, fault.NotFound if there is none.
