@@ -137,10 +137,7 @@ func (b *bench) publisher(n int) (dir string, err error) {
 
 // store makes the buckets and has makeitso serve the project.
 func (b *bench) store(ctx context.Context, dir string) (*server, error) {
-	serve := exec.CommandContext(ctx, b.program, "serve", "--listen", "127.0.0.1:0", "--edge", "127.0.0.1:0")
-	serve.Dir = dir
-	serve.Cancel = func() error { return serve.Process.Signal(os.Interrupt) }
-	s, err := begin(ctx, serve, command(ctx, dir, b.program, "credentials"))
+	s, err := b.serve(ctx, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,14 @@ func begin(ctx context.Context, process *exec.Cmd, answers func() error) (*serve
 	}
 }
 
+// serve has makeitso serve the project of a folder.
+func (b *bench) serve(ctx context.Context, dir string) (*server, error) {
+	serve := exec.CommandContext(ctx, b.program, "serve", "--listen", "127.0.0.1:0", "--edge", "127.0.0.1:0")
+	serve.Dir = dir
+	serve.Cancel = func() error { return serve.Process.Signal(os.Interrupt) }
+	return begin(ctx, serve, command(ctx, dir, b.program, "credentials"))
+}
+
 // stop asks the server to end and waits until it has.
 func (s *server) stop() error {
 	if err := s.process.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -8,8 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 )
 
@@ -89,62 +87,20 @@ func (b *bench) memory(ctx context.Context) (err error) {
 	if err := command(ctx, dir, b.program, "init", "--name", "idle")(); err != nil {
 		return err
 	}
-	serve := exec.CommandContext(ctx, b.program, "serve", "--listen", "127.0.0.1:0", "--edge", "127.0.0.1:0")
-	serve.Dir = dir
-	serve.Cancel = func() error { return serve.Process.Signal(syscall.SIGTERM) }
-	said := &awaited{text: "edge at", seen: make(chan struct{})}
-	serve.Stderr = said
-	if err := serve.Start(); err != nil {
+	serve, err := b.serve(ctx, dir)
+	if err != nil {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, serve.Process.Signal(os.Interrupt))
-		var exit *exec.ExitError
-		if waitErr := serve.Wait(); waitErr != nil && !errors.As(waitErr, &exit) { // how it tells an interrupt is not measured
-			err = errors.Join(err, waitErr)
-		}
-		// The edge outlives serve by design; this ends it.
-		err = errors.Join(err, command(context.WithoutCancel(ctx), dir, b.program, "destroy", "--environment", "local", "--yes")())
+		// The edge outlives serve by design; destroy ends it.
+		err = errors.Join(err, serve.stop(), command(context.WithoutCancel(ctx), dir, b.program, "destroy", "--environment", "local", "--yes")())
 	}()
-	select {
-	case <-said.seen:
-	case <-time.After(20 * time.Second):
-		return fmt.Errorf("serve did not begin within 20 s; it printed:\n%s", said.printed())
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 	select {
 	case <-time.After(3 * time.Second): // idle is what it is when nothing has happened for a while
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return b.idle(serve.Process.Pid)
-}
-
-// awaited takes what a process prints and closes seen once text was in it.
-type awaited struct {
-	text string
-	seen chan struct{}
-
-	mu  sync.Mutex
-	all strings.Builder
-}
-
-func (a *awaited) Write(p []byte) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	before := strings.Contains(a.all.String(), a.text)
-	a.all.Write(p)
-	if !before && strings.Contains(a.all.String(), a.text) {
-		close(a.seen)
-	}
-	return len(p), nil
-}
-
-func (a *awaited) printed() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.all.String()
+	return b.idle(serve.process.Process.Pid)
 }
 
 // idle reads how much memory serve and its edge hold.
