@@ -225,6 +225,35 @@ func TestGroupAnswersThroughItsLoadBalancer(t *testing.T) {
 	}
 }
 
+// TestRecordLeadsToALoadBalancer gives a load balancer another name by a record
+// of a hosted zone, and takes it away again.
+func TestRecordLeadsToALoadBalancer(t *testing.T) {
+	t.Parallel()
+	s := newBalancedSite(t, Options{})
+	zone := machinetest.Create(t, s.p, machinetest.Request("AWS::Route53::HostedZone", "Zone", object{"Name": "example.com"}))
+	for _, record := range []object{
+		{"Name": "shop.example.com", "Type": "CNAME", "TTL": "60", "ResourceRecords": []any{s.host}},
+		{"Name": "www.example.com", "Type": "A", "AliasTarget": object{"DNSName": s.host, "HostedZoneId": "Z35SXDOTRQ7X7K"}},
+	} {
+		record["HostedZoneId"] = zone.PhysicalID
+		name := record["Name"].(string)
+		if _, err := s.edge.get(name, "/"); err == nil || !strings.Contains(err.Error(), "404") {
+			t.Errorf("before there is a record, %s: %v", name, err)
+		}
+		r := machinetest.Request("AWS::Route53::RecordSet", "Record", record)
+		machinetest.Create(t, s.p, r)
+		if body, err := s.edge.get(name, "/"); err != nil || !strings.HasPrefix(body, "hello image") {
+			t.Errorf("%s says %q, %v", name, body, err)
+		}
+		if err := machinetest.Handler(t, s.p, r.Type).Delete(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.edge.get(name, "/"); err == nil || !strings.Contains(err.Error(), "404") {
+			t.Errorf("after the record was deleted, %s: %v", name, err)
+		}
+	}
+}
+
 func TestInstanceOfAGroupThatEndsIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := newBalancedSite(t, Options{})
