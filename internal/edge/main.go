@@ -99,8 +99,9 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 			}
 		})
 	}
+	var beside sync.WaitGroup
 	p.ports.begin(func(l net.Listener) {
-		servers.Go(func() { _ = front.Serve(headListener{l}) }) // ends when its listener is closed
+		beside.Go(func() { _ = front.Serve(headListener{l}) }) // ends when its listener is closed
 	})
 	var err error
 	select {
@@ -108,6 +109,7 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 	case err = <-failed:
 	}
 	p.ports.end()
+	beside.Wait() // a server that still knows a closed listener would fail to close it at its shutdown
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	err = errors.Join(err, p.shutdown(draining, front, stop), control.Close())
