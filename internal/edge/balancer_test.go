@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -123,27 +124,26 @@ func TestWrongBalancersAreRefused(t *testing.T) {
 
 func TestBalancersAnswerAtTheirPorts(t *testing.T) {
 	t.Parallel()
-	free := func() int {
+	port := func(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+	var held []net.Listener
+	for range 3 { // all at once: one that was closed before could be given out again
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		return l.Addr().(*net.TCPAddr).Port
+		held = append(held, l)
 	}
 	e := start(t, Options{})
-	one, shared := free(), free()
 	_, ownPort, _ := strings.Cut(e.address, ":")
 	own, err := strconv.Atoi(ownPort)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	one, shared, taken := port(held[0]), port(held[1]), port(held[2])
+	if err := errors.Join(held[0].Close(), held[1].Close()); err != nil {
 		t.Fatal(err)
 	}
-	defer other.Close()
-	taken := other.Addr().(*net.TCPAddr).Port
 	says := func(name string, port int, host string) Balancer {
 		return Balancer{Name: name, Hosts: []string{host}, Port: port, Rules: []Rule{{Fixed: &Fixed{Status: 200, Body: name}}}}
 	}
