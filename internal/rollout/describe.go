@@ -11,7 +11,10 @@ func (m *machine) describe() {
 		return
 	}
 	m.s.Deadline = m.s.due()
-	m.s.Reason = m.s.waiting()
+	m.s.Reason = m.s.waiting() + aside(m.s.Remark)
+	if !m.s.Paused.IsZero() && m.s.Phase != Watching {
+		m.s.Reason += "; then it pauses"
+	}
 	if !m.s.Phase.Forward() {
 		m.s.Reason = fmt.Sprintf("going back to %s: %s", orNothing(m.s.Plan.Old.Release), m.s.Reason)
 	}
@@ -25,7 +28,12 @@ func (s State) due() time.Time {
 		return s.Since.Add(limits.Start)
 	case Shifting:
 		return s.Since.Add(limits.Route)
+	case Checking, Confirming:
+		return s.Since.Add(limits.Hook)
 	case Watching:
+		if !s.Paused.IsZero() {
+			return s.Paused.Add(limits.Pause)
+		}
 		return s.Since.Add(s.Plan.Steps[s.Step].Watch)
 	case Draining:
 		// Leaving and then stopping: both at their longest.
@@ -53,6 +61,8 @@ func (s State) Due() time.Time {
 			sooner(p.Since.Add(s.Plan.Limits.Stop))
 		case p.Status == Leaving && s.Route == s.InForce:
 			sooner(p.Since.Add(s.Plan.Limits.Drain))
+		case p.Status == Spare && s.Phase.Final():
+			sooner(p.Since.Add(s.Plan.Keep))
 		}
 	}
 	return due
@@ -62,8 +72,12 @@ func (s State) Due() time.Time {
 func (s State) waiting() string {
 	limits := s.Plan.Limits
 	switch {
+	case s.Phase == Watching && !s.Paused.IsZero():
+		return fmt.Sprintf("paused with %s at %s; it goes back if nobody goes on within %s", s.Plan.New.Release, Percent(s.Share), limits.Pause)
 	case s.Phase == Watching && s.Plan.Steps[s.Step].Watch > 0:
-		return fmt.Sprintf("watching %s at %s for %s", s.Plan.New.Release, Percent(s.Share), s.Plan.Steps[s.Step].Watch)
+		return s.watching()
+	case s.Phase == Checking || s.Phase == Confirming:
+		return fmt.Sprintf("the command %s the traffic of step %d of %d runs, at most %s", s.Phase.side(), s.Step+1, len(s.Plan.Steps), limits.Hook)
 	case s.Phase == Verifying:
 		return fmt.Sprintf("waiting for %s to answer, at most %s", s.Plan.Old.Release, limits.Rollback)
 	case s.Route != s.InForce && s.Phase != Starting:
@@ -80,6 +94,26 @@ func (s State) waiting() string {
 		}
 	}
 	return "waiting for the next step"
+}
+
+func (s State) watching() string {
+	step := s.Plan.Steps[s.Step]
+	text := fmt.Sprintf("watching %s at %s for %s", s.Plan.New.Release, Percent(s.Share), step.Watch)
+	switch {
+	case s.Share == 0:
+		text = fmt.Sprintf("%s runs beside %s for %s before it takes traffic", s.Plan.New.Release, s.Plan.Old.Release, step.Watch)
+	case step.Bake > 0:
+		text += fmt.Sprintf(", or from %s on until the evidence allows more", step.Bake)
+	}
+	return text
+}
+
+// aside is a remark behind a reason.
+func aside(remark string) string {
+	if remark == "" {
+		return ""
+	}
+	return "; " + remark
 }
 
 func orNothing(release string) string {

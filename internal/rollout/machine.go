@@ -21,6 +21,15 @@ const (
 	Stopped  EventKind = "stopped"  // Member's instance has ended for good
 	Verified EventKind = "verified" // the old version was asked and answers
 	RollBack EventKind = "rollback" // a verdict or a person wants the old version back (Reason)
+
+	HookPassed EventKind = "hook passed" // the command of Phase and Step ended well
+	HookFailed EventKind = "hook failed" // it did not (Reason)
+	Advance    EventKind = "advance"     // the evidence allows the next step
+	Promote    EventKind = "promote"     // a person wants the rest of the way without watching
+	Pause      EventKind = "pause"       // a person wants it to stay at its step
+	Resume     EventKind = "resume"      // a person lets it go on
+	Scale      EventKind = "scale"       // the live version is to have so many Instances
+	Remark     EventKind = "remark"      // Reason is to be known of this rollout
 )
 
 // Event is something that has happened at a time.
@@ -30,6 +39,11 @@ type Event struct {
 	Member Member
 	Route  int
 	Reason string
+	// Of a hook: the phase and the step it belongs to.
+	Phase Phase
+	Step  int
+
+	Instances int
 }
 
 // CommandKind is what is to be done.
@@ -41,7 +55,8 @@ const (
 	Stop   CommandKind = "stop"   // end Member's instance; say Stopped
 	Shift  CommandKind = "shift"  // put Arms in force, as number Route; say InForce
 	Verify CommandKind = "verify" // ask the old version whether it answers; say Verified
-	Watch  CommandKind = "watch"  // compare the two versions; say RollBack if the new one is worse
+	Watch  CommandKind = "watch"  // compare the two versions; say RollBack if the new one is worse, Advance if it is not
+	Hook   CommandKind = "hook"   // run the command of Phase and Step; say HookPassed, HookFailed
 )
 
 // Command is something to be done. It may be given again, after a crash or a
@@ -50,21 +65,29 @@ type Command struct {
 	Kind   CommandKind
 	Member Member
 	Route  int
+	Phase  Phase
+	Step   int
 }
 
 // Begin starts a rollout at a time. The service's state before (the zero State
-// for a new service) must be final, and nothing of the new version may be left.
+// for a new service) must be final, and nothing of the new version may be left
+// but instances that were kept for this.
 func Begin(before State, plan Plan, at time.Time) (State, error) {
 	if before.Phase != "" && !before.Phase.Final() {
 		return before, fmt.Errorf("begin rollout of %s: the one of %s is under way", plan.New.Release, before.Plan.New.Release)
 	}
 	for _, p := range before.Places {
-		if p.Release == plan.New.Release {
+		if p.Release == plan.New.Release && p.Status != Spare {
 			return before, fmt.Errorf("begin rollout of %s: its instance %s is still %s", plan.New.Release, p.Member, p.Status)
 		}
 	}
 	plan.Limits = plan.Limits.normalize()
 	m := machine{now: at, s: State{Plan: plan, Places: slices.Clone(before.Places), Route: before.Route, InForce: before.InForce}}
+	for i := range m.s.Places {
+		if p := &m.s.Places[i]; p.Status == Spare {
+			m.spend(p)
+		}
+	}
 	m.enterStep(0)
 	m.settle()
 	return m.s, nil
@@ -99,8 +122,11 @@ func Commands(s State) []Command {
 			out = append(out, Command{Kind: Stop, Member: p.Member})
 		}
 	}
-	if s.Phase == Verifying {
+	switch s.Phase {
+	case Verifying:
 		out = append(out, Command{Kind: Verify})
+	case Checking, Confirming:
+		out = append(out, Command{Kind: Hook, Phase: s.Phase, Step: s.Step})
 	}
 	if _, ok := s.Coin(); ok && s.Phase.Forward() && s.Route == s.InForce {
 		out = append(out, Command{Kind: Watch})
@@ -136,6 +162,98 @@ func (m *machine) take(e Event) {
 		if i >= 0 {
 			m.takeMember(e, i)
 		}
+	case HookPassed, HookFailed:
+		if e.Phase == m.s.Phase && e.Step == m.s.Step {
+			m.takeHook(e)
+		}
+	case Scale:
+		m.scale(e.Instances)
+	default:
+		if m.s.Phase.Forward() {
+			m.takeWish(e)
+		}
+	}
+}
+
+// takeWish takes what people and the evidence want of a rollout on its way.
+func (m *machine) takeWish(e Event) {
+	switch e.Kind {
+	case Advance:
+		if step := m.step(); m.s.Phase == Watching && step.Bake > 0 && m.s.Paused.IsZero() && m.over(m.s.Since, step.Bake) {
+			m.nextStep()
+		}
+	case Promote:
+		m.s.Hurried, m.s.Paused = true, time.Time{}
+	case Pause:
+		if m.s.Paused.IsZero() && !m.s.Last() {
+			m.s.Paused, m.s.Hurried = m.now, false
+		}
+	case Resume:
+		if m.s.Paused.IsZero() {
+			break
+		}
+		if m.s.Phase == Watching { // what is left of the watch is left still
+			m.s.Since = m.s.Since.Add(m.now.Sub(later(m.s.Paused, m.s.Since)))
+		}
+		m.s.Paused = time.Time{}
+	case Remark:
+		m.s.Remark = e.Reason
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (m *machine) takeHook(e Event) {
+	switch {
+	case e.Kind == HookFailed:
+		m.restore(e.Reason)
+	case m.s.Phase == Checking:
+		m.shift()
+	case m.s.Phase == Confirming:
+		m.enter(Watching, "")
+	}
+}
+
+// scale gives the live version, where it is whole or heals, more or fewer
+// instances. Those that stay are not touched.
+func (m *machine) scale(n int) {
+	live := m.s.liveVersion()
+	if m.s.Phase != Promoted && m.s.Phase != RolledBack || live.Release == "" || n < 1 {
+		return
+	}
+	live.Instances = n
+	for i := range m.s.Places {
+		if p := &m.s.Places[i]; p.Release == live.Release && p.Slot < n && p.Status == Leaving { // it was only about to go
+			m.set(p, Routed)
+			m.s.Route++
+		}
+	}
+}
+
+// heal brings the live version to its number of instances. None is given up
+// before those that stay take traffic.
+func (m *machine) heal() {
+	live := m.s.Live()
+	m.ensure(live.Release, live.Instances)
+	for _, p := range m.s.Places {
+		if p.Release == live.Release && p.Slot < live.Instances && p.Status != Routed {
+			return
+		}
+	}
+	for i := range m.s.Places {
+		p := &m.s.Places[i]
+		if p.Release != live.Release || p.Slot < live.Instances {
+			continue
+		}
+		if p.Status == Routed {
+			m.s.Route++
+		}
+		m.dismiss(p)
 	}
 }
 
@@ -155,7 +273,7 @@ func (m *machine) takeMember(e Event, i int) {
 			m.set(p, Ready)
 		}
 	case e.Kind == Drained && p.Status == Leaving && m.s.Route == m.s.InForce:
-		m.set(p, Stopping)
+		m.leave(p)
 	case e.Kind == Stopped && p.Status == Stopping:
 		m.s.Places = slices.Delete(m.s.Places, i, i+1)
 	}
@@ -175,7 +293,7 @@ func (m *machine) lose(i int, reason string) {
 	if p.Status == Routed || p.Status == Leaving {
 		m.s.Route++
 	}
-	if m.stable(p.Release) && p.Status != Leaving {
+	if m.stable(p.Release) && p.Status != Leaving && p.Status != Spare {
 		m.set(p, Begun)
 		p.Note = reason
 		return
@@ -188,6 +306,24 @@ func (m *machine) lose(i int, reason string) {
 	}
 }
 
+// leave has a member that has finished end, or run on where it is kept.
+func (m *machine) leave(p *Place) {
+	if m.s.Plan.Keep > 0 && m.s.Phase.Forward() && p.Release == m.s.Plan.Old.Release {
+		m.set(p, Spare)
+		return
+	}
+	m.set(p, Stopping)
+}
+
+// spend uses a member that was kept, if the rollout leads back to it.
+func (m *machine) spend(p *Place) {
+	if to := m.s.Plan.New; p.Release == to.Release && p.Slot < to.Instances {
+		m.set(p, Ready)
+		return
+	}
+	m.set(p, Stopping)
+}
+
 func (m *machine) set(p *Place, s Status) {
 	p.Status, p.Since = s, m.now
 }
@@ -198,7 +334,7 @@ func (m *machine) enter(phase Phase, reason string) {
 
 func (m *machine) finish(phase Phase, reason string) {
 	m.enter(phase, reason)
-	m.s.Deadline = time.Time{}
+	m.s.Deadline, m.s.Paused = time.Time{}, time.Time{}
 }
 
 // settle goes on through every phase whose condition holds already.
@@ -220,7 +356,10 @@ func (m *machine) settle() {
 func (m *machine) expire() {
 	for i := range m.s.Places {
 		p := &m.s.Places[i]
-		if p.Status == Leaving && m.s.Route == m.s.InForce && m.over(p.Since, m.s.Plan.Limits.Drain) {
+		switch {
+		case p.Status == Leaving && m.s.Route == m.s.InForce && m.over(p.Since, m.s.Plan.Limits.Drain):
+			m.leave(p)
+		case p.Status == Spare && m.s.Phase.Final() && m.over(p.Since, m.s.Plan.Keep):
 			m.set(p, Stopping)
 		}
 	}
@@ -247,20 +386,54 @@ func (m *machine) advance() {
 	case Draining:
 		switch {
 		case !m.going(m.s.Plan.New.Release):
-			m.enter(Watching, "")
+			m.confirm()
 		case m.s.Route != m.s.InForce && m.over(m.s.Since, m.s.Plan.Limits.Drain+m.s.Plan.Limits.Stop):
 			m.restore("the old instances could not be taken out of the traffic in time" + after(m.s.Trouble))
 		}
-	case Watching:
-		if m.over(m.s.Since, m.step().Watch) {
-			m.nextStep()
+	case Checking, Confirming:
+		if m.over(m.s.Since, m.s.Plan.Limits.Hook) {
+			m.restore(fmt.Sprintf("the command %s the traffic did not end within %s", m.s.Phase.side(), m.s.Plan.Limits.Hook))
 		}
+	case Watching:
+		m.advanceWatching()
 	case Restoring, Verifying:
 		m.advanceRestoring()
 	case RollbackFailed: // the end is told, but the old version is still wanted back
 		m.ensureOld()
 		m.handBack()
+	case Promoted, RolledBack:
+		m.heal()
 	}
+}
+
+func (m *machine) advanceWatching() {
+	limits := m.s.Plan.Limits
+	switch {
+	case m.s.Paused.IsZero():
+		if m.s.Hurried || m.over(m.s.Since, m.step().Watch) {
+			m.nextStep()
+		}
+	case m.over(m.s.Paused, limits.Pause):
+		m.restore(fmt.Sprintf("it was paused at %s and nobody went on with it within %s", Percent(m.s.Share), limits.Pause))
+	}
+}
+
+// side says on which side of the traffic's change a hook's phase lies.
+func (p Phase) side() string {
+	if p == Checking {
+		return "before"
+	}
+	return "after"
+}
+
+// confirm runs the command after the traffic, where there is one and a new
+// instance that it may ask.
+func (m *machine) confirm() {
+	if m.s.Plan.After && m.step().New > 0 {
+		m.enter(Confirming, "")
+		return
+	}
+	m.enter(Watching, "")
 }
 
 func (m *machine) step() Step { return m.s.Plan.Steps[m.s.Step] }
@@ -300,6 +473,10 @@ func (m *machine) advanceStarting() {
 		}
 		return
 	}
+	if m.s.Plan.Before && m.step().New > 0 {
+		m.enter(Checking, "")
+		return
+	}
 	m.shift()
 }
 
@@ -334,25 +511,29 @@ func (m *machine) dismiss(p *Place) {
 	switch p.Status {
 	case Routed:
 		m.set(p, Leaving)
-	case Begun, Ready:
+	case Begun, Ready, Spare:
 		m.set(p, Stopping)
 	}
 }
 
 func (m *machine) nextStep() {
-	if m.s.Step+1 < len(m.s.Plan.Steps) {
-		m.enterStep(m.s.Step + 1)
+	if m.s.Last() {
+		m.finish(Promoted, "")
 		return
 	}
-	m.finish(Promoted, "")
+	next := m.s.Step + 1
+	for m.s.Hurried && next+1 < len(m.s.Plan.Steps) && m.s.Plan.Steps[next].Watch > 0 {
+		next++ // a step that was there to be watched
+	}
+	m.enterStep(next)
 }
 
 // restore turns round: the traffic first, then the instances.
 func (m *machine) restore(cause string) {
-	m.s.Cause = cause
-	for i := range m.s.Places { // who was only about to leave stays
+	m.s.Cause, m.s.Paused = cause, time.Time{}
+	for i := range m.s.Places { // who was only about to leave stays, who was kept comes back
 		p := &m.s.Places[i]
-		if p.Release == m.s.Plan.Old.Release && p.Status == Leaving {
+		if p.Release == m.s.Plan.Old.Release && (p.Status == Leaving || p.Status == Spare) {
 			m.set(p, Routed)
 			m.s.Route++
 		}

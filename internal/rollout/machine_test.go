@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,10 @@ import (
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func version(release string, n int) Version { return Version{Release: release, Instances: n} }
+
+func canaryOf(shares ...float64) Strategy {
+	return Strategy{Kind: Canary, Shares: shares, Watch: time.Minute}
+}
 
 // live is the state of a service with a version that was promoted.
 func live(t *testing.T, v Version) State {
@@ -87,6 +92,8 @@ func answers(c Command) []Event {
 		return []Event{{Kind: InForce, Route: c.Route}}
 	case Verify:
 		return []Event{{Kind: Verified}}
+	case Hook:
+		return []Event{{Kind: HookPassed, Phase: c.Phase, Step: c.Step}, {Kind: HookFailed, Phase: c.Phase, Step: c.Step, Reason: "exit status 1"}}
 	default:
 		return []Event{{Kind: RollBack, Reason: "5xx"}}
 	}
@@ -111,7 +118,7 @@ func expectTrail(t *testing.T, got []string, want string) {
 }
 
 func TestRolling(t *testing.T) {
-	s, err := Begin(live(t, version("a", 2)), Rolling(version("a", 2), version("b", 2)), start)
+	s, err := Begin(live(t, version("a", 2)), Strategy{}.Plan(version("a", 2), version("b", 2)), start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +134,7 @@ promoted 1 b×2=1.00`)
 }
 
 func TestCanary(t *testing.T) {
-	plan := Canary(version("a", 2), version("b", 2), []float64{0.1, 0.6}, time.Minute)
+	plan := canaryOf(0.1, 0.6).Plan(version("a", 2), version("b", 2))
 	s, err := Begin(live(t, version("a", 2)), plan, start)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +156,7 @@ promoted 2 b×2=1.00`)
 }
 
 func TestVerdictTakesTrafficFirst(t *testing.T) {
-	s, err := Begin(live(t, version("a", 2)), Canary(version("a", 2), version("b", 1), []float64{0.1}, time.Minute), start)
+	s, err := Begin(live(t, version("a", 2)), canaryOf(0.1).Plan(version("a", 2), version("b", 1)), start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +186,7 @@ rolled back 0 a×2=1.00`)
 // A rolling rollout that turns round late begins the old instances again
 // before it gives up the new ones.
 func TestRollingTurnsRoundAtTheEnd(t *testing.T) {
-	s, err := Begin(live(t, version("a", 2)), Rolling(version("a", 2), version("b", 2)), start)
+	s, err := Begin(live(t, version("a", 2)), Strategy{}.Plan(version("a", 2), version("b", 2)), start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +217,7 @@ rolled back 1 a×2=1.00`)
 
 func TestNeverHealthy(t *testing.T) {
 	for _, old := range []int{0, 2} {
-		s, err := Begin(live(t, version("a", old)), Rolling(version("a", old), version("b", 2)), start)
+		s, err := Begin(live(t, version("a", old)), Strategy{}.Plan(version("a", old), version("b", 2)), start)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,7 +239,7 @@ func TestNeverHealthy(t *testing.T) {
 }
 
 func TestRollbackThatFailsSaysSo(t *testing.T) {
-	s, err := Begin(live(t, version("a", 1)), Rolling(version("a", 1), version("b", 1)), start)
+	s, err := Begin(live(t, version("a", 1)), Strategy{}.Plan(version("a", 1), version("b", 1)), start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,10 +289,11 @@ func TestBeginRefusesASecondRollout(t *testing.T) {
 
 // explorer visits every state that some order of events leads to.
 type explorer struct {
-	t      *testing.T
-	seen   map[string]bool
-	finals map[Phase]int
-	losses int
+	t        *testing.T
+	strategy Strategy
+	seen     map[string]bool
+	finals   map[Phase]int
+	losses   int
 }
 
 // node is a state on a path: what the edge has in force and which instances
@@ -300,7 +308,10 @@ type node struct {
 
 func (n node) key() string {
 	s := n.s
-	s.Since, s.Deadline, s.Reason, s.Cause = time.Time{}, time.Time{}, "", ""
+	s.Since, s.Deadline, s.Reason, s.Cause, s.Remark = time.Time{}, time.Time{}, "", "", ""
+	if !s.Paused.IsZero() {
+		s.Paused = start
+	}
 	s.Places = slices.Clone(s.Places)
 	for i := range s.Places {
 		s.Places[i].Since, s.Places[i].Note = time.Time{}, ""
@@ -349,12 +360,17 @@ func (x *explorer) events(n node) []Event {
 			out = append(out, Event{Kind: Lost, Member: p.Member, Reason: "killed"})
 		}
 	}
-	out = append(out, Event{Kind: RollBack, Reason: "stopped by hand"}, Event{Kind: Tick}, Event{Kind: Verified})
+	out = append(out, Event{Kind: RollBack, Reason: "stopped by hand"}, Event{Kind: Tick}, Event{Kind: Verified},
+		Event{Kind: Promote}, Event{Kind: Pause}, Event{Kind: Resume}, Event{Kind: Advance}, Event{Kind: Scale, Instances: 2},
+		Event{Kind: HookPassed, Phase: Checking, Step: 0}) // perhaps of another step
 	for i := range out {
 		out[i].At = n.now
 	}
 	if due := n.s.Due(); !due.IsZero() {
 		out = append(out, Event{Kind: Tick, At: due})
+	}
+	if n.s.Phase == Watching {
+		out = append(out, Event{Kind: Advance, At: later(n.now, n.s.Since.Add(n.s.Plan.Steps[n.s.Step].Bake))})
 	}
 	return out
 }
@@ -373,6 +389,9 @@ func (x *explorer) follow(n node, e Event) node {
 	case InForce:
 		next.edge = n.s.Arms()
 	}
+	if again := Next(next.s, e); !reflect.DeepEqual(again, next.s) {
+		x.t.Fatalf("%+v twice in %s leads to\n%+v, once to\n%+v", e, n.s.Phase, again, next.s)
+	}
 	if rank(next.s) < rank(n.s) {
 		x.t.Fatalf("%s step %d goes back to %s step %d on %+v", n.s.Phase, n.s.Step, next.s.Phase, next.s.Step, e)
 	}
@@ -386,7 +405,7 @@ func rank(s State) int {
 	case !s.Phase.Forward():
 		return 100000
 	}
-	return s.Step*10 + slices.Index([]Phase{Starting, Shifting, Draining, Watching}, s.Phase)
+	return s.Step*10 + slices.Index([]Phase{Starting, Checking, Shifting, Draining, Confirming, Watching}, s.Phase)
 }
 
 func (x *explorer) check(n node) {
@@ -405,6 +424,9 @@ func (x *explorer) check(n node) {
 	if both && n.losses == 0 && s.Arms() == nil {
 		t.Fatalf("nothing takes traffic in %s, though nothing was lost: %+v", s.Phase, s.Places)
 	}
+	if both && n.losses == 0 && s.Phase.Forward() {
+		x.capacity(n)
+	}
 	for _, a := range n.edge {
 		for _, m := range a.Members {
 			p, ok := s.Place(m)
@@ -417,6 +439,9 @@ func (x *explorer) check(n node) {
 		x.finals[s.Phase]++
 		return
 	}
+	if s.Phase.Forward() {
+		x.canGoBack(n)
+	}
 	if s.Deadline.IsZero() || s.Reason == "" || s.Due().IsZero() {
 		t.Fatalf("%s waits silently: deadline %v, reason %q", s.Phase, s.Deadline, s.Reason)
 	}
@@ -428,27 +453,75 @@ func (x *explorer) check(n node) {
 	}
 }
 
+// capacity checks what a strategy promises while nothing is lost: so many
+// instances with traffic, and not too many in all.
+func (x *explorer) capacity(n node) {
+	from, to := n.s.Plan.Old.Instances, n.s.Plan.New.Instances
+	takes := 0
+	for _, a := range n.edge {
+		if a.Weight > 0 {
+			takes += len(a.Members)
+		}
+	}
+	if least := min(from, to) - x.strategy.Unavailable.Count; takes < least {
+		x.t.Fatalf("%d instances take traffic in %s of step %d, %d were promised: %+v", takes, n.s.Phase, n.s.Step, least, n.edge)
+	}
+	if most := max(from, to) + max(x.strategy.Surge.Count, 1); x.strategy.Kind == Rolling && len(n.s.Places) > most {
+		x.t.Fatalf("%d instances in %s of step %d, at most %d were promised: %+v", len(n.s.Places), n.s.Phase, n.s.Step, most, n.s.Places)
+	}
+}
+
+// canGoBack turns round with everything well from then on.
+func (x *explorer) canGoBack(n node) {
+	back := Next(n.s, Event{Kind: RollBack, At: n.now, Reason: "stopped by hand"})
+	for i := 0; !back.Phase.Final(); i++ {
+		e, ok := answer(back)
+		if e.At = n.now; !ok || i > 100 {
+			x.t.Fatalf("no way back from %s: %s", n.s.Phase, back.Reason)
+		}
+		back = Next(back, e)
+	}
+	if want := n.s.Plan.Old; back.Phase == RollbackFailed || back.Live() != want || want.Instances > 0 && len(back.Arms()) != 1 {
+		x.t.Fatalf("the way back from %s ends %s with %+v", n.s.Phase, back.Phase, back.Arms())
+	}
+}
+
 func TestEveryOrderOfEvents(t *testing.T) {
+	hooks := canaryOf(0.1)
+	hooks.Before, hooks.After, hooks.Bake = true, true, time.Second
+	both := []Phase{Promoted, RolledBack, RollbackFailed}
 	for _, c := range []struct {
-		name   string
-		plan   Plan
-		losses int
-		ends   []Phase
+		name     string
+		strategy Strategy
+		old, new int
+		losses   int
+		ends     []Phase
 	}{
-		{"first", AllAtOnce(Version{}, version("b", 2)), 2, []Phase{Promoted, Failed, RollbackFailed}},
-		{"rolling", Rolling(version("a", 2), version("b", 2)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
-		{"rolling up", Rolling(version("a", 1), version("b", 3)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
-		{"rolling down", Rolling(version("a", 2), version("b", 1)), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
-		{"canary", Canary(version("a", 1), version("b", 2), []float64{0.1, 0.5}, time.Minute), 2, []Phase{Promoted, RolledBack, RollbackFailed}},
-		{"removal", AllAtOnce(version("a", 1), Version{}), 1, []Phase{Promoted, RolledBack, RollbackFailed}},
+		{"first", Strategy{Kind: AtOnce, Before: true}, 0, 2, 2, []Phase{Promoted, Failed, RollbackFailed}},
+		{"all at once", Strategy{Kind: AtOnce, After: true}, 2, 1, 1, both},
+		{"rolling", Strategy{Kind: Rolling}, 2, 2, 1, both},
+		{"rolling up", Strategy{Kind: Rolling}, 1, 3, 1, both},
+		{"rolling down", Strategy{Kind: Rolling}, 2, 1, 1, both},
+		{"rolling within", Strategy{Kind: Rolling, Unavailable: Amount{Count: 1}}, 2, 2, 0, both},
+		{"blue/green", Strategy{Kind: BlueGreen, Soak: time.Minute, Keep: time.Minute}, 1, 2, 1, both},
+		{"canary", canaryOf(0.1, 0.5), 1, 2, 1, both},
+		{"canary with commands", hooks, 1, 1, 1, both},
+		{"removal", Strategy{}, 1, 0, 1, both},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := live(t, c.plan.Old)
-			s, err := Begin(before, c.plan, start)
+			plan := c.strategy.Plan(Version{}, version("b", c.new))
+			if c.old > 0 {
+				plan = c.strategy.Plan(version("a", c.old), version("b", c.new))
+			}
+			if c.new == 0 {
+				plan.New.Release = ""
+			}
+			before := live(t, plan.Old)
+			s, err := Begin(before, plan, start)
 			if err != nil {
 				t.Fatal(err)
 			}
-			x := &explorer{t: t, seen: map[string]bool{}, finals: map[Phase]int{}, losses: c.losses}
+			x := &explorer{t: t, strategy: c.strategy, seen: map[string]bool{}, finals: map[Phase]int{}, losses: c.losses}
 			x.explore(node{s: s, now: start, edge: before.Arms()})
 			for _, p := range c.ends {
 				if x.finals[p] == 0 {

@@ -11,7 +11,6 @@ package rollout
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"time"
 )
@@ -24,12 +23,14 @@ type Version struct {
 }
 
 // Step is one stage of the way: so many instances of both versions take
-// traffic, the new one this share of it, and it is watched for a time.
+// traffic, the new one this share of it, and it is watched for a time. After
+// Bake, unless that is 0, the evidence may end the watch.
 type Step struct {
 	New   int           `json:"new"`
 	Old   int           `json:"old"`
 	Share float64       `json:"share"`
 	Watch time.Duration `json:"watch,omitempty"`
+	Bake  time.Duration `json:"bake,omitempty"`
 }
 
 // Limits are the longest times each wait may take; a zero field means its default.
@@ -39,6 +40,8 @@ type Limits struct {
 	Drain    time.Duration `json:"drain"`    // until an instance has finished its requests; default 30 s
 	Stop     time.Duration `json:"stop"`     // until an instance has ended; default 30 s
 	Rollback time.Duration `json:"rollback"` // for the whole way back; default 2 min
+	Hook     time.Duration `json:"hook"`     // until a command before or after the traffic has ended; default 5 min
+	Pause    time.Duration `json:"pause"`    // until somebody goes on with what was paused; default 24 h
 }
 
 func (l Limits) normalize() Limits {
@@ -47,6 +50,8 @@ func (l Limits) normalize() Limits {
 	orDefault(&l.Drain, 30*time.Second)
 	orDefault(&l.Stop, 30*time.Second)
 	orDefault(&l.Rollback, 2*time.Minute)
+	orDefault(&l.Hook, 5*time.Minute)
+	orDefault(&l.Pause, 24*time.Hour)
 	return l
 }
 
@@ -63,58 +68,30 @@ type Plan struct {
 	New    Version `json:"new"`
 	Steps  []Step  `json:"steps"`
 	Limits Limits  `json:"limits"`
-}
-
-// AllAtOnce starts every new instance, then changes over in one move. It is
-// also the way of a first release, of a return by hand, and of a removal.
-func AllAtOnce(from, to Version) Plan {
-	share := 1.0
-	if to.Instances == 0 {
-		share = 0
-	}
-	return Plan{Old: from, New: to, Steps: []Step{{New: to.Instances, Share: share}}}
-}
-
-// Rolling replaces one instance after another.
-func Rolling(from, to Version) Plan {
-	if from.Instances == 0 || to.Instances == 0 {
-		return AllAtOnce(from, to)
-	}
-	p := Plan{Old: from, New: to}
-	for i := 1; i < to.Instances; i++ {
-		old := max(0, from.Instances-i)
-		p.Steps = append(p.Steps, Step{New: i, Old: old, Share: float64(i) / float64(i+old)})
-	}
-	p.Steps = append(p.Steps, Step{New: to.Instances, Share: 1})
-	return p
-}
-
-// Canary gives the new version each of the shares in turn (between 0 and 1,
-// rising), each watched for that long beside the whole old version, and then
-// everything.
-func Canary(from, to Version, shares []float64, watch time.Duration) Plan {
-	if from.Instances == 0 || to.Instances == 0 {
-		return AllAtOnce(from, to)
-	}
-	p := Plan{Old: from, New: to}
-	for _, share := range shares {
-		n := max(1, int(math.Ceil(share*float64(to.Instances))))
-		p.Steps = append(p.Steps, Step{New: min(n, to.Instances), Old: from.Instances, Share: share, Watch: watch})
-	}
-	p.Steps = append(p.Steps, Step{New: to.Instances, Share: 1})
-	return p
+	// Before and After say that a command is run before and after each change
+	// of traffic.
+	Before bool `json:"before,omitempty"`
+	After  bool `json:"after,omitempty"`
+	// Preview says that the new version has an address of its own before it
+	// takes traffic.
+	Preview bool `json:"preview,omitempty"`
+	// Keep is how long the old version runs on without traffic when it is
+	// replaced, so that the way back is a change of traffic alone.
+	Keep time.Duration `json:"keep,omitempty"`
 }
 
 // Phase is where a rollout stands.
 type Phase string
 
 const (
-	Starting  Phase = "starting"  // the step's new instances become healthy
-	Shifting  Phase = "shifting"  // the step's traffic is put in force
-	Draining  Phase = "draining"  // the step's old instances finish and end
-	Watching  Phase = "watching"  // the step is watched
-	Restoring Phase = "restoring" // the old version gets everything back
-	Verifying Phase = "verifying" // the old version is asked whether it answers
+	Starting   Phase = "starting"   // the step's new instances become healthy
+	Checking   Phase = "checking"   // the command before the step's traffic runs
+	Shifting   Phase = "shifting"   // the step's traffic is put in force
+	Draining   Phase = "draining"   // the step's old instances finish and end
+	Confirming Phase = "confirming" // the command after the step's traffic runs
+	Watching   Phase = "watching"   // the step is watched
+	Restoring  Phase = "restoring"  // the old version gets everything back
+	Verifying  Phase = "verifying"  // the old version is asked whether it answers
 
 	Promoted       Phase = "promoted"        // the new version is live alone
 	RolledBack     Phase = "rolled back"     // the old version is live alone and answers
@@ -134,7 +111,7 @@ func (p Phase) Final() bool {
 // Forward says whether the rollout is on its way to the new version.
 func (p Phase) Forward() bool {
 	switch p {
-	case Starting, Shifting, Draining, Watching:
+	case Starting, Checking, Shifting, Draining, Confirming, Watching:
 		return true
 	}
 	return false
@@ -157,6 +134,7 @@ const (
 	Ready    Status = "ready"    // healthy, takes no traffic yet
 	Routed   Status = "routed"   // takes traffic
 	Leaving  Status = "draining" // finishes what it has
+	Spare    Status = "kept"     // has given its traffic away and runs on, for the way back
 	Stopping Status = "stopping" // is being ended
 )
 
@@ -173,11 +151,14 @@ type State struct {
 	Plan     Plan      `json:"plan"`
 	Phase    Phase     `json:"phase"`
 	Step     int       `json:"step"`
-	Share    float64   `json:"share"`    // of the new version
-	Since    time.Time `json:"since"`    // when the phase began
-	Deadline time.Time `json:"deadline"` // when the phase ends at the latest; zero in a final phase
-	Reason   string    `json:"reason"`   // what is waited for, or why it ended
-	Cause    string    `json:"cause"`    // why it goes or went back, "" otherwise
+	Share    float64   `json:"share"`             // of the new version
+	Since    time.Time `json:"since"`             // when the phase began
+	Deadline time.Time `json:"deadline"`          // when the phase ends at the latest; zero in a final phase
+	Reason   string    `json:"reason"`            // what is waited for, or why it ended
+	Cause    string    `json:"cause"`             // why it goes or went back, "" otherwise
+	Remark   string    `json:"remark,omitempty"`  // what else is to be known of this rollout
+	Paused   time.Time `json:"paused,omitzero"`   // since when it goes no further by itself, zero if it does
+	Hurried  bool      `json:"hurried,omitempty"` // the rest of the steps are not watched
 	Places   []Place   `json:"places"`
 	// Route numbers the states of the traffic; the one numbered InForce is in force.
 	Route   int `json:"route"`
@@ -189,13 +170,50 @@ type State struct {
 // Live is the version that a service has for good in this state: the old one
 // until the new one is promoted.
 func (s State) Live() Version {
-	switch {
-	case s.Phase == Promoted:
-		return s.Plan.New
-	case s.Phase == Failed:
-		return Version{}
+	if live := s.liveVersion(); live != nil {
+		return *live
 	}
-	return s.Plan.Old
+	return Version{}
+}
+
+// liveVersion is Live, to be changed; nil where nothing is live.
+func (s *State) liveVersion() *Version {
+	switch s.Phase {
+	case Promoted:
+		return &s.Plan.New
+	case Failed:
+		return nil
+	}
+	return &s.Plan.Old
+}
+
+// Last says whether the rollout is at its last step, after which it is promoted.
+func (s State) Last() bool { return s.Step+1 >= len(s.Plan.Steps) }
+
+// Kept says whether all instances that the old version had run on without
+// traffic, so that the way back to it is a change of traffic alone.
+func (s State) Kept() bool {
+	for slot := range s.Plan.Old.Instances {
+		if p, _ := s.Place(Member{s.Plan.Old.Release, slot}); p.Status != Spare {
+			return false
+		}
+	}
+	return s.Phase == Promoted && s.Plan.Old.Instances > 0
+}
+
+// Previewed gives the members that take no traffic yet and are shown at an
+// address of their own.
+func (s State) Previewed() []Member {
+	var members []Member
+	if !s.Plan.Preview || !s.Phase.Forward() || s.Share > 0 {
+		return nil
+	}
+	for _, p := range s.Places {
+		if p.Release == s.Plan.New.Release && p.Status == Routed {
+			members = append(members, p.Member)
+		}
+	}
+	return members
 }
 
 // Place gives the place of m.
