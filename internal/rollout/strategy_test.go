@@ -147,6 +147,12 @@ func TestLostSpareIsNotReplaced(t *testing.T) {
 	if p, _ := s.Place(Member{"a", 0}); p.Status != Stopping || s.Kept() || s.Phase != Promoted {
 		t.Errorf("a/0 is %s, phase %s", p.Status, s.Phase)
 	}
+	s = until(t, begun(t, Strategy{Kind: BlueGreen, Keep: 10 * time.Minute}), Draining)
+	s = Next(s, Event{Kind: Drained, At: s.Since, Member: Member{"a", 0}})
+	s = Next(s, Event{Kind: Lost, At: s.Since, Member: Member{"a", 0}, Reason: "killed"})
+	if p, _ := s.Place(Member{"a", 0}); p.Status != Stopping {
+		t.Errorf("while the other one drains, a/0 is %s", p.Status)
+	}
 }
 
 func TestPauseHoldsTheStep(t *testing.T) {
