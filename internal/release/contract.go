@@ -40,6 +40,24 @@ type Instance struct {
 	Log     string `json:"log"` // path of what it prints
 }
 
+// Hooks runs the commands of users before and after changes of traffic.
+type Hooks interface {
+	// Hook runs a command to its end; an error says how it ended badly. What
+	// an earlier life left of the same command is ended first. It ends the
+	// command when ctx ends.
+	Hook(ctx context.Context, h Hook) error
+}
+
+// Hook is one command to run.
+type Hook struct {
+	ID      string   // of the command, the same when it is run again after a crash
+	Command string   // for a shell
+	Folder  string   // where it runs
+	Log     string   // the file that takes what it prints, "" for none
+	Env     []string // NAME=value, beside the process's own
+	Again   bool     // it was begun before and makeitso was interrupted
+}
+
 // Edge is what a release needs of the data plane.
 type Edge interface {
 	// SetService puts the service's route in force (or replaces it) and

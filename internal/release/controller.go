@@ -51,6 +51,11 @@ type Options struct {
 	HealthyReset   time.Duration // an instance well for so long forgives the failures before; default 60 s
 	Poll           time.Duration // between looks at the edge's counters; default 100 ms
 	StopGrace      time.Duration // between asking an instance to end and killing it; default 10 s
+
+	Hooks Hooks // runs the commands of rollouts; nil: a rollout that has one fails
+	// Forget is told of an image that no release of a service needs any more,
+	// to remove it unless something else does; nil: images stay.
+	Forget func(ctx context.Context, digest string) error
 }
 
 func (o Options) normalize() Options {
@@ -184,7 +189,9 @@ func (c *Controller) keeper(ctx context.Context, service string) (*keeper, error
 // reason). It is idempotent by key: called again with the same key, after a
 // crash for example, it waits for the rollout that the first call began and
 // gives its end; to try again after a bad end takes a new key. What is live
-// already is left alone. Run must be running, or it waits for it.
+// already is left alone, but for the number of its instances. A rollout that is
+// under way is taken back first: the release before keeps its traffic meanwhile.
+// Run must be running, or it waits for it.
 func (c *Controller) Release(ctx context.Context, s Service, a Artifact, config map[string]string, key string) (Release, error) {
 	s, err := s.validate()
 	if err != nil {
@@ -199,8 +206,11 @@ func (c *Controller) Release(ctx context.Context, s Service, a Artifact, config 
 		begun, err = k.release(ctx, Release{Service: s, Artifact: a, Config: config, Key: key})
 		return err
 	})
-	if err != nil || begun.Status == Live {
+	if err != nil {
 		return begun, err
+	}
+	if begun.Status == Live {
+		return begun, c.whole(ctx, begun)
 	}
 	ended, err := c.wait(ctx, begun)
 	if err != nil {
@@ -226,6 +236,30 @@ func (r Release) failure() error {
 	return nil
 }
 
+// whole waits until all instances of a live release take traffic.
+func (c *Controller) whole(ctx context.Context, r Release) error {
+	late := c.o.Clock.Now().Add(c.o.Limits.Start)
+	for {
+		changed := c.change()
+		rec, err := c.known(ctx, r.Service.Name)
+		if err != nil {
+			return err
+		}
+		missing := rec.missing()
+		if missing == "" || !rec.idle() || rec.State.Live().Release != r.ID {
+			return nil
+		}
+		left := late.Sub(c.o.Clock.Now())
+		if left <= 0 {
+			return fault.New(fault.Failed, "release %s is live, but not all its instances are up after %s: %s", r.ID, c.o.Limits.Start, missing).
+				WithHint("makeitso goes on trying; see `makeitso status`")
+		}
+		if err := c.await(ctx, changed, c.o.Clock.After(left)); err != nil {
+			return err
+		}
+	}
+}
+
 // wait waits for a release's rollout to end.
 func (c *Controller) wait(ctx context.Context, r Release) (Release, error) {
 	for {
@@ -237,16 +271,19 @@ func (c *Controller) wait(ctx context.Context, r Release) (Release, error) {
 		if now.Status.Final() {
 			return now, nil
 		}
-		if err := c.await(ctx, changed); err != nil {
+		if err := c.await(ctx, changed, nil); err != nil {
 			return now, err
 		}
 	}
 }
 
-// await waits for a change, or until nothing can change any more.
-func (c *Controller) await(ctx context.Context, changed <-chan struct{}) error {
+// await waits for a change, until it is late, or until nothing can change any
+// more.
+func (c *Controller) await(ctx context.Context, changed <-chan struct{}, late <-chan time.Time) error {
 	select {
 	case <-changed:
+		return nil
+	case <-late:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -269,11 +306,23 @@ func (c *Controller) announce() {
 	c.changed = make(chan struct{})
 }
 
+// Return says to which release a service is to return.
+type Return struct {
+	Service string
+	// To is the release; "" stops the rollout under way, or leads to the last
+	// good release before the live one.
+	To string
+	// Only stops a rollout under way, and is a conflict where there is none.
+	Only bool
+	// Force goes back past migrations that cannot be taken back.
+	Force bool
+}
+
 // Rollback returns a service to an earlier release, whole: artifact,
-// configuration, instances, hosts. Without toRelease it stops the rollout under
-// way, or goes to the last good release before the live one. It gives the
-// release that is live in the end.
-func (c *Controller) Rollback(ctx context.Context, service, toRelease string) (Release, error) {
+// configuration, instances, hosts. It gives the release that is live in the
+// end.
+func (c *Controller) Rollback(ctx context.Context, want Return) (Release, error) {
+	service := want.Service
 	if _, err := c.known(ctx, service); err != nil {
 		return Release{}, err
 	}
@@ -283,7 +332,7 @@ func (c *Controller) Rollback(ctx context.Context, service, toRelease string) (R
 	}
 	var moving, target Release
 	err = k.call(ctx, func(ctx context.Context) error {
-		moving, target, err = k.rollback(ctx, toRelease)
+		moving, target, err = k.rollback(ctx, want)
 		return err
 	})
 	if err != nil || moving.ID == "" {
@@ -317,6 +366,9 @@ func (c *Controller) Abandon(ctx context.Context, service, key string) error {
 	}
 	var moving Release
 	err = k.call(ctx, func(ctx context.Context) error {
+		if dropped, err := k.dropNext(ctx, func(r Release) bool { return r.Key == key }, "stopped by hand"); dropped || err != nil {
+			return err
+		}
 		under := k.rec.State.Plan.New.Release
 		if k.rec.idle() || under == "" {
 			return nil
@@ -336,6 +388,37 @@ func (c *Controller) Abandon(ctx context.Context, service, key string) error {
 		return ended.failure()
 	}
 	return err
+}
+
+// Wish is what a person wants of a rollout under way.
+type Wish string
+
+// The wishes, by the events that they are to the rollout.
+const (
+	WishPause   = Wish(rollout.Pause)
+	WishResume  = Wish(rollout.Resume)
+	WishPromote = Wish(rollout.Promote)
+)
+
+// Steer gives a person's wish to the rollout of a service that is under way,
+// and says how that stands then.
+func (c *Controller) Steer(ctx context.Context, service string, wish Wish) (RolloutStatus, error) {
+	if _, err := c.known(ctx, service); err != nil {
+		return RolloutStatus{}, err
+	}
+	k, err := c.keeper(ctx, service)
+	if err != nil {
+		return RolloutStatus{}, err
+	}
+	var status RolloutStatus
+	err = k.call(ctx, func(ctx context.Context) error {
+		if err := k.steer(ctx, wish); err != nil {
+			return err
+		}
+		status = *k.rec.status(c.environment).Rollout
+		return nil
+	})
+	return status, err
 }
 
 // known gives the record of a service that had a release.
@@ -374,7 +457,7 @@ func (c *Controller) Remove(ctx context.Context, service string) error {
 		}
 		switch live := r.State.Live().Release; {
 		case r.Removing:
-			if err := c.await(ctx, changed); err != nil {
+			if err := c.await(ctx, changed, nil); err != nil {
 				return err
 			}
 		case live != "":

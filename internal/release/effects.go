@@ -11,16 +11,18 @@ import (
 	"makeitso/internal/rollout"
 )
 
-// route is what the edge is to do for the service in the present state; a
-// service without arms is to have no route.
-func (k *keeper) route(ctx context.Context) (edge.Service, error) {
+// route is what the edge is to do for the service in the present state, and
+// where what takes no traffic yet is to be seen; a service without arms is to
+// have no route.
+func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error) {
 	state := k.rec.State
-	s := edge.Service{Name: edgeName(k.c.environment, k.name)}
+	s.Name, preview.Name = edgeName(k.c.environment, k.name), previewName(k.c.environment, k.name)
+	shown := state.Previewed()
 	var hosts, health []string
 	for _, a := range state.Arms() {
 		r, err := k.c.release(ctx, k.name, a.Release)
 		if err != nil {
-			return s, err
+			return s, preview, err
 		}
 		if a.Weight > 0 { // who only finishes what it has is asked nothing new
 			hosts = append(hosts, r.Service.Hosts...)
@@ -33,6 +35,14 @@ func (k *keeper) route(ctx context.Context) (edge.Service, error) {
 					ID: slot.Instance.ID, Address: slot.Instance.Address, Draining: slices.Contains(a.Leaving, m)})
 			}
 		}
+		if a.Weight == 0 && a.Release == state.Plan.New.Release && len(shown) > 0 {
+			arm.Weight = 1
+			preview.Arms, preview.Health = []edge.Arm{arm}, r.Service.Health
+			for _, host := range r.Service.Hosts {
+				preview.Hosts = append(preview.Hosts, "preview."+host)
+			}
+			continue
+		}
 		s.Arms = append(s.Arms, arm)
 	}
 	slices.Sort(hosts)
@@ -42,14 +52,34 @@ func (k *keeper) route(ctx context.Context) (edge.Service, error) {
 	if health = slices.Compact(health); len(health) == 1 {
 		s.Health = health[0]
 	}
-	return s, nil
+	return s, preview, nil
 }
 
-func (k *keeper) setRoute(ctx context.Context, s edge.Service) error {
+// setRoute changes the route, in an order in which no instance is in both
+// services at once.
+func (k *keeper) setRoute(ctx context.Context, s, preview edge.Service, previewed bool) error {
+	if previewed && len(preview.Arms) == 0 {
+		if err := k.c.edge.RemoveService(ctx, preview.Name); err != nil {
+			return err
+		}
+	}
 	if len(s.Arms) == 0 {
 		return k.c.edge.RemoveService(ctx, s.Name)
 	}
-	return k.c.edge.SetService(ctx, s)
+	if err := k.c.edge.SetService(ctx, s); err != nil || len(preview.Arms) == 0 {
+		return err
+	}
+	return k.c.edge.SetService(ctx, preview)
+}
+
+// previews notes, before the edge is told of it, that a preview is shown, and
+// says whether one may be.
+func (k *keeper) previews(ctx context.Context, preview edge.Service) bool {
+	if len(preview.Arms) > 0 && !k.rec.Preview {
+		k.rec.Preview = true
+		k.saveOrBreak(ctx)
+	}
+	return k.rec.Preview
 }
 
 // shift puts the present traffic in force. Where a coin is drawn, the counters
@@ -59,15 +89,16 @@ func (k *keeper) shift(ctx context.Context, number int) {
 	if k.busy["shift"] {
 		return
 	}
-	s, err := k.route(ctx)
+	s, preview, err := k.route(ctx)
 	if err != nil {
 		k.broken = err
 		return
 	}
+	previewed := k.previews(ctx, preview)
 	weight, coin := k.rec.State.Coin()
 	var seen edge.Stats
 	k.begin(ctx, "shift", func(ctx context.Context) error {
-		if err := k.setRoute(ctx, s); err != nil {
+		if err := k.setRoute(ctx, s, preview, previewed); err != nil {
 			err = fmt.Errorf("change the traffic of %s: %w", k.name, err)
 			k.hindered(ctx, err)
 			return err
@@ -85,6 +116,7 @@ func (k *keeper) shift(ctx context.Context, number int) {
 		if coin {
 			k.countFrom(seen, number, weight)
 		}
+		k.rec.Preview = len(preview.Arms) > 0
 		k.apply(ctx, rollout.Event{Kind: rollout.InForce, Route: number})
 	})
 }
@@ -106,14 +138,15 @@ func (k *keeper) reassert(ctx context.Context) {
 	if state := k.rec.State; state.Route == 0 || state.Route != state.InForce {
 		return // nothing was ever in force, or shift is outstanding
 	}
-	s, err := k.route(ctx)
+	s, preview, err := k.route(ctx)
 	if err != nil {
 		k.broken = err
 		return
 	}
+	previewed := k.previews(ctx, preview)
 	// Named like shift: the two must not overtake one another.
 	k.begin(ctx, "shift", func(ctx context.Context) error {
-		if err := k.setRoute(ctx, s); err != nil {
+		if err := k.setRoute(ctx, s, preview, previewed); err != nil {
 			return fmt.Errorf("put the route of %s in force again: %w", k.name, err)
 		}
 		return nil
@@ -193,9 +226,11 @@ func (k *keeper) weigh(ctx context.Context, seen edge.Stats) {
 	explained := test.Explain()
 	test.Tick(k.now())
 	e.Test, e.NewSeen, e.OldSeen = test.State(), newer, older
-	if explained.Verdict == analysis.RollBack {
-		k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: explained.String()})
+	if explained.Verdict == analysis.RollBack && k.condemn(ctx, explained.String()) {
 		return
+	}
+	if explained.Verdict == promotes {
+		k.apply(ctx, rollout.Event{Kind: rollout.Advance})
 	}
 	if k.now().Sub(k.saved) >= progressEvery {
 		k.saved = k.now()

@@ -2,10 +2,12 @@ package release
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"syscall"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
@@ -235,7 +237,7 @@ func (c *Controller) probe(ctx context.Context, address, path string) error {
 	if path == "" {
 		conn, err := (&net.Dialer{Timeout: c.o.Client.Timeout}).DialContext(ctx, "tcp", address)
 		if err != nil {
-			return err
+			return deaf(err, address)
 		}
 		return conn.Close()
 	}
@@ -245,7 +247,7 @@ func (c *Controller) probe(ctx context.Context, address, path string) error {
 	}
 	answer, err := c.o.Client.Do(req)
 	if err != nil {
-		return err
+		return deaf(err, address)
 	}
 	defer answer.Body.Close()
 	if _, err := io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<20)); err != nil {
@@ -255,4 +257,12 @@ func (c *Controller) probe(ctx context.Context, address, path string) error {
 		return fmt.Errorf("GET %s answers %s", path, answer.Status)
 	}
 	return nil
+}
+
+// deaf says what is to be done where nothing listens.
+func deaf(err error, address string) error {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("nothing listens on %s, the port that the program was given as PORT: %w", address, err)
+	}
+	return err
 }

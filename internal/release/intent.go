@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
@@ -22,27 +24,143 @@ func (k *keeper) release(ctx context.Context, want Release) (Release, error) {
 			return r, nil
 		}
 	}
-	if !k.rec.idle() || k.rec.Removing {
+	if k.rec.Removing || !k.rec.idle() && (k.rec.ByHand || k.rec.State.Plan.New.Release == "") {
 		return want, k.underWay()
 	}
-	live := k.rec.State.Live()
-	for _, r := range all {
-		if r.ID == live.Release && r.Artifact.Digest == want.Artifact.Digest && r.Service.sameShape(want.Service) && maps.Equal(r.Config, want.Config) {
-			r.Reason = fmt.Sprintf("nothing to do: %s with the same artifact and configuration is live", r.ID)
-			k.tell(r.ID, EventRelease, r.Reason)
-			return r, nil
-		}
+	if r, is := k.wantedAlready(all, want); is {
+		return k.scaled(ctx, r, want)
 	}
 	k.rec.Releases++
 	want.Number = k.rec.Releases
 	want.ID = releaseID(k.name, want.Number)
 	want.Environment, want.Created, want.Status = k.c.environment, k.now(), RollingOut
-	k.rec.ByHand = false
-	plan := rollout.Rolling(live, rollout.Version{Release: want.ID, Instances: want.Service.Instances})
-	if len(want.Service.Canary) > 0 {
-		plan = rollout.Canary(plan.Old, plan.New, want.Service.Canary, want.Service.Watch)
+	if !k.rec.idle() {
+		return want, k.replace(ctx, want)
 	}
-	return want, k.roll(ctx, plan, want)
+	return want, k.rollOut(ctx, want)
+}
+
+// wantedAlready finds the release that is what is wanted among those that are
+// live or on their way to be.
+func (k *keeper) wantedAlready(all []Release, want Release) (Release, bool) {
+	id := k.rec.State.Live().Release
+	if !k.rec.idle() {
+		if !k.rec.State.Phase.Forward() {
+			return Release{}, false
+		}
+		id = k.rec.State.Plan.New.Release
+	}
+	for _, r := range all {
+		if r.ID == id && r.Artifact.Digest == want.Artifact.Digest && r.Service.sameShape(want.Service) && maps.Equal(r.Config, want.Config) {
+			return r, k.rec.idle() && k.scales() || r.Service.Instances == want.Service.Instances
+		}
+	}
+	return Release{}, false
+}
+
+// scales says whether the live version can have more or fewer instances as it is.
+func (k *keeper) scales() bool {
+	phase := k.rec.State.Phase
+	return phase == rollout.Promoted || phase == rollout.RolledBack
+}
+
+// scaled gives a release that is live, or will be, the number of instances that
+// is wanted. Those that stay are left alone.
+func (k *keeper) scaled(ctx context.Context, r, want Release) (Release, error) {
+	from, to := k.rec.State.Live().Instances, want.Service.Instances
+	if !k.rec.idle() || from == to {
+		r.Reason = fmt.Sprintf("nothing to do: %s with the same artifact and configuration is %s", r.ID, map[bool]string{true: "live", false: "on its way"}[k.rec.idle()])
+		k.tell(r.ID, EventRelease, r.Reason)
+		return r, nil
+	}
+	r.Service = want.Service
+	if err := k.c.releases.Put(ctx, k.c.releaseKey(k.name, r.Number), r); err != nil {
+		return r, fmt.Errorf("store release %s: %w", r.ID, err)
+	}
+	k.apply(ctx, rollout.Event{Kind: rollout.Scale, Instances: to})
+	r.Reason = fmt.Sprintf("scaled from %d to %d instances", from, to)
+	k.tell(r.ID, EventRelease, r.ID+" is "+r.Reason)
+	return r, k.broken
+}
+
+// rollOut begins the rollout to a new release.
+func (k *keeper) rollOut(ctx context.Context, to Release) error {
+	k.rec.ByHand = false
+	version := rollout.Version{Release: to.ID, Instances: to.Service.Instances}
+	return k.roll(ctx, to.Service.Strategy.Plan(k.rec.State.Live(), version), to)
+}
+
+// replace turns the rollout under way round, to begin another when it has ended.
+// What was to come next does not come.
+func (k *keeper) replace(ctx context.Context, next Release) error {
+	if _, err := k.dropNext(ctx, func(Release) bool { return true }, "replaced by "+next.ID+" before it began"); err != nil {
+		return err
+	}
+	next.Reason = fmt.Sprintf("waits until %s is taken back", k.rec.State.Plan.New.Release)
+	op, err := k.c.releases.PutOp(k.c.releaseKey(k.name, next.Number), next, record.Any)
+	if err != nil {
+		return err
+	}
+	k.rec.Next = next.ID
+	k.tell(next.ID, EventRelease, next.ID+" "+next.Reason)
+	before := k.rec.State
+	k.rec.State = rollout.Next(before, rollout.Event{Kind: rollout.RollBack, At: k.now(), Reason: "replaced by " + next.ID})
+	k.commit(ctx, before, op)
+	return k.broken
+}
+
+// dropNext ends the release that was to come next, if there is one and it is
+// the one meant.
+func (k *keeper) dropNext(ctx context.Context, meant func(Release) bool, why string) (dropped bool, err error) {
+	if k.rec.Next == "" {
+		return false, nil
+	}
+	r, err := k.c.release(ctx, k.name, k.rec.Next)
+	if err != nil || !meant(r) {
+		return false, err
+	}
+	r.Status, r.Reason = RolledBack, why
+	op, err := k.c.releases.PutOp(k.c.releaseKey(k.name, r.Number), r, record.Any)
+	if err != nil {
+		return false, err
+	}
+	k.rec.Next = ""
+	return true, k.save(ctx, op)
+}
+
+// beginNext begins the rollout that waited for the one before to be taken back.
+func (k *keeper) beginNext(ctx context.Context) {
+	if k.rec.Next == "" || !k.rec.idle() || k.rec.Removing {
+		return
+	}
+	r, err := k.c.release(ctx, k.name, k.rec.Next)
+	if err == nil {
+		k.rec.Next = ""
+		err = k.rollOut(ctx, r)
+	}
+	if err != nil {
+		k.broken = err
+	}
+}
+
+// steer gives a person's wish to the rollout under way. It runs on the loop.
+func (k *keeper) steer(ctx context.Context, wish Wish) error {
+	state := k.rec.State
+	switch {
+	case k.rec.idle() || !state.Phase.Forward() || state.Plan.New.Release == "":
+		return k.noRollout()
+	case wish == WishPause && state.Last():
+		return fault.New(fault.Conflict, "%s is at its last step, which cannot be paused: %s", state.Plan.New.Release, state.Reason).
+			WithHint("stop it with `makeitso rollout abort %s`", k.name)
+	case wish == WishResume && state.Paused.IsZero():
+		return fault.New(fault.Conflict, "%s is not paused: %s", state.Plan.New.Release, state.Reason)
+	}
+	k.apply(ctx, rollout.Event{Kind: rollout.EventKind(wish)})
+	return k.broken
+}
+
+func (k *keeper) noRollout() error {
+	return fault.New(fault.Conflict, "no release of %s is being rolled out", k.name).WithHint("`makeitso status` says how it stands")
 }
 
 // roll begins a rollout to a release, which is stored with it.
@@ -81,21 +199,58 @@ func (k *keeper) underWay() error {
 // rollback begins the way to an earlier release. It gives the release whose
 // rollout decides, and the one that is to be live; moving is empty if that is so
 // already. It runs on the loop.
-func (k *keeper) rollback(ctx context.Context, to string) (moving, target Release, err error) {
+func (k *keeper) rollback(ctx context.Context, want Return) (moving, target Release, err error) {
 	state := k.rec.State
 	if !k.rec.idle() {
-		if to != "" && to != state.Plan.Old.Release || state.Plan.New.Release == "" {
+		if want.To != "" && want.To != state.Plan.Old.Release || state.Plan.New.Release == "" {
 			return moving, target, k.underWay()
+		}
+		if _, err := k.dropNext(ctx, func(Release) bool { return true }, "stopped by hand"); err != nil {
+			return moving, target, err
 		}
 		return k.abandon(ctx)
 	}
+	if want.Only {
+		return moving, target, k.noRollout()
+	}
 	live := state.Live()
-	if target, err = k.target(ctx, live.Release, to); err != nil || target.ID == live.Release {
+	if target, err = k.target(ctx, live.Release, want.To); err != nil || target.ID == live.Release {
+		return moving, target, err
+	}
+	passed, err := k.passes(ctx, target, want.Force)
+	if err != nil {
 		return moving, target, err
 	}
 	k.rec.ByHand = true
 	plan := rollout.AllAtOnce(live, rollout.Version{Release: target.ID, Instances: target.Service.Instances})
-	return target, target, k.roll(ctx, plan, target)
+	if err := k.roll(ctx, plan, target); err != nil || passed == "" {
+		return target, target, err
+	}
+	k.apply(ctx, rollout.Event{Kind: rollout.Remark, Reason: passed})
+	return target, target, k.broken
+}
+
+// passes says which migrations a return to a release leaves behind. One that
+// cannot be taken back forbids it, unless it is forced.
+func (k *keeper) passes(ctx context.Context, target Release, force bool) (string, error) {
+	all, err := k.c.Releases(ctx, k.name)
+	if err != nil {
+		return "", err
+	}
+	var texts []string
+	for _, r := range all {
+		if r.Number <= target.Number {
+			break
+		}
+		for _, m := range r.Artifact.Migrations {
+			if !m.Reversible && !force {
+				return "", fault.New(fault.Conflict, "%s came with the migration %s, which is forward-only: %s may not work with the data as it is", r.ID, m.Name, target.ID).
+					WithHint("correct the fault and release forward, or go back all the same: makeitso rollback %s --to %s --force", k.name, target.ID)
+			}
+			texts = append(texts, fmt.Sprintf("the migration %s of %s", m, r.ID))
+		}
+	}
+	return strings.Join(texts, "; "), nil
 }
 
 // abandon turns the rollout under way round.
@@ -139,6 +294,9 @@ func (k *keeper) remove(ctx context.Context) error {
 	state := k.rec.State
 	if k.rec.idle() && state.Live().Release == "" {
 		return nil
+	}
+	if _, err := k.dropNext(ctx, func(Release) bool { return true }, "the service is removed"); err != nil {
+		return err
 	}
 	k.rec.Removing = true
 	switch {
@@ -193,7 +351,7 @@ func (k *keeper) releaseOps(ctx context.Context) ([]record.Op, error) {
 			r.Traffic = traffic[r.ID]
 		}
 		if v == state.Plan.New {
-			r.Status, r.Reason = k.newStatus()
+			r.Status, r.Reason = k.newStatus(r)
 		} else {
 			r.Status, r.Reason = k.oldStatus(r)
 		}
@@ -210,21 +368,35 @@ func (k *keeper) releaseOps(ctx context.Context) ([]record.Op, error) {
 }
 
 // newStatus is where the release being rolled out stands.
-func (k *keeper) newStatus() (ReleaseStatus, string) {
+func (k *keeper) newStatus(r Release) (ReleaseStatus, string) {
 	state := k.rec.State
 	switch state.Phase {
 	case rollout.Promoted:
-		return Live, k.sensitivity()
+		return Live, joined(k.sensitivity(), state.Remark)
 	case rollout.RolledBack:
-		return RolledBack, state.Reason
+		return RolledBack, joined(state.Reason, r.leftBehind())
 	case rollout.RollbackFailed:
-		return RollbackFailed, state.Reason
+		return RollbackFailed, joined(state.Reason, r.leftBehind())
 	case rollout.Failed:
 		return Failed, state.Reason
 	case rollout.Restoring, rollout.Verifying:
 		return RollingBack, state.Cause + "; " + state.Reason
 	}
 	return RollingOut, state.Reason
+}
+
+// leftBehind says which migrations of a release stay when it is given up.
+func (r Release) leftBehind() string {
+	var texts []string
+	for _, m := range r.Artifact.Migrations {
+		texts = append(texts, fmt.Sprintf("the migration %s", m))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// joined puts together what is said of a release.
+func joined(texts ...string) string {
+	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), "; ")
 }
 
 // oldStatus is where the release before it stands.

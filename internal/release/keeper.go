@@ -29,6 +29,7 @@ type keeper struct {
 	busy     map[string]bool               // effects under way, by name
 	retries  map[string]retry              // effects that failed, by name
 	watchers map[string]context.CancelFunc // by instance
+	hooks    map[string]context.CancelFunc // commands that run, by name
 	looked   time.Time                     // when it was last seen what is due
 	polled   time.Time                     // when the edge's counters were last asked for
 	saved    time.Time                     // when the evidence was last stored
@@ -81,6 +82,7 @@ func (k *keeper) run(ctx context.Context) error {
 	rec.Name = k.name
 	k.rec, k.broken = rec, nil
 	k.busy, k.retries, k.watchers = map[string]bool{}, map[string]retry{}, map[string]context.CancelFunc{}
+	k.hooks = map[string]context.CancelFunc{}
 	k.polled, k.saved = k.now(), k.now()
 	k.adopt(ctx)
 	for {
@@ -171,13 +173,18 @@ func (k *keeper) apply(ctx context.Context, e rollout.Event) {
 	k.commit(ctx, before)
 }
 
-// commit stores the record and the releases its rollout concerns, in one write,
-// and then tells of the transition.
-func (k *keeper) commit(ctx context.Context, before rollout.State) {
+// commit stores the record and the releases its rollout concerns, with more, in
+// one write, and then tells of the transition.
+func (k *keeper) commit(ctx context.Context, before rollout.State, more ...record.Op) {
 	ops, err := k.releaseOps(ctx)
+	if err == nil && k.rec.idle() && !before.Phase.Final() {
+		var old []record.Op
+		old, err = k.sweep(ctx)
+		ops = append(ops, old...)
+	}
 	if err == nil {
 		k.rec.allocate(k.c.environment)
-		err = k.save(ctx, ops...)
+		err = k.save(ctx, append(ops, more...)...)
 	}
 	if err != nil {
 		k.broken = err
@@ -213,6 +220,11 @@ func (k *keeper) perform(ctx context.Context) {
 		k.apply(ctx, rollout.Event{Kind: rollout.Tick})
 	}
 	k.goOnRemoving(ctx)
+	k.beginNext(ctx)
+	if k.broken != nil {
+		return
+	}
+	k.endHooks()
 	for _, c := range rollout.Commands(k.rec.State) {
 		switch c.Kind {
 		case rollout.Shift:
@@ -223,8 +235,11 @@ func (k *keeper) perform(ctx context.Context) {
 			k.stop(ctx, c.Member)
 		case rollout.Verify:
 			k.verify(ctx)
+		case rollout.Hook:
+			k.hook(ctx, c)
 		}
 	}
+	k.forget(ctx)
 	for _, id := range k.rec.Doomed {
 		k.destroy(ctx, id, func(ctx context.Context) {
 			k.rec.Doomed = slices.DeleteFunc(k.rec.Doomed, func(d string) bool { return d == id })

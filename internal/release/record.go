@@ -3,6 +3,7 @@ package release
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"makeitso/internal/analysis"
@@ -21,6 +22,15 @@ type serviceRecord struct {
 	ByHand    bool            `json:"byHand"`   // the rollout returns to an earlier release
 	Removing  bool            `json:"removing"` // the service is to go
 	Evidence  *evidenceRecord `json:"evidence,omitempty"`
+	// Next is the release whose rollout begins when the one under way has been
+	// taken back.
+	Next string `json:"next,omitempty"`
+	// Hook is the command that was begun and has not ended.
+	Hook string `json:"hook,omitempty"`
+	// Preview says that the edge may show what takes no traffic yet.
+	Preview bool `json:"preview,omitempty"`
+	// Unneeded are the images of releases that are not kept any more.
+	Unneeded []string `json:"unneeded,omitempty"`
 }
 
 // slotRecord is the instance in a member's place, and what happened to those
@@ -102,6 +112,20 @@ func (s *slotRecord) vacate(now time.Time, reason string, o Options) {
 	s.Instance, s.Started, s.Healthy = Instance{}, false, time.Time{}
 }
 
+// failing says why the version whose instance stands here is itself unwell, ""
+// if it is not: its instances were lost again, without a long healthy time.
+func (s *slotRecord) failing(now time.Time, o Options) string {
+	forgiven := !s.Healthy.IsZero() && now.Sub(s.Healthy) >= o.HealthyReset
+	if s.Failures < crashLoop || forgiven {
+		return ""
+	}
+	return fmt.Sprintf("instance %s was replaced %d times, at last because %s", s.Member, s.Failures, s.Reason)
+}
+
+// crashLoop is how many losses without a long healthy time between speak
+// against the version itself.
+const crashLoop = 2
+
 // backoff is the delay after so many failures before this one.
 func backoff(failures int, least, most time.Duration) time.Duration {
 	d := least
@@ -112,6 +136,27 @@ func backoff(failures int, least, most time.Duration) time.Duration {
 		d *= 2
 	}
 	return d
+}
+
+// missing says which instance of the live release does not take traffic yet, or
+// which is one too many, "" if all is as it should be.
+func (r *serviceRecord) missing() string {
+	live := r.State.Live()
+	for slot := range live.Instances {
+		m := rollout.Member{Release: live.Release, Slot: slot}
+		if p, _ := r.State.Place(m); p.Status != rollout.Routed {
+			return strings.TrimSuffix(fmt.Sprintf("instance %s: %s", m, p.Note), ": ")
+		}
+	}
+	for _, p := range r.State.Places {
+		if p.Release == live.Release && p.Slot >= live.Instances {
+			return fmt.Sprintf("instance %s has not ended yet", p.Member)
+		}
+	}
+	if r.State.Route != r.State.InForce {
+		return strings.TrimSuffix("the traffic is not in force: "+r.State.Trouble, ": ")
+	}
+	return ""
 }
 
 // status is the record as a person sees it.
@@ -130,7 +175,7 @@ func (r *serviceRecord) status(environment string) Status {
 	if st := r.State; st.Phase != "" {
 		s.Rollout = &RolloutStatus{
 			Release: st.Plan.New.Release, Phase: string(st.Phase), Final: st.Phase.Final(), Step: st.Step + 1,
-			Steps: len(st.Plan.Steps), Share: st.Share, Reason: st.Reason, Deadline: st.Deadline,
+			Steps: len(st.Plan.Steps), Share: st.Share, Paused: !st.Paused.IsZero(), Reason: st.Reason, Deadline: st.Deadline,
 		}
 	}
 	return s

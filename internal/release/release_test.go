@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/rollout"
 )
 
 func TestFirstRelease(t *testing.T) {
@@ -38,8 +39,11 @@ func TestSameAgainDoesNothing(t *testing.T) {
 	}
 	more := api
 	more.Instances = 3
-	if r := c.mustRelease(more, "one", "run-3"); r.ID != "api-2" || w.instances.running() != "one one one" {
-		t.Errorf("scaling up: %s, running %q", r.ID, w.instances.running())
+	if r := c.mustRelease(more, "one", "run-3"); r.ID != "api-1" || w.instances.running() != "one one one" || w.instances.starts != 3 {
+		t.Errorf("scaling up: %s, running %q, %d starts", r.ID, w.instances.running(), w.instances.starts)
+	}
+	if r := c.mustRelease(api, "one", "run-4"); r.ID != "api-1" || r.Reason != "scaled from 3 to 2 instances" || w.instances.running() != "one one" || w.instances.starts != 3 {
+		t.Errorf("scaling down: %+v, running %q, %d starts", r, w.instances.running(), w.instances.starts)
 	}
 }
 
@@ -67,7 +71,7 @@ func TestRollingLosesNoRequest(t *testing.T) {
 
 func canary(watch time.Duration) Service {
 	s := api
-	s.Canary, s.Watch = []float64{0.1, 0.5}, watch
+	s.Strategy = rollout.Strategy{Kind: rollout.Canary, Shares: []float64{0.1, 0.5}, Watch: watch}
 	return s
 }
 
@@ -200,6 +204,7 @@ func TestReleaseThatDoesNotComeUp(t *testing.T) {
 	for artifact, want := range map[string]string{
 		"sick":    "did not become healthy within 1s: GET /healthz answers 503 Service Unavailable",
 		"exits":   "exit status 3",
+		"deaf":    "did not become healthy within 1s: nothing listens on 127.0.0.1:1, the port that the program was given as PORT",
 		"missing": "it cannot be started: artifact missing is not stored here",
 	} {
 		t.Run(artifact, func(t *testing.T) {
@@ -320,7 +325,7 @@ func TestRollbackByHand(t *testing.T) {
 	c.mustRelease(api, "three", "run-3")
 	end := w.load(500 * time.Microsecond)
 	for _, step := range []struct{ to, live, body string }{{"", "api-2", "two two"}, {"", "api-1", "one one"}, {"api-3", "api-3", "three three"}} {
-		r, err := c.Rollback(within(t), "api", step.to)
+		r, err := c.Rollback(within(t), Return{Service: "api", To: step.to})
 		if err != nil || r.ID != step.live || r.Status != Live {
 			t.Fatalf("rollback to %q: %+v, %v", step.to, r, err)
 		}
@@ -331,10 +336,10 @@ func TestRollbackByHand(t *testing.T) {
 	if _, bad := end(); bad > 0 {
 		t.Errorf("%d bad answers", bad)
 	}
-	if _, err := c.Rollback(within(t), "api", "api-9"); !fault.Is(err, fault.NotFound) {
+	if _, err := c.Rollback(within(t), Return{Service: "api", To: "api-9"}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("to a release that never was: %v", err)
 	}
-	if _, err := c.Rollback(within(t), "web", ""); !fault.Is(err, fault.NotFound) {
+	if _, err := c.Rollback(within(t), Return{Service: "web"}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("of a service that never was: %v", err)
 	}
 }
@@ -349,10 +354,7 @@ func TestRollbackStopsTheRolloutUnderWay(t *testing.T) {
 		ended <- err
 	}()
 	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
-	if _, err := c.Release(within(t), api, Artifact{Digest: "three"}, nil, "run-3"); !fault.Is(err, fault.Conflict) {
-		t.Errorf("a second release meanwhile: %v", err)
-	}
-	r, err := c.Rollback(within(t), "api", "")
+	r, err := c.Rollback(within(t), Return{Service: "api"})
 	if err != nil || r.ID != "api-1" || r.Status != Live {
 		t.Errorf("got %+v, %v", r, err)
 	}
@@ -483,7 +485,7 @@ func TestBadServices(t *testing.T) {
 	c := w.live(w.store, quick(w))
 	for _, shares := range [][]float64{{0}, {1}, {-0.1}, {0.5, 0.1}, {10}} {
 		s := api
-		s.Canary = shares
+		s.Strategy = rollout.Strategy{Kind: rollout.Canary, Shares: shares}
 		if _, err := c.Release(within(t), s, Artifact{Digest: "one"}, nil, "k"); !fault.Is(err, fault.Invalid) {
 			t.Errorf("canary %v: %v", shares, err)
 		}

@@ -6,17 +6,33 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/rollout"
 )
 
 // Service is what a release needs to know of a service.
 type Service struct {
-	Name      string        `json:"name"`
-	Hosts     []string      `json:"hosts"`     // host names at the edge
-	Health    string        `json:"health"`    // path that answers 2xx when an instance is well; "": it accepts connections
-	Instances int           `json:"instances"` // default 1
-	Canary    []float64     `json:"canary"`    // shares between 0 and 1, rising; none: rolling
-	Watch     time.Duration `json:"watch"`     // how long each canary step is watched
+	Name      string   `json:"name"`
+	Hosts     []string `json:"hosts"`     // host names at the edge
+	Health    string   `json:"health"`    // path that answers 2xx when an instance is well; "": it accepts connections
+	Instances int      `json:"instances"` // default 1
+	// Strategy is how it is rolled out; Commands say whether any are run.
+	Strategy rollout.Strategy `json:"strategy"`
+	Commands Commands         `json:"commands,omitzero"`
+	// Keep is how many releases are kept to go back to, beside the live one and
+	// the last good one before it; default 10.
+	Keep int `json:"keep,omitempty"`
 }
+
+// Commands are what is run before and after each change of traffic, "" for none.
+type Commands struct {
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+	Folder string `json:"folder,omitempty"` // where they run
+	Log    string `json:"log,omitempty"`    // the file that takes what they print
+}
+
+// keptReleases is how many releases are kept where nothing else is said.
+const keptReleases = 10
 
 func (s Service) validate() (Service, error) {
 	if s.Name == "" {
@@ -28,26 +44,46 @@ func (s Service) validate() (Service, error) {
 	if s.Instances < 0 {
 		return s, fault.New(fault.Invalid, "service %s has %d instances; at least 1 is needed", s.Name, s.Instances)
 	}
-	last := 0.0
-	for _, share := range s.Canary {
-		if !(share > last && share < 1) {
-			return s, fault.New(fault.Invalid, "service %s has canary shares %v; they must rise and lie between 0 and 1", s.Name, s.Canary).
-				WithHint("write for example canary: [10%%, 50%%]; the last step to 100 %% is added by itself")
-		}
-		last = share
+	if err := s.Strategy.Validate(); err != nil {
+		return s, fault.Wrap(fault.Invalid, err, "service %s cannot be rolled out", s.Name).
+			WithHint("write for example rollout: {canary: [10%%, 50%%]}; the last step to 100 %% is added by itself")
 	}
+	s.Strategy.Before, s.Strategy.After = s.Commands.Before != "", s.Commands.After != ""
 	return s, nil
 }
 
-// sameShape says whether two services differ only in how they are rolled out.
+// sameShape says whether two services differ only in how they are rolled out
+// and in how many instances they have.
 func (s Service) sameShape(t Service) bool {
-	return s.Name == t.Name && s.Health == t.Health && s.Instances == t.Instances && slices.Equal(s.Hosts, t.Hosts)
+	return s.Name == t.Name && s.Health == t.Health && slices.Equal(s.Hosts, t.Hosts)
 }
 
 // Artifact is what a release runs.
 type Artifact struct {
 	Digest string `json:"digest"` // sha256:…
 	Commit string `json:"commit"`
+	// Migrations are what the run that made it has done to data on the way.
+	Migrations []Migration `json:"migrations,omitempty"`
+}
+
+// Migration is a change of data that a run made before a release.
+type Migration struct {
+	Name string `json:"name"`
+	// Reversible says that the release before can work with what it did, or
+	// that Undo takes it back.
+	Reversible bool   `json:"reversible"`
+	Undo       string `json:"undo,omitempty"` // the command that takes it back, "" if none is needed
+}
+
+// String says what becomes of the migration when its release is given up.
+func (m Migration) String() string {
+	switch {
+	case !m.Reversible:
+		return m.Name + " (forward-only) stays"
+	case m.Undo == "":
+		return m.Name + " stays: it is reversible without an undo"
+	}
+	return fmt.Sprintf("%s stays until its undo is run: %s", m.Name, m.Undo)
 }
 
 // ReleaseStatus is where a release stands.
@@ -97,7 +133,7 @@ type Status struct {
 type InstanceStatus struct {
 	Instance
 	Release  string    `json:"release"`
-	State    string    `json:"state"` // starting, ready, routed, draining, stopping
+	State    string    `json:"state"` // starting, ready, routed, draining, kept, stopping
 	Since    time.Time `json:"since"`
 	Restarts int       `json:"restarts"` // how many instances were lost in its place
 	Reason   string    `json:"reason"`   // why the last one was lost, or it is not healthy
@@ -111,6 +147,7 @@ type RolloutStatus struct {
 	Step     int       `json:"step"` // from 1
 	Steps    int       `json:"steps"`
 	Share    float64   `json:"share"` // of the new release
+	Paused   bool      `json:"paused,omitempty"`
 	Reason   string    `json:"reason"`
 	Deadline time.Time `json:"deadline"`
 }
@@ -137,6 +174,10 @@ type Event struct {
 
 // edgeName is the service's name in the edge's configuration.
 func edgeName(environment, service string) string { return environment + "/" + service }
+
+// previewName is the name in the edge's configuration of what is shown of a
+// service before it takes traffic.
+func previewName(environment, service string) string { return environment + "/preview/" + service }
 
 // releaseID names a release of a service.
 func releaseID(service string, number int) string { return fmt.Sprintf("%s-%d", service, number) }

@@ -108,7 +108,15 @@ type fakeInstances struct {
 	mu     sync.Mutex
 	all    map[string]*fakeInstance
 	starts int
-	stuck  bool // Stop fails
+	stuck  bool              // Stop fails
+	turned map[string]string // what artifacts do from now on
+}
+
+// setArtifact has what is started of an artifact from now on be another one.
+func (f *fakeInstances) setArtifact(artifact, other string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.turned = map[string]string{artifact: other}
 }
 
 type fakeInstance struct {
@@ -133,6 +141,9 @@ func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, e
 		return Instance{}, fault.New(fault.NotFound, "artifact %s is not stored here", spec.Artifact)
 	}
 	f.starts++
+	if other, ok := f.turned[spec.Artifact]; ok {
+		spec.Artifact = other
+	}
 	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, env: spec.Env, exited: make(chan struct{})}
 	i.server = httptest.NewServer(i)
 	f.all[spec.ID] = i
@@ -212,7 +223,11 @@ func (f *fakeInstances) running() string {
 }
 
 func (i *fakeInstance) instance() Instance {
-	return Instance{ID: i.id, Address: i.server.Listener.Addr().String(), PID: 1}
+	address := i.server.Listener.Addr().String()
+	if i.artifact == "deaf" { // it runs, and listens elsewhere or not at all
+		address = "127.0.0.1:1"
+	}
+	return Instance{ID: i.id, Address: address, PID: 1}
 }
 
 // end is the process ending: connections break, nothing listens any more.
@@ -292,9 +307,23 @@ func (e *fakeEdge) SetService(_ context.Context, s edge.Service) error {
 	if sum < 0.999 || sum > 1.001 {
 		return fmt.Errorf("weights sum to %v", sum)
 	}
+	for name, other := range e.services {
+		if name != s.Name && len(instancesOf(other)) > 0 && slices.ContainsFunc(instancesOf(s), func(id string) bool { return slices.Contains(instancesOf(other), id) }) {
+			return fault.New(fault.Invalid, "%s and %s share an instance", name, s.Name)
+		}
+	}
 	e.sets++
 	e.services[s.Name] = s
 	return nil
+}
+
+func instancesOf(s edge.Service) (ids []string) {
+	for _, a := range s.Arms {
+		for _, i := range a.Instances {
+			ids = append(ids, i.ID)
+		}
+	}
+	return ids
 }
 
 func (e *fakeEdge) RemoveService(_ context.Context, name string) error {
@@ -332,10 +361,12 @@ func (e *fakeEdge) setDown(down bool) {
 	e.down = down
 }
 
-func (e *fakeEdge) routed() (edge.Service, bool) {
+func (e *fakeEdge) routed() (edge.Service, bool) { return e.service("local/api") }
+
+func (e *fakeEdge) service(name string) (edge.Service, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s, ok := e.services["local/api"]
+	s, ok := e.services[name]
 	return s, ok
 }
 

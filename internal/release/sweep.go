@@ -1,0 +1,57 @@
+package release
+
+import (
+	"context"
+	"slices"
+
+	"makeitso/internal/record"
+)
+
+// sweep gives the ops that remove the releases which are not kept, and notes
+// the images that none of the others has.
+func (k *keeper) sweep(ctx context.Context) (ops []record.Op, err error) {
+	all, err := k.c.Releases(ctx, k.name)
+	if err != nil {
+		return nil, err
+	}
+	state := k.rec.State
+	keep := keptReleases
+	pinned := []string{state.Plan.New.Release, state.Plan.Old.Release, k.rec.Next}
+	for _, p := range state.Places {
+		pinned = append(pinned, p.Release)
+	}
+	for _, r := range all {
+		if r.ID == state.Plan.New.Release && r.Service.Keep > 0 {
+			keep = r.Service.Keep
+		}
+	}
+	if good, err := k.target(ctx, state.Live().Release, ""); err == nil {
+		pinned = append(pinned, good.ID)
+	}
+	needed := map[string]bool{}
+	var gone []Release
+	for i, r := range all {
+		if i < keep || slices.Contains(pinned, r.ID) {
+			needed[r.Artifact.Digest] = true
+			continue
+		}
+		gone = append(gone, r)
+		ops = append(ops, k.c.releases.DeleteOp(k.c.releaseKey(k.name, r.Number)))
+	}
+	for _, r := range gone {
+		if !needed[r.Artifact.Digest] && !slices.Contains(k.rec.Unneeded, r.Artifact.Digest) && k.c.o.Forget != nil {
+			k.rec.Unneeded = append(k.rec.Unneeded, r.Artifact.Digest)
+		}
+	}
+	return ops, nil
+}
+
+// forget has the images removed that are needed no more.
+func (k *keeper) forget(ctx context.Context) {
+	for _, digest := range k.rec.Unneeded {
+		k.begin(ctx, "forget "+digest, func(ctx context.Context) error { return k.c.o.Forget(ctx, digest) }, func(ctx context.Context) {
+			k.rec.Unneeded = slices.DeleteFunc(k.rec.Unneeded, func(d string) bool { return d == digest })
+			k.saveOrBreak(ctx)
+		})
+	}
+}
