@@ -22,8 +22,8 @@ func complete(p *Project) {
 		s.Drift.Then = cmp.Or(s.Drift.Then, new(Drift).words()[0])
 	}
 	for _, s := range p.Services {
-		if len(s.Rollout.Canary) > 0 && s.Rollout.Watch == 0 {
-			s.Rollout.Watch = DefaultWatch
+		if len(s.Rollout.Canary) > 0 {
+			s.Rollout.Watch.AtMost = cmp.Or(s.Rollout.Watch.AtMost, DefaultWatch)
 		}
 	}
 	for _, pipe := range p.Pipelines {
@@ -62,10 +62,9 @@ func defaultName(s *Stage) string {
 	kind, subject := s.Kind(), ""
 	switch kind {
 	case RunStage:
-		if words := strings.Fields(s.Run); len(words) > 0 {
-			base := path.Base(words[0])
-			subject = strings.TrimSuffix(base, path.Ext(base))
-		}
+		subject = program(s.Run)
+	case MigrateStage:
+		subject = program(s.Migrate.Run)
 	case ImageStage:
 		subject = s.Image
 	case ApplyStage:
@@ -81,6 +80,16 @@ func defaultName(s *Stage) string {
 		kind = "stage"
 	}
 	return nameLike(string(kind) + "-" + subject)
+}
+
+// program gives the name of what a shell command runs first.
+func program(command string) string {
+	words := strings.Fields(command)
+	if len(words) == 0 {
+		return ""
+	}
+	base := path.Base(words[0])
+	return strings.TrimSuffix(base, path.Ext(base))
 }
 
 // checker looks for what single keys' rules cannot say: names that must exist,
@@ -183,11 +192,36 @@ func (c checker) services() {
 		if c.has(at + ".env.PORT") {
 			c.keyErrorf(at+".env.PORT", "PORT is given to the service by makeitso").Hint = "set " + at + ".port"
 		}
-		for i := 1; i < len(s.Rollout.Canary); i++ {
-			if before, share := s.Rollout.Canary[i-1], s.Rollout.Canary[i]; share != 0 && share <= before {
-				c.errorf(itemPath(at+".rollout.canary", i), "found %v%% after %v%%", share, before).Allowed = "rising shares"
-			}
+		c.rollout(at+".rollout", &s.Rollout)
+	}
+}
+
+func (c checker) rollout(at string, r *Rollout) {
+	var set []string
+	for _, key := range []string{"rolling", "all-at-once", "blue-green", "canary"} {
+		if c.has(at + "." + key) {
+			set = append(set, key)
 		}
+	}
+	if len(set) > 1 {
+		c.keyErrorf(at+"."+set[1], "found beside %s", set[0]).Allowed = "one strategy"
+	}
+	for i := 1; i < len(r.Canary); i++ {
+		if before, share := r.Canary[i-1], r.Canary[i]; share != 0 && share <= before {
+			c.errorf(itemPath(at+".canary", i), "found %v%% after %v%%", share, before).Allowed = "rising shares"
+		}
+	}
+	if r.Watch.AtLeast > r.Watch.AtMost {
+		c.errorf(at+".watch.at-least", "found %s, more than at-most, %s", r.Watch.AtLeast, r.Watch.AtMost).Allowed = "up to " + r.Watch.AtMost.String()
+	}
+	written := func(key string) string {
+		if p, ok := c.places[at+".rolling."+key]; ok {
+			return p.value.Value
+		}
+		return ""
+	}
+	if unavailable := written("unavailable"); written("surge") == "0" && (unavailable == "" || unavailable == "0") {
+		c.errorf(at+".rolling.surge", "found 0 beside unavailable 0: no instance could be replaced").Hint = "write unavailable: 1, or another surge"
 	}
 }
 

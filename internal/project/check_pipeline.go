@@ -59,6 +59,9 @@ func (c checker) stage(at string, p *Pipeline, s *Stage) {
 	c.exists(at+".release", s.Release, "services", sortedKeys(c.p.Services))
 	c.exists(at+".serve", s.Serve, "services", sortedKeys(c.p.Services))
 	c.exists(at+".publish", s.Publish, "sites", sortedKeys(c.p.Sites))
+	if m := s.Migrate; m != nil && m.Reversible != nil && !*m.Reversible && m.Undo != "" {
+		c.keyErrorf(at+".migrate.undo", "found beside reversible: false").Hint = "write reversible: true if this takes the migration back"
+	}
 	for i, name := range s.Apply {
 		item := itemPath(at+".apply", i)
 		c.exists(item, name, "stacks", sortedKeys(c.p.Stacks))

@@ -112,6 +112,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule) {
 		d.duration(n, v, path, r)
 	case v.Type() == reflect.TypeFor[Percent]():
 		d.percent(n, v, path, r)
+	case v.Type() == reflect.TypeFor[Watch]() && n.Kind == yaml.ScalarNode:
+		d.watch(n, v, path, r)
+	case v.Type() == reflect.TypeFor[Amount]():
+		d.amount(n, v, path, r)
 	default:
 		d.byKind(n, v, path, r)
 	}
@@ -421,24 +425,62 @@ func (d *decoder) percent(n *yaml.Node, v reflect.Value, path string, r rule) {
 	v.SetFloat(share)
 }
 
+// autoWatch is the word for a watch that the evidence ends.
+const autoWatch = "auto"
+
+// watch decodes what stands for a map: a word or a duration.
+func (d *decoder) watch(n *yaml.Node, v reflect.Value, path string, r rule) {
+	if n.Value == autoWatch {
+		d.structure(&yaml.Node{Kind: yaml.MappingNode}, v, path, r)
+		return
+	}
+	d.duration(n, v.FieldByName("AtMost"), path, r)
+}
+
+// amount decodes a number of instances or a share of them.
+func (d *decoder) amount(n *yaml.Node, v reflect.Value, path string, r rule) {
+	if strings.HasSuffix(n.Value, "%") {
+		d.percent(n, v.FieldByName("Part"), path, r)
+		return
+	}
+	number, err := strconv.Atoi(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil || n.Tag != "!!int" || number < 0 {
+		d.wrong(n, path, v.Type(), r)
+		return
+	}
+	v.Set(reflect.ValueOf(Amount{Count: number}))
+}
+
 // shortened is a map for which one word may stand.
 type shortened interface {
 	words() []string
 	take(word string)
 }
 
-func (r *Rollout) words() []string { return []string{"rolling"} }
-
-// take has nothing to do: the one word stands for the zero value.
-func (r *Rollout) take(string) {}
+func (r *Rollout) words() []string { return []string{"rolling", "all-at-once", "blue-green"} }
+func (r *Rollout) take(word string) {
+	switch word {
+	case "rolling":
+		r.Rolling = &Rolling{}
+	case "all-at-once":
+		r.AllAtOnce = &AllAtOnce{}
+	default:
+		r.BlueGreen = &BlueGreen{}
+	}
+}
 
 func (f *Drift) words() []string  { return []string{"report", "repair", "adopt"} }
 func (f *Drift) take(word string) { f.Then = word }
 
 // preset sets v, of a key that is left out, to its default.
 func preset(v reflect.Value, text string) {
-	if v.Kind() == reflect.String {
+	length, err := time.ParseDuration(text)
+	switch {
+	case v.Kind() == reflect.String:
 		v.SetString(text)
+		return
+	case v.Type() == reflect.TypeFor[time.Duration]() && err == nil:
+		v.SetInt(int64(length))
 		return
 	}
 	v.SetInt(int64(*limit(text)))
@@ -477,7 +519,11 @@ func describe(t reflect.Type, r rule) string {
 	case reflect.TypeFor[Percent]():
 		return "a share above 0% and up to 100%, like 10%"
 	case reflect.TypeFor[Rollout]():
-		return "rolling, or a map like {canary: [10%, 50%], watch: 2m}"
+		return orList(new(Rollout).words()) + ", or a map like {canary: [10%, 50%], watch: 2m}"
+	case reflect.TypeFor[Watch]():
+		return "a duration like 30s or 2m, auto, or a map like {at-least: 30s, at-most: 10m}"
+	case reflect.TypeFor[Amount]():
+		return "a number of instances, or a share like 25%"
 	case reflect.TypeFor[Drift]():
 		return orList(new(Drift).words()) + ", or a map like {every: 1h, then: repair}"
 	}

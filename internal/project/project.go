@@ -104,16 +104,54 @@ type Service struct {
 	Health    string            `yaml:"health" doc:"The path that answers 200 when an instance is well."`
 	Instances int               `yaml:"instances" default:"1" min:"1" doc:"How many instances run."`
 	Env       map[string]string `yaml:"env" pattern:"variable" refs:"true" doc:"Its environment variables; may hold ${…} references."`
-	Rollout   Rollout           `yaml:"rollout" doc:"The way from one release to the next: rolling, or canary steps."`
+	Rollout   Rollout           `yaml:"rollout" doc:"The way from one release to the next: rolling, all-at-once, blue-green, or a map that says more."`
+
+	KeepReleases int `yaml:"keep-releases" default:"10" min:"1" doc:"How many releases are kept to go back to, beside the live one and the last good one before it."`
 }
 
-// Rollout says how a release replaces the one before: by canary steps where
-// Canary is set, else rolling, one instance after another. The word "rolling"
-// alone is the zero value.
+// Rollout says how a release replaces the one before. At most one of the
+// strategies is set; by default it is rolling.
 type Rollout struct {
-	Canary []Percent     `yaml:"canary" min:"1" doc:"The canary's share of requests, step by step, e.g. [10%, 50%]."`
-	Watch  time.Duration `yaml:"watch" with:"canary" doc:"How long each step is watched, e.g. 2m; by default 2m."`
+	Rolling   *Rolling   `yaml:"rolling" doc:"Some instances after others."`
+	AllAtOnce *AllAtOnce `yaml:"all-at-once" doc:"Every new instance is started, then all requests move at once; {} here."`
+	BlueGreen *BlueGreen `yaml:"blue-green" doc:"The whole new version runs beside the old one, then all requests move at once."`
+	Canary    []Percent  `yaml:"canary" min:"1" doc:"The canary's share of requests, step by step, e.g. [10%, 50%]."`
+	Watch     Watch      `yaml:"watch" with:"canary" doc:"How long each step is watched: a duration, auto (until the evidence allows the next step), or a map; by default 2m."`
+	Before    string     `yaml:"before" refs:"shell" doc:"A shell command before each change of traffic; if it fails, the rollout goes back. MAKEITSO_CANARY_URL is a new instance's address."`
+	After     string     `yaml:"after" refs:"shell" doc:"A shell command after each change of traffic; if it fails, the rollout goes back."`
 }
+
+// Rolling says how many instances are replaced at a time.
+type Rolling struct {
+	Surge       *Amount `yaml:"surge" doc:"How many instances there may be beyond those wanted, e.g. 1 or 25%; by default 1."`
+	Unavailable *Amount `yaml:"unavailable" doc:"How many instances fewer may answer requests meanwhile, e.g. 1 or 25%; by default 0."`
+}
+
+// AllAtOnce has nothing more to say.
+type AllAtOnce struct{}
+
+// BlueGreen says how long both versions run.
+type BlueGreen struct {
+	Soak time.Duration `yaml:"soak" doc:"How long the new version runs before it takes requests, seen at preview.HOST alone, e.g. 1m; by default no time."`
+	Keep time.Duration `yaml:"keep" doc:"How long the old version runs on afterwards, for an instant way back, e.g. 10m; by default no time."`
+}
+
+// Amount is a number of instances or a part of them; one of the two is 0.
+type Amount struct {
+	Count int     `json:",omitzero"`
+	Part  Percent `json:",omitzero"`
+}
+
+// Watch says how long a canary's step is watched: until the evidence allows the
+// next step. The word auto leaves the rest as it is by default; a duration alone
+// stands for just so long, and is AtMost.
+type Watch struct {
+	AtLeast time.Duration `yaml:"at-least" default:"30s" doc:"How long each step is watched whatever the evidence says, e.g. 1m; by default 30s."`
+	AtMost  time.Duration `yaml:"at-most" default:"10m" doc:"When the next step comes unless something speaks against it, e.g. 20m; by default 10m."`
+}
+
+// Auto says whether the evidence may end a watch.
+func (w Watch) Auto() bool { return w.AtLeast > 0 }
 
 // DefaultWatch is how long a canary's step is watched where the file does not
 // say it.
@@ -150,19 +188,40 @@ type Push struct {
 // for each environment of the run.
 const EachEnvironment = "each"
 
+// Migration changes data for a release. Whether it is reversible decides what
+// it means to go back to the release before.
+type Migration struct {
+	Run        string            `yaml:"run" required:"true" refs:"shell" doc:"The shell command that migrates; it must be safe to run again."`
+	Reversible *bool             `yaml:"reversible" required:"true" doc:"Whether the release before can work with what it does, or undo takes it back. If not, going back past it needs --force."`
+	Undo       string            `yaml:"undo" json:",omitzero" refs:"shell" doc:"The shell command that takes it back; makeitso says when it is to be run."`
+	Env        map[string]string `yaml:"env" json:",omitzero" pattern:"variable" refs:"true" doc:"Environment variables of the command; may hold ${…} references."`
+}
+
+// Describe says in a word or two what going back past the migration means.
+func (m *Migration) Describe() string {
+	switch {
+	case !*m.Reversible:
+		return "forward-only"
+	case m.Undo != "":
+		return "reversible by " + m.Undo
+	}
+	return "reversible"
+}
+
 // Stage is one step of a pipeline. Exactly one kind is set: Run, Image, Apply,
-// Release, Publish or Approve (Serve, Env and Environment go with Run).
+// Migrate, Release, Publish or Approve (Serve, Env and Environment go with Run).
 type Stage struct {
 	Name    string        `yaml:"name" json:"name,omitzero" pattern:"name" doc:"The stage's name; by default made from its kind."`
 	Needs   []string      `yaml:"needs" json:"needs,omitzero" doc:"Stages that must have succeeded; by default the one before. [] means none."`
 	Timeout time.Duration `yaml:"timeout" json:"timeout,omitzero" doc:"How long the stage may take, e.g. 10m."`
 
-	Run     string   `yaml:"run" json:"run,omitzero" kind:"true" refs:"shell" doc:"A shell command, run in a checkout of the commit."`
-	Image   string   `yaml:"image" json:"image,omitzero" kind:"true" doc:"The artifact whose image is made."`
-	Apply   []string `yaml:"apply" json:"apply,omitzero" kind:"true" min:"1" doc:"The stacks that are made so, in the order of their imports."`
-	Release string   `yaml:"release" json:"release,omitzero" kind:"true" doc:"The service that gets a new release."`
-	Publish string   `yaml:"publish" json:"publish,omitzero" kind:"true" doc:"The site whose files are published."`
-	Approve string   `yaml:"approve" json:"approve,omitzero" kind:"true" doc:"A question that somebody must answer with yes."`
+	Run     string     `yaml:"run" json:"run,omitzero" kind:"true" refs:"shell" doc:"A shell command, run in a checkout of the commit."`
+	Image   string     `yaml:"image" json:"image,omitzero" kind:"true" doc:"The artifact whose image is made."`
+	Apply   []string   `yaml:"apply" json:"apply,omitzero" kind:"true" min:"1" doc:"The stacks that are made so, in the order of their imports."`
+	Migrate *Migration `yaml:"migrate" json:"migrate,omitzero" kind:"true" doc:"A change of data for the release that comes after it."`
+	Release string     `yaml:"release" json:"release,omitzero" kind:"true" doc:"The service that gets a new release."`
+	Publish string     `yaml:"publish" json:"publish,omitzero" kind:"true" doc:"The site whose files are published."`
+	Approve string     `yaml:"approve" json:"approve,omitzero" kind:"true" doc:"A question that somebody must answer with yes."`
 
 	Serve       string            `yaml:"serve" json:"serve,omitzero" with:"run" doc:"A service to start for the command; its address is given as SERVICE_URL."`
 	Environment string            `yaml:"environment" json:"environment,omitzero" with:"run" doc:"Runs the command once for each environment (with: each), or for the one named."`

@@ -152,7 +152,7 @@ func TestParseDesign(t *testing.T) {
 	if api.Port != 8080 || api.Instances != 2 || api.Health != "/healthz" || api.Artifact != "api" {
 		t.Errorf("service api is %+v", api)
 	}
-	if got := api.Rollout; !slices.Equal(got.Canary, []Percent{10, 50}) || got.Watch != 2*time.Minute {
+	if got := api.Rollout; !slices.Equal(got.Canary, []Percent{10, 50}) || got.Watch.AtMost != 2*time.Minute || got.Watch.Auto() {
 		t.Errorf("the rollout is %+v", got)
 	}
 	if got := p.Stacks["data"].Parameters["RedisNodes"]; got != "1" {
@@ -219,10 +219,10 @@ pipelines:
 		}
 	}
 	api := p.Services["api"]
-	if api.Instances != 1 || api.Rollout.Watch != DefaultWatch || !slices.Equal(api.Rollout.Canary, []Percent{5}) {
+	if api.Instances != 1 || api.Rollout.Watch.AtMost != DefaultWatch || !slices.Equal(api.Rollout.Canary, []Percent{5}) {
 		t.Errorf("service api is %+v", api)
 	}
-	if web := p.Services["web"].Rollout; web.Canary != nil || web.Watch != 0 {
+	if web := p.Services["web"].Rollout; web.Canary != nil || web.Watch != (Watch{}) || web.Rolling == nil {
 		t.Errorf("the rollout of web is %+v", web)
 	}
 	pipe := p.Pipelines["p"]

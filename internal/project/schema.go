@@ -36,6 +36,12 @@ func (s schemaMaker) of(t reflect.Type, r rule) schema {
 	case reflect.TypeFor[Percent]():
 		return schema{"type": "string", "pattern": percentPattern.String()}
 	}
+	if t == reflect.TypeFor[Amount]() {
+		return schema{"anyOf": []any{schema{"type": "integer", "minimum": 0}, s.of(reflect.TypeFor[Percent](), rule{})}}
+	}
+	if t == reflect.TypeFor[Watch]() {
+		return schema{"anyOf": []any{schema{"enum": []string{autoWatch}}, s.of(reflect.TypeFor[time.Duration](), rule{}), s.reference(t)}}
+	}
 	if short, ok := reflect.New(t).Interface().(shortened); ok {
 		return schema{"anyOf": []any{schema{"enum": short.words()}, s.reference(t)}}
 	}

@@ -13,6 +13,7 @@ const (
 	RunStage     StageKind = "run"
 	ImageStage   StageKind = "image"
 	ApplyStage   StageKind = "apply"
+	MigrateStage StageKind = "migrate"
 	ReleaseStage StageKind = "release"
 	PublishStage StageKind = "publish"
 	ApproveStage StageKind = "approve"
@@ -31,6 +32,8 @@ func (s *Stage) Kind() StageKind {
 		return ImageStage
 	case len(s.Apply) > 0:
 		return ApplyStage
+	case s.Migrate != nil:
+		return MigrateStage
 	case s.Release != "":
 		return ReleaseStage
 	case s.Publish != "":
