@@ -42,6 +42,8 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "plan-destroy", c.PlanDestroy)
 	answer(mux, "releases", c.Releases)
 	answer(mux, "rollback", c.Rollback)
+	answer(mux, "abort", c.Abort)
+	answer(mux, "steer", c.Steer)
 	stream(mux, "follow", c.Follow)
 	stream(mux, "await", c.Await)
 	stream(mux, "apply", c.Apply)

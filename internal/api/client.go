@@ -202,6 +202,16 @@ func (c *Client) Rollback(ctx context.Context, r control.ServiceRequest) (releas
 	return call[release.Release](ctx, c, "rollback", r)
 }
 
+// Abort stops the rollout of a service that is under way.
+func (c *Client) Abort(ctx context.Context, r control.ServiceRequest) (release.Release, error) {
+	return call[release.Release](ctx, c, "abort", r)
+}
+
+// Steer pauses a rollout, lets it go on, or promotes it without watching.
+func (c *Client) Steer(ctx context.Context, r control.SteerRequest) (release.RolloutStatus, error) {
+	return call[release.RolloutStatus](ctx, c, "steer", r)
+}
+
 // Follow gives events as they come.
 func (c *Client) Follow(ctx context.Context, r control.FollowRequest, see func(pipeline.Event) error) error {
 	return receive(ctx, c, "follow", r, see)

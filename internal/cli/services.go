@@ -10,6 +10,7 @@ import (
 
 	"makeitso/internal/api"
 	"makeitso/internal/control"
+	"makeitso/internal/release"
 	"makeitso/internal/server"
 )
 
@@ -146,9 +147,11 @@ func (a *app) releasesCommand() *cobra.Command {
 func (a *app) rollbackCommand() *cobra.Command {
 	var r control.ServiceRequest
 	cmd := &cobra.Command{
-		Use:     "rollback SERVICE",
-		Short:   "Put an earlier release of a service back",
-		Long:    "Puts an earlier release back: its image, its configuration and its traffic.",
+		Use:   "rollback SERVICE",
+		Short: "Put an earlier release of a service back",
+		Long: `Puts an earlier release back: its image, its configuration and its traffic. Data
+is not put back: what a migration has done since stays. One that is forward-only
+forbids it; --force goes back all the same.`,
 		Example: "  makeitso rollback api\n  makeitso rollback api --to api-3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -158,12 +161,26 @@ func (a *app) rollbackCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(a.Out, "%s of service %s is %s\n", rel.ID, r.Service, strings.ToLower(string(rel.Status)))
-				return err
+				return a.printReturn(rel, r.Service)
 			})
 		},
 	}
 	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
 	cmd.Flags().StringVar(&r.Release, "to", "", "the release to go back to (default: the last good one before)")
+	cmd.Flags().BoolVar(&r.Force, "force", false, "go back past forward-only migrations too")
 	return cmd
+}
+
+// printReturn says which release is there after a way back.
+func (a *app) printReturn(rel release.Release, service string) error {
+	if rel.ID == "" {
+		_, err := fmt.Fprintf(a.Out, "nothing of service %s is live\n", service)
+		return err
+	}
+	line := fmt.Sprintf("%s of service %s is %s", rel.ID, service, strings.ToLower(string(rel.Status)))
+	if rel.Reason != "" {
+		line += ": " + rel.Reason
+	}
+	_, err := fmt.Fprintln(a.Out, line)
+	return err
 }

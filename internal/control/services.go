@@ -119,6 +119,7 @@ type ServiceRequest struct {
 	Environment string `json:"environment,omitempty"`
 	Service     string `json:"service"`
 	Release     string `json:"release,omitempty"` // Rollback: where to; default: the last good one before
+	Force       bool   `json:"force,omitempty"`   // Rollback: past migrations that cannot be taken back too
 }
 
 // Releases lists the releases of a service, the newest first.
@@ -147,7 +148,34 @@ func (c *Control) Rollback(ctx context.Context, r ServiceRequest) (release.Relea
 	}
 	ctx, done := c.detached(ctx)
 	defer done()
-	return env.Services.Rollback(ctx, r.Service, r.Release)
+	return env.Services.Rollback(ctx, release.Return{Service: r.Service, To: r.Release, Force: r.Force})
+}
+
+// Abort stops the rollout of a service that is under way, and puts the release
+// before back.
+func (c *Control) Abort(ctx context.Context, r ServiceRequest) (release.Release, error) {
+	env, err := c.service(ctx, r)
+	if err != nil {
+		return release.Release{}, err
+	}
+	ctx, done := c.detached(ctx)
+	defer done()
+	return env.Services.Rollback(ctx, release.Return{Service: r.Service, Only: true})
+}
+
+// SteerRequest says what becomes of the rollout of a service that is under way.
+type SteerRequest struct {
+	ServiceRequest
+	Wish release.Wish `json:"wish"` // pause, resume or promote
+}
+
+// Steer pauses a rollout, lets it go on, or promotes it without watching.
+func (c *Control) Steer(ctx context.Context, r SteerRequest) (release.RolloutStatus, error) {
+	env, err := c.service(ctx, r.ServiceRequest)
+	if err != nil {
+		return release.RolloutStatus{}, err
+	}
+	return env.Services.Steer(ctx, r.Service, r.Wish)
 }
 
 func (c *Control) service(ctx context.Context, r ServiceRequest) (*Environment, error) {

@@ -16,11 +16,17 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/project"
 )
 
 // Subjects name what an approval covers.
 func stackSubject(name string) string { return "stack " + name }
 func siteSubject(name string) string  { return "site " + name }
+
+// migrationSubject says too what going back past a migration means.
+func migrationSubject(step string, m *project.Migration) string {
+	return fmt.Sprintf("migration %s (%s)", step, m.Describe())
+}
 
 // approve waits until enough different people have approved the digest of
 // exactly what will be done in the stage's environment. It waits in the store,
@@ -182,6 +188,9 @@ func (w *stageWork) subjects(ctx context.Context) (map[string]string, map[string
 			subject, digest := w.serviceDigest(name, artifact)
 			subjects[subject] = digest
 		}
+		if m := step.Stage.Migrate; m != nil {
+			subjects[migrationSubject(step.ID, m)] = digestOf(m)
+		}
 		if name := step.Stage.Publish; name != "" {
 			digest, err := folderDigest(filepath.Join(w.folder, w.project.Sites[name].From))
 			if err != nil {
@@ -231,15 +240,20 @@ func (w *stageWork) checkApprovedStack(cs *changeset.Set) error {
 // configuration before references are replaced, since the stacks they refer to
 // are covered by their own digests.
 func (w *stageWork) serviceDigest(name, artifact string) (subject, digest string) {
-	raw, err := json.Marshal(struct {
+	return "service " + name, digestOf(struct {
 		Artifact string
 		Service  any
 	}{artifact, w.project.Services[name]})
-	if err != nil { // plain values of our own: it cannot fail
+}
+
+// digestOf gives the digest of a plain value of our own.
+func digestOf(v any) string {
+	raw, err := json.Marshal(v)
+	if err != nil { // it cannot fail
 		panic(err)
 	}
 	sum := sha256.Sum256(raw)
-	return "service " + name, hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:])
 }
 
 // folderDigest gives the digest of a folder's files and their names.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,17 +30,7 @@ func (e *Engine) commandMark(s StageRun) string {
 // group of its own. Its group is marked by a variable of its environment, so
 // that what a crash left behind is found and killed before it is run again.
 func (w *stageWork) command(ctx context.Context) (_ Result, err error) {
-	mark := w.engine.commandMark(w.run)
-	if w.resumed {
-		killed, err := process.KillTagged(mark)
-		if err != nil {
-			return Result{}, fmt.Errorf("end what an interrupted attempt left: %w", err)
-		}
-		if err := w.log.Printf("makeitso was interrupted here; %d process groups of the first try were ended, and the command is run again", killed); err != nil {
-			return Result{}, err
-		}
-	}
-	env, err := w.variables(ctx, mark)
+	env, err := w.commandEnv(ctx, w.step.Stage.Env)
 	if err != nil {
 		return Result{}, err
 	}
@@ -50,7 +42,7 @@ func (w *stageWork) command(ctx context.Context) (_ Result, err error) {
 		defer func() { err = errors.Join(err, stop(context.WithoutCancel(ctx))) }()
 		env = append(env, "SERVICE_URL=http://"+address)
 	}
-	if err := w.shell(ctx, env); err != nil {
+	if err := w.stageShell(ctx, w.step.Stage.Run, env); err != nil {
 		return Result{}, err
 	}
 	if size := w.log.Size(); size > 10<<20 {
@@ -59,10 +51,35 @@ func (w *stageWork) command(ctx context.Context) (_ Result, err error) {
 	return Result{}, nil
 }
 
-// shell runs the stage's command to its end.
-func (w *stageWork) shell(ctx context.Context, env []string) error {
-	cmd := exec.CommandContext(ctx, "sh", "-c", w.step.Stage.Run)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = w.folder, env, w.log, w.log
+// commandEnv ends what an interrupted attempt left, and gives the environment
+// of the stage's command, with values of its own.
+func (w *stageWork) commandEnv(ctx context.Context, own map[string]string) ([]string, error) {
+	mark := w.engine.commandMark(w.run)
+	if w.resumed {
+		killed, err := process.KillTagged(mark)
+		if err != nil {
+			return nil, fmt.Errorf("end what an interrupted attempt left: %w", err)
+		}
+		if err := w.log.Printf("makeitso was interrupted here; %d process groups of the first try were ended, and the command is run again", killed); err != nil {
+			return nil, err
+		}
+	}
+	return w.variables(ctx, mark, own)
+}
+
+// stageShell runs a command of the stage to its end.
+func (w *stageWork) stageShell(ctx context.Context, command string, env []string) error {
+	err := shell(ctx, command, w.folder, env, w.log)
+	if failed, ok := errors.AsType[*fault.Error](err); ok && failed.Code == fault.Failed {
+		return failed.WithHint("see: makeitso logs %s %s", w.run.Run, w.run.ID)
+	}
+	return err
+}
+
+// shell runs a command in a process group of its own to its end.
+func shell(ctx context.Context, command, folder string, env []string, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = folder, env, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = commandGrace
@@ -82,23 +99,24 @@ func (w *stageWork) shell(ctx context.Context, env []string) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, exec.ErrWaitDelay):
-		return w.log.Printf("the command left processes behind; they were ended")
+		_, err := fmt.Fprintln(out, "the command left processes behind; they were ended")
+		return err
 	case errors.As(err, &exit):
-		return fault.New(fault.Failed, "the command ended with %s", exit.ProcessState).WithHint("see: makeitso logs %s %s", w.run.Run, w.run.ID)
+		return fault.New(fault.Failed, "the command ended with %s", exit.ProcessState)
 	}
 	return fault.Wrap(fault.Failed, err, "run the command")
 }
 
+// outerEnv is this process's environment for a command. A makeitso run by a
+// stage of makeitso is not that stage.
+func outerEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "MAKEITSO_STAGE=") })
+}
+
 // variables gives the command's whole environment.
-func (w *stageWork) variables(ctx context.Context, mark string) ([]string, error) {
-	env := make([]string, 0, 32)
-	for _, kv := range os.Environ() { // a makeitso run by a stage of makeitso is not that stage
-		if !strings.HasPrefix(kv, "MAKEITSO_STAGE=") {
-			env = append(env, kv)
-		}
-	}
-	env = append(env, mark, "MAKEITSO_RUN="+w.run.Run, "MAKEITSO_COMMIT="+w.flow.run.Source.Commit, "MAKEITSO_ENVIRONMENT="+w.environmentName())
-	own, err := w.expandAll(ctx, w.step.Stage.Env)
+func (w *stageWork) variables(ctx context.Context, mark string, texts map[string]string) ([]string, error) {
+	env := append(outerEnv(), mark, "MAKEITSO_RUN="+w.run.Run, "MAKEITSO_COMMIT="+w.flow.run.Source.Commit, "MAKEITSO_ENVIRONMENT="+w.environmentName())
+	own, err := w.expandAll(ctx, texts)
 	if err != nil {
 		return nil, err
 	}

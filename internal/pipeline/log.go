@@ -35,6 +35,7 @@ type Log struct {
 	mu    sync.Mutex
 	size  int64
 	grown chan struct{} // closed and replaced whenever the log has grown; closed for good at the end
+	ended bool
 }
 
 func (l *Logs) path(run, stage string, attempt int) string {
@@ -61,6 +62,9 @@ func (l *Logs) begin(path string) (*Log, error) {
 func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended { // a rollout's command may outlive the stage that began it
+		return 0, fs.ErrClosed
+	}
 	n, err := l.file.Write(p)
 	l.size += int64(n)
 	close(l.grown)
@@ -88,6 +92,7 @@ func (l *Log) Close() error {
 	l.logs.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.ended = true
 	close(l.grown)
 	return l.file.Close()
 }

@@ -160,7 +160,7 @@ type services struct {
 func (s services) Release(ctx context.Context, svc release.Service, a release.Artifact, config map[string]string, key string) (release.Release, error) {
 	line := fmt.Sprintf("%s %s %s %v\n", s.environment, svc.Name, a.Digest, config)
 	s.h.appendTo("releases", line)
-	if svc.Watch > 0 { // a rollout that takes long
+	if svc.Strategy.Watch > 0 { // a rollout that takes long
 		<-ctx.Done()
 		return release.Release{}, context.Cause(ctx)
 	}

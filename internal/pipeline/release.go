@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/release"
+	"makeitso/internal/rollout"
 	"makeitso/internal/stack"
 )
 
@@ -18,11 +20,7 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	name := w.step.Stage.Release
-	done, err := w.takeTurn(ctx, env.Name, "service", name)
-	if err != nil {
-		return Result{}, err
-	}
-	defer done()
+	// It waits for nobody: a rollout that is under way is replaced by this one.
 	service, artifact, config, err := w.wanted(ctx, env, name)
 	if err != nil {
 		return Result{}, err
@@ -60,16 +58,45 @@ func (w *stageWork) wanted(ctx context.Context, env *Environment, name string) (
 	if err != nil {
 		return release.Service{}, release.Artifact{}, nil, err
 	}
-	return Service(name, s, env.Hosts(name)), release.Artifact{Digest: digest, Commit: w.flow.run.Source.Commit}, config, nil
+	service := Service(name, s, env.Hosts(name))
+	service.Commands.Folder, service.Commands.Log = w.folder, w.log.path
+	return service, release.Artifact{Digest: digest, Commit: w.flow.run.Source.Commit, Migrations: w.migrations()}, config, nil
 }
 
 // Service gives a project's service as releases know it.
 func Service(name string, s *project.Service, hosts []string) release.Service {
-	out := release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Watch: s.Rollout.Watch}
-	for _, share := range s.Rollout.Canary {
-		out.Canary = append(out.Canary, float64(share)/100)
+	r := &s.Rollout
+	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases,
+		Strategy: strategy(r), Commands: release.Commands{Before: r.Before, After: r.After}}
+}
+
+// strategy gives a project's rollout as releases know it.
+func strategy(r *project.Rollout) rollout.Strategy {
+	switch {
+	case r.AllAtOnce != nil:
+		return rollout.Strategy{Kind: rollout.AtOnce}
+	case r.BlueGreen != nil:
+		return rollout.Strategy{Kind: rollout.BlueGreen, Soak: r.BlueGreen.Soak, Keep: r.BlueGreen.Keep}
+	case len(r.Canary) > 0:
+		s := rollout.Strategy{Kind: rollout.Canary, Watch: r.Watch.AtMost, Bake: r.Watch.AtLeast}
+		for _, share := range r.Canary {
+			s.Shares = append(s.Shares, float64(share)/100)
+		}
+		return s
 	}
-	return out
+	s := rollout.Strategy{Kind: rollout.Rolling, Surge: rollout.Amount{Count: 1}}
+	if r.Rolling != nil {
+		s.Surge = amount(r.Rolling.Surge, s.Surge)
+		s.Unavailable = amount(r.Rolling.Unavailable, s.Unavailable)
+	}
+	return s
+}
+
+func amount(a *project.Amount, standard rollout.Amount) rollout.Amount {
+	if a == nil {
+		return standard
+	}
+	return rollout.Amount{Count: a.Count, Part: float64(a.Part) / 100}
 }
 
 // serve starts an instance for an acceptance test.
@@ -87,4 +114,23 @@ func (w *stageWork) serve(ctx context.Context) (string, func(context.Context) er
 		return "", nil, fmt.Errorf("serve %s: %w", service.Name, err)
 	}
 	return address, stop, w.log.Printf("%s %s answers at http://%s", service.Name, short(artifact.Digest), address)
+}
+
+// Uses says whether a run that is under way has made the artifact of that
+// digest.
+func (e *Engine) Uses(ctx context.Context, digest string) (bool, error) {
+	open, err := e.Open(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, run := range open {
+		stages, err := e.runs.stagesOf(ctx, run)
+		if err != nil {
+			return false, err
+		}
+		if slices.ContainsFunc(stages, func(s StageRun) bool { return s.Result.Digest == digest }) {
+			return true, nil
+		}
+	}
+	return false, nil
 }

@@ -11,6 +11,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/record"
+	"makeitso/internal/release"
 )
 
 // Status is where a run or one of its stages stands.
@@ -84,6 +85,8 @@ type Result struct {
 	Artifact string `json:"artifact,omitempty"` // image: the artifact's name
 	Digest   string `json:"digest,omitempty"`   // image: its digest; approve: what was approved
 	Release  string `json:"release,omitempty"`  // release: its id
+	// Migration is, for migrate, what was done to data.
+	Migration *release.Migration `json:"migration,omitempty"`
 	// Approved holds, for approve, the digest of each thing that will change
 	// (by stack or service name); the stage that changes it checks it.
 	Approved map[string]string `json:"approved,omitempty"`

@@ -164,6 +164,9 @@ func stacksOf(p *project.Project, pl *project.Pipeline) (wanted, applied map[str
 	}
 	for _, stage := range pl.Stages {
 		want(slices.Collect(maps.Values(stage.Env))...)
+		if stage.Migrate != nil {
+			want(slices.Collect(maps.Values(stage.Migrate.Env))...)
+		}
 		for _, service := range []string{stage.Release, stage.Serve} {
 			if service != "" {
 				want(slices.Collect(maps.Values(p.Services[service].Env))...)

@@ -394,6 +394,8 @@ func (w *stageWork) kind(ctx context.Context) (Result, error) {
 		return w.image(ctx)
 	case project.ApplyStage:
 		return w.apply(ctx)
+	case project.MigrateStage:
+		return w.migrate(ctx)
 	case project.ReleaseStage:
 		return w.release(ctx)
 	case project.PublishStage:

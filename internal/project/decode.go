@@ -398,7 +398,7 @@ func (d *decoder) boolean(n *yaml.Node, v reflect.Value, path string, r rule) {
 func (d *decoder) duration(n *yaml.Node, v reflect.Value, path string, r rule) {
 	length, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || length <= 0 {
-		m := d.wrong(n, path, v.Type(), r)
+		m := d.wrong(n, path, r.typ, r)
 		if n.Tag == "!!int" && err != nil {
 			m.Hint = fmt.Sprintf("did you mean %ss?", n.Value)
 		}

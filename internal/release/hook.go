@@ -48,7 +48,7 @@ func (k *keeper) hook(ctx context.Context, c rollout.Command) {
 		k.rec.Hook = ""
 		e := rollout.Event{Kind: rollout.HookPassed, Phase: c.Phase, Step: c.Step}
 		if failed != nil {
-			e.Kind, e.Reason = rollout.HookFailed, fmt.Sprintf("the command %s: %v", sideOf(c.Phase), failed)
+			e.Kind, e.Reason = rollout.HookFailed, fmt.Sprintf("%s: %v", sideOf(c.Phase), failed)
 		}
 		k.apply(ctx, e)
 	})

@@ -239,8 +239,8 @@ func TestHooks(t *testing.T) {
 		}
 	}
 	for _, bad := range []struct{ before, after, want string }{
-		{"fail", "", "the command before the traffic: exit status 1"},
-		{"", "fail", "the command after the traffic: exit status 1"},
+		{"fail", "", "before the traffic: exit status 1"},
+		{"", "fail", "after the traffic: exit status 1"},
 		{"hang", "", "the command before the traffic did not end within 100ms"},
 	} {
 		key := fmt.Sprint(bad)

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"makeitso/internal/record"
@@ -54,4 +55,14 @@ func (k *keeper) forget(ctx context.Context) {
 			k.saveOrBreak(ctx)
 		})
 	}
+}
+
+// Uses says whether a release that is kept runs the artifact of that digest, in
+// any environment.
+func Uses(ctx context.Context, store record.Store, digest string) (bool, error) {
+	all, err := record.Of[Release](store, "release").List(ctx, "")
+	if err != nil {
+		return false, fmt.Errorf("list releases: %w", err)
+	}
+	return slices.ContainsFunc(all, func(r Release) bool { return r.Artifact.Digest == digest }), nil
 }

@@ -91,7 +91,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		return err
 	}
 	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.records, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: holder, Beat: s.beat(), Drifted: env.observeDrift})
-	env.services = release.New(env.name, env.platform, s.edge, s.records, release.Options{Observe: env.observe})
+	env.services = release.New(env.name, env.platform, s.edge, s.records, release.Options{Observe: env.observe, Hooks: s.engine, Forget: s.forgetImage})
 	return nil
 }
 
@@ -155,6 +155,22 @@ func (env *environment) supervise() error {
 		}
 	})
 	return nil
+}
+
+// forgetImage removes an image that a service needs no more, unless another one
+// or a run that is under way does.
+func (s *Server) forgetImage(ctx context.Context, digest string) error {
+	used, err := release.Uses(ctx, s.records, digest)
+	if err == nil && !used {
+		used, err = s.engine.Uses(ctx, digest)
+	}
+	if err != nil || used {
+		return err
+	}
+	if err := s.images.Remove(ctx, digest); !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return nil // it was removed before, or never made here
 }
 
 // holder names this process in leases. It has the name of the process that used

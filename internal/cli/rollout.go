@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"makeitso/internal/api"
+	"makeitso/internal/control"
+	"makeitso/internal/release"
+	"makeitso/internal/server"
+)
+
+// rolloutCommand groups what is done to the rollout of a service under way.
+func (a *app) rolloutCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "rollout",
+		Short:   "Pause a rollout that is under way, let it go on, promote or abort it",
+		Example: "  makeitso rollout pause api\n  makeitso rollout promote api",
+	}
+	cmd.AddCommand(
+		a.steerCommand("pause", release.WishPause, "Keep a rollout at its step", `Keeps a rollout at its step until "makeitso rollout resume". It is judged on
+meanwhile: a canary that gets worse goes all the same. After 24 hours in which
+nobody went on with it, it goes back.`),
+		a.steerCommand("resume", release.WishResume, "Let a paused rollout go on", "Lets a paused rollout go on: what was left of a watch is left still."),
+		a.steerCommand("promote", release.WishPromote, "Give the new release everything now, without watching it", `Ends the watching: what is left of the way to the new release is gone at once, by
+the commands before and after the traffic still.`),
+		a.abortCommand(),
+	)
+	return cmd
+}
+
+func (a *app) steerCommand(name string, wish release.Wish, short, long string) *cobra.Command {
+	r := control.SteerRequest{Wish: wish}
+	cmd := &cobra.Command{
+		Use:     name + " SERVICE",
+		Short:   short,
+		Long:    long,
+		Example: "  makeitso rollout " + name + " api",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Service = args[0]
+			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error {
+				status, err := client.Steer(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(a.Out, "%s is %s: %s\n", status.Release, status.Phase, status.Reason)
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	return cmd
+}
+
+func (a *app) abortCommand() *cobra.Command {
+	var r control.ServiceRequest
+	cmd := &cobra.Command{
+		Use:     "abort SERVICE",
+		Short:   "Stop a rollout and put the release before back",
+		Long:    "Stops a rollout that is under way, and ends when the release before has all its\ntraffic again and answers.",
+		Example: "  makeitso rollout abort api",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Service = args[0]
+			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error {
+				rel, err := client.Abort(cmd.Context(), r)
+				if err != nil {
+					return err
+				}
+				return a.printReturn(rel, r.Service)
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&r.Environment, "environment", "e", "", "the environment (default: local, or the only one)")
+	return cmd
+}
