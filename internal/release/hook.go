@@ -13,7 +13,7 @@ import (
 
 // hookName names the command of a phase and a step.
 func (k *keeper) hookName(phase rollout.Phase, step int) string {
-	return fmt.Sprintf("hook %s/%s %s %d", k.c.environment, k.rec.State.Plan.New.Release, phase, step+1)
+	return fmt.Sprintf("%s/%s, step %d, %s", k.c.environment, k.rec.State.Plan.New.Release, step+1, sideOf(phase))
 }
 
 // hook runs the command before or after the step's traffic. What a crash
