@@ -73,6 +73,13 @@ type Guard struct {
 	Policy  string `json:"policy,omitempty"`  // the stack's own, for the updates to come
 }
 
+// Leave is what the delete of a stack that could not be deleted leaves where it
+// is: it belongs to no stack then.
+type Leave struct {
+	Resources []string `json:"resources,omitempty"` // these, by their logical ids
+	Failing   bool     `json:"failing,omitempty"`   // whatever still cannot be deleted
+}
+
 // What becomes of a stack whose creation fails, in the service's words.
 const (
 	OnFailureNothing  = "DO_NOTHING"
@@ -117,6 +124,8 @@ type Set struct {
 	// Nested is the change sets of the stacks within the stack that change, by
 	// their logical ids.
 	Nested map[string]*Set `json:"nested,omitempty"`
+	// Leave is what a delete leaves where it is.
+	Leave Leave `json:"leave,omitzero"`
 	// Open names parameters whose values only an apply will know and that
 	// decide what there is: what the set does is not known before either.
 	Open []string `json:"open,omitempty"`

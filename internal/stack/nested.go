@@ -319,7 +319,7 @@ func (n nested) Delete(ctx context.Context, r Request) error {
 	if s.Status == "" || s.Status == DeleteComplete {
 		return nil
 	}
-	child, err := n.e.beginDelete(ctx, s, n.listen())
+	child, err := n.e.beginDelete(ctx, s, changeset.Leave{Failing: n.o.set.Leave.Failing}, n.listen())
 	if err != nil {
 		return err
 	}
