@@ -1,9 +1,11 @@
 package cfnapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -23,7 +25,7 @@ type changeInput struct {
 	Parameters            []parameter
 	Capabilities          []string
 	ResourceTypes         []string
-	RoleARN               string // stacks are made with the rights of this machine's user
+	RoleARN               string
 	RollbackConfiguration *rollbackConfiguration
 	NotificationARNs      []string
 	Tags                  []tag
@@ -93,9 +95,6 @@ func (c call) template(ctx context.Context, body, address string) (*template.Tem
 func (c call) change(ctx context.Context, name string, in changeInput, usePrevious bool, former changeset.Change) (wanted, error) {
 	var w wanted
 	var err error
-	if len(in.NotificationARNs) > 0 {
-		return w, invalid("NotificationARNs are not told of events here; leave them out, and follow a stack with: makeitso events %s", name)
-	}
 	switch {
 	case usePrevious && (in.TemplateBody != "" || in.TemplateURL != ""):
 		return w, invalid("UsePreviousTemplate cannot be given together with TemplateBody or TemplateURL")
@@ -121,6 +120,9 @@ func (c call) change(ctx context.Context, name string, in changeInput, usePrevio
 		return w, err
 	}
 	w.Tags, w.Rollback = former.Tags, former.Rollback
+	if w.Noted, err = notedOf(in, former.Noted); err != nil {
+		return w, err
+	}
 	if in.Tags != nil {
 		w.Tags = map[string]string{}
 		for _, t := range in.Tags {
@@ -128,6 +130,34 @@ func (c call) change(ctx context.Context, name string, in changeInput, usePrevio
 		}
 	}
 	return w, in.RollbackConfiguration.into(&w.Rollback)
+}
+
+// maxTopics is how many topics may be named.
+const maxTopics = 5
+
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+
+// notedOf gives what a request says to others than this machine: no topic is told
+// of events, and stacks are made with the rights of this machine's user. What it
+// leaves out stays as it was said before, but for capabilities, which are of one
+// request.
+func notedOf(in changeInput, former changeset.Noted) (changeset.Noted, error) {
+	noted := changeset.Noted{NotificationARNs: former.NotificationARNs, RoleARN: cmp.Or(in.RoleARN, former.RoleARN), Capabilities: in.Capabilities}
+	if in.NotificationARNs != nil {
+		noted.NotificationARNs = in.NotificationARNs
+	}
+	if len(in.NotificationARNs) > maxTopics {
+		return noted, constraint("'["+strings.Join(in.NotificationARNs, ", ")+"]'", "NotificationARNs", fmt.Sprintf("Member must have length less than or equal to %d", maxTopics))
+	}
+	for _, arn := range in.NotificationARNs {
+		if !topicARN.MatchString(arn) {
+			return noted, invalid("NotificationARNs: %q is not the ARN of a topic; give arn:aws:sns:REGION:ACCOUNT:TOPIC, or follow the stack without one", arn)
+		}
+	}
+	if in.RoleARN != "" && !strings.HasPrefix(in.RoleARN, "arn:") {
+		return noted, invalid("Role %s is invalid or cannot be assumed", in.RoleARN)
+	}
+	return noted, nil
 }
 
 // into sets what a configuration gives; the rest stays.

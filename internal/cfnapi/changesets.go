@@ -34,13 +34,12 @@ const noChanges = "The submitted information didn't contain changes. Submit diff
 
 // changeSet is a change set as it is kept. It holds secrets.
 type changeSet struct {
-	ID           string         `json:"id"`
-	Name         string         `json:"name"`
-	Token        string         `json:"token,omitempty"`
-	Description  string         `json:"description,omitempty"`
-	Created      time.Time      `json:"created"`
-	Capabilities []string       `json:"capabilities,omitempty"`
-	Set          *changeset.Set `json:"set"`
+	ID          string         `json:"id"`
+	Name        string         `json:"name"`
+	Token       string         `json:"token,omitempty"`
+	Description string         `json:"description,omitempty"`
+	Created     time.Time      `json:"created"`
+	Set         *changeset.Set `json:"set"`
 }
 
 func (cs changeSet) status() (status string, reason *string) {
@@ -120,7 +119,7 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 		return nil, err
 	}
 	cs := changeSet{ID: changeSetARN(set.StackID, in.ChangeSetName), Name: in.ChangeSetName, Token: in.ClientToken,
-		Description: in.Description, Created: now(), Capabilities: in.Capabilities, Set: set}
+		Description: in.Description, Created: now(), Set: set}
 	if err := c.keepChangeSet(ctx, s, cs); err != nil {
 		return nil, err
 	}
@@ -366,7 +365,7 @@ func (c call) describeChangeSet(ctx context.Context, in describeChangeSet) (any,
 	d := describedChangeSet{
 		ChangeSetName: cs.Name, ChangeSetId: cs.ID, StackId: cs.Set.StackID, StackName: cs.Set.Stack, Description: optional(cs.Description),
 		Parameters: shownParameters(cs.Set.Change), CreationTime: when(cs.Created), ExecutionStatus: cs.execution(s),
-		RollbackConfiguration: rollbackOf(cs.Set.Change.Rollback), Capabilities: listOf(cs.Capabilities...), Tags: shownTags(cs.Set.Change.Tags),
+		RollbackConfiguration: rollbackOf(cs.Set.Change.Rollback), Capabilities: listOf(cs.Set.Change.Noted.Capabilities...), NotificationARNs: listOf(cs.Set.Change.Noted.NotificationARNs...), Tags: shownTags(cs.Set.Change.Tags),
 		IncludeNestedStacks: true, OnStackFailure: optional(cs.Set.Change.OnFailure), ImportExistingResources: cs.Set.Change.ImportExisting,
 	}
 	d.Status, d.StatusReason = cs.status()

@@ -87,6 +87,8 @@ type resourceDrift struct {
 	LogicalResourceId        string
 	PhysicalResourceId       *string
 	ResourceType             string
+	ExpectedProperties       *string // JSON
+	ActualProperties         *string // JSON
 	PropertyDifferences      list[propertyDifference]
 	StackResourceDriftStatus string
 	Timestamp                *time.Time
@@ -98,6 +100,19 @@ type propertyDifference struct{ PropertyPath, ExpectedValue, ActualValue, Differ
 func shownDrift(s stack.Stack, r stack.ResourceDrift, at time.Time) (resourceDrift, error) {
 	shown := resourceDrift{StackId: s.ID, LogicalResourceId: r.LogicalID, PhysicalResourceId: optional(r.PhysicalID), ResourceType: r.Type,
 		StackResourceDriftStatus: r.Status, Timestamp: when(at), DriftStatusReason: optional(r.Reason)}
+	for _, v := range []struct {
+		from map[string]any
+		to   **string
+	}{{r.Expected, &shown.ExpectedProperties}, {r.Actual(), &shown.ActualProperties}} {
+		if v.from == nil {
+			continue
+		}
+		text, err := shownValue(v.from)
+		if err != nil {
+			return shown, err
+		}
+		*v.to = text
+	}
 	for _, d := range r.Differences {
 		difference, err := shownDifference(d)
 		if err != nil {

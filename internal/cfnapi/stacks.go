@@ -318,9 +318,12 @@ type deleteStack struct {
 	DeletionMode       string
 }
 
+// forceDelete leaves what cannot be deleted.
+const forceDelete = "FORCE_DELETE_STACK"
+
 func (c call) deleteStack(ctx context.Context, in deleteStack) (any, error) {
-	if len(in.RetainResources) > 0 || in.DeletionMode == "FORCE_DELETE_STACK" {
-		return nil, invalid("RetainResources and FORCE_DELETE_STACK are not there; give what shall stay a DeletionPolicy of Retain, and update the stack first")
+	if err := oneOf(in.DeletionMode, "DeletionMode", "STANDARD", forceDelete); err != nil {
+		return nil, err
 	}
 	name, _ := nameOf(in.StackName)
 	known, err := c.known(ctx, name)
@@ -338,12 +341,14 @@ func (c call) deleteStack(ctx context.Context, in deleteStack) (any, error) {
 	switch {
 	case s.Status == stack.DeleteComplete:
 		return nil, nil
+	case s.Status == reviewInProgress && len(in.RetainResources) > 0:
+		return nil, invalid("Invalid operation on stack [%s]. When you delete a stack, specify which resources to retain only when the stack is in the DELETE_FAILED state.", s.ID)
 	case s.Status != reviewInProgress:
 		if again, err := c.repeated(ctx, known, "DeleteStack", in.ClientRequestToken); again || err != nil {
 			return nil, err
 		}
 		err := c.begin(func(ctx context.Context, listen func(stack.Event)) error {
-			return c.env.Stacks.Delete(ctx, s.Name, listen)
+			return c.env.Stacks.DeleteLeaving(ctx, s.Name, changeset.Leave{Resources: in.RetainResources, Failing: in.DeletionMode == forceDelete}, listen)
 		})
 		if err != nil {
 			return nil, err
@@ -368,6 +373,7 @@ type describedStack struct {
 	TimeoutInMinutes            *int
 	Capabilities                list[string]
 	Outputs                     list[output]
+	RoleARN                     *string
 	Tags                        list[tag]
 	EnableTerminationProtection bool
 	ParentId                    *string
@@ -509,6 +515,7 @@ func (c call) describe(ctx context.Context, s stack.Stack) (describedStack, erro
 		return d, err
 	}
 	d.Parameters, d.RollbackConfiguration, d.DisableRollback = shownParameters(change), rollbackOf(change.Rollback), change.DisableRollback
+	d.NotificationARNs, d.Capabilities, d.RoleARN = listOf(change.Noted.NotificationARNs...), listOf(change.Noted.Capabilities...), optional(change.Noted.RoleARN)
 	if minutes := int(change.Timeout / time.Minute); minutes > 0 {
 		d.TimeoutInMinutes = &minutes
 	}

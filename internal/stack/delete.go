@@ -216,7 +216,7 @@ func (e *Engine) deleteStack(ctx context.Context, stack string, d deletion, list
 
 // leavable says why a delete may not leave something where it is.
 func (e *Engine) leavable(ctx context.Context, s Stack, leave changeset.Leave) error {
-	if len(leave.Resources) == 0 && !leave.Failing {
+	if leave.IsZero() {
 		return nil
 	}
 	if s.Status != DeleteFailed {

@@ -362,7 +362,7 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	if s.signals {
 		b.signalAll()
 	}
-	if len(s.leave.Resources) > 0 || s.leave.Failing {
+	if !s.leave.IsZero() {
 		if err := b.engine.Delete(t.Context(), "app", nil); !fault.Is(err, fault.Failed) {
 			t.Fatal(err)
 		}

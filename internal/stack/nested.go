@@ -74,6 +74,10 @@ func nestedChange(parent *changeset.Set, name string, properties map[string]any)
 	if minutes, err := strconv.Atoi(fmt.Sprint(properties["TimeoutInMinutes"])); err == nil {
 		c.Timeout = time.Duration(minutes) * time.Minute
 	}
+	notified, _ := properties["NotificationARNs"].([]any)
+	for _, arn := range notified {
+		c.Noted.NotificationARNs = append(c.Noted.NotificationARNs, parameterText(arn))
+	}
 	tags, _ := properties["Tags"].([]any)
 	for _, item := range tags {
 		tag, _ := item.(map[string]any)
