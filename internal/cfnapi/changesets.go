@@ -384,6 +384,24 @@ func (c call) describeChangeSet(ctx context.Context, in describeChangeSet) (any,
 	return d, nil
 }
 
+type describeChangeSetHooks struct {
+	ChangeSetName                           string `cfn:"required"`
+	StackName, NextToken, LogicalResourceId string
+}
+
+// describeChangeSetHooks says that there are no hooks here.
+func (c call) describeChangeSetHooks(ctx context.Context, in describeChangeSetHooks) (any, error) {
+	cs, _, err := c.changeSet(ctx, in.ChangeSetName, in.StackName)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		ChangeSetId, ChangeSetName string
+		Hooks                      list[nothing]
+		Status, StackId, StackName string
+	}{cs.ID, cs.Name, list[nothing]{}, "PLANNED", cs.Set.StackID, cs.Set.Stack}, nil
+}
+
 func shownChange(r changeset.ResourceChange) (resourceChange, error) {
 	shown := resourceChange{PolicyAction: optional(r.PolicyAction), Action: r.Action, LogicalResourceId: r.LogicalID, PhysicalResourceId: optional(r.PhysicalID),
 		ResourceType: r.Type, Replacement: optional(r.Replacement), Scope: listOf(r.Scope...)}

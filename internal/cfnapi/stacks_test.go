@@ -463,6 +463,13 @@ func TestLooks(t *testing.T) {
 		summary.Capabilities[0] != "CAPABILITY_AUTO_EXPAND" || text(summary.Parameters[0].DefaultValue) != "first" || !*summary.Parameters[1].NoEcho {
 		t.Errorf("the summary is %+v (%v)", summary, err)
 	}
+	summary, err = b.client.GetTemplateSummary(b.ctx(), &cfn.GetTemplateSummaryInput{TemplateBody: aws.String("Resources: {A: {Type: 'AWS::S3::Bucket'}, B: {Type: 'Refused::Type'}, C: {Type: 'AWS::S3::Bucket'}}")})
+	if err != nil || len(summary.ResourceIdentifierSummaries) != 1 || !slices.Equal(summary.Warnings.UnrecognizedResourceTypes, []string{"Refused::Type"}) {
+		t.Fatalf("the summary is %+v (%v)", summary, err)
+	}
+	if of := summary.ResourceIdentifierSummaries[0]; text(of.ResourceType) != "AWS::S3::Bucket" || !slices.Equal(of.LogicalResourceIds, []string{"A", "C"}) || !slices.Equal(of.ResourceIdentifiers, []string{"BucketName"}) {
+		t.Errorf("resources are imported by %+v", of)
+	}
 	valid, err := b.client.ValidateTemplate(b.ctx(), &cfn.ValidateTemplateInput{TemplateBody: aws.String(queue)})
 	if err != nil || text(valid.Description) != "one queue" || text(valid.Parameters[0].ParameterKey) != "Name" {
 		t.Errorf("validation gives %+v (%v)", valid, err)
@@ -495,6 +502,67 @@ func TestLooks(t *testing.T) {
 	if err != nil || len(stacks.StackSummaries) != 2 || stacks.StackSummaries[0].DriftInformation.StackDriftStatus != "DRIFTED" {
 		t.Errorf("the stacks are %+v (%v)", stacks, err)
 	}
+}
+
+// TestEvents tells failures apart, and the operations that they are in.
+func TestEvents(t *testing.T) {
+	b := newBench(t)
+	b.platform.Fail("create", "Broken", fault.New(fault.Failed, "no topic today"))
+	b.created("app", deployment.third)
+	app := aws.String("app")
+	all, err := b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{StackName: app})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := all.OperationEvents[0]; last.EventType != "STACK_EVENT" || last.OperationType != "ROLLBACK" || last.OperationStatus != "SUCCEEDED" || last.ResourceStatus != "" {
+		t.Errorf("the last event is %+v", last)
+	}
+	if first := all.OperationEvents[len(all.OperationEvents)-1]; first.OperationType != "CREATE_STACK" || first.OperationStatus != "IN_PROGRESS" {
+		t.Errorf("the first event is %+v", first)
+	}
+	failed, err := b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{StackName: app, Filters: &types.EventFilter{FailedEvents: aws.Bool(true)}})
+	if err != nil || len(failed.OperationEvents) != 1 || failed.OperationEvents[0].EventType != "PROVISIONING_ERROR" || !strings.Contains(text(failed.OperationEvents[0].ResourceStatusReason), "no topic today") {
+		t.Errorf("the failures are %+v (%v)", failed, err)
+	}
+	_, err = b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{})
+	wantError(t, "events of nothing", err, "ValidationError", "One of ChangeSetName, OperationId or StackName must be specified")
+	_, err = b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{StackName: app, ChangeSetName: aws.String("none")})
+	wantError(t, "events of a change set that is not there", err, "ChangeSetNotFound", "ChangeSet [none] does not exist")
+}
+
+// TestTypes tells which types there are.
+func TestTypes(t *testing.T) {
+	b := newBench(t)
+	in := &cfn.ListTypesInput{Visibility: "PUBLIC", Type: "RESOURCE", Filters: &types.TypeFilters{TypeNamePrefix: aws.String("AWS::SQS::")}, MaxResults: aws.Int32(1)}
+	var names []string
+	for pages := cfn.NewListTypesPaginator(b.client, in); pages.HasMorePages(); {
+		page, err := pages.NextPage(b.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range page.TypeSummaries {
+			names = append(names, text(s.TypeName))
+		}
+	}
+	if !slices.Contains(names, "AWS::SQS::Queue") || !slices.IsSorted(names) || len(names) > 5 {
+		t.Errorf("the types are %v", names)
+	}
+	private, err := b.client.ListTypes(b.ctx(), &cfn.ListTypesInput{})
+	if err != nil || len(private.TypeSummaries) > 0 {
+		t.Errorf("there are private types: %v (%v)", private, err)
+	}
+	queue, err := b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Type: "RESOURCE", TypeName: aws.String("AWS::SQS::Queue")})
+	if err != nil || text(queue.Arn) != "arn:aws:cloudformation:us-east-1::type/resource/AWS-SQS-Queue" || queue.Visibility != "PUBLIC" {
+		t.Fatalf("a type is %+v (%v)", queue, err)
+	}
+	again, err := b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Arn: queue.Arn})
+	if err != nil || text(again.TypeName) != "AWS::SQS::Queue" {
+		t.Errorf("by its ARN it is %+v (%v)", again, err)
+	}
+	_, err = b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Type: "RESOURCE", TypeName: aws.String("AWS::SQS::Nothing")})
+	wantError(t, "a type that is none", err, "TypeNotFoundException", "The type 'AWS::SQS::Nothing' cannot be found")
+	_, err = b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Type: "RESOURCE"})
+	wantError(t, "no type", err, "ValidationError", "Either Arn, or Type and TypeName must be specified")
 }
 
 // TestTemplateStages gives templates as they are written, and as their transforms

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
+	"makeitso/internal/changeset"
 	"makeitso/internal/diag"
+	"makeitso/internal/registry"
 	"makeitso/internal/template"
 )
 
@@ -145,15 +149,44 @@ func (c call) getTemplateSummary(ctx context.Context, in getTemplateSummary) (an
 	var result struct {
 		Parameters list[declaredParameter]
 		judged
-		ResourceTypes list[string]
-		Version       string
+		ResourceTypes               list[string]
+		Version                     string
+		ResourceIdentifierSummaries list[identifierSummary]
+		Warnings                    struct{ UnrecognizedResourceTypes list[string] }
 	}
 	t, err := c.summarized(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	result.Parameters, result.judged, result.ResourceTypes, result.Version = listOf(declared(t)...), judge(t), listOf(resourceTypes(t)...), "2010-09-09"
+	types := resourceTypes(t)
+	result.Parameters, result.judged, result.ResourceTypes, result.Version = listOf(declared(t)...), judge(t), listOf(types...), "2010-09-09"
+	for _, typ := range types {
+		if c.env.Stacks.Support(typ).Level == changeset.Refused {
+			result.Warnings.UnrecognizedResourceTypes.Members = append(result.Warnings.UnrecognizedResourceTypes.Members, typ)
+		}
+		if facts, known := registry.Type(typ); known && len(facts.PrimaryIdentifier) > 0 {
+			result.ResourceIdentifierSummaries.Members = append(result.ResourceIdentifierSummaries.Members, identifierSummary{typ, listOf(resourcesOf(t, typ)...), listOf(facts.PrimaryIdentifier...)})
+		}
+	}
 	return result, nil
+}
+
+// identifierSummary says by which properties resources of a type are imported.
+type identifierSummary struct {
+	ResourceType        string
+	LogicalResourceIds  list[string]
+	ResourceIdentifiers list[string]
+}
+
+// resourcesOf gives the resources of a type.
+func resourcesOf(t *template.Template, typ string) []string {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(t.Resources)) {
+		if t.Resources[id].Type == typ {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // summarized reads the template that a summary is asked of.

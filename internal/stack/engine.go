@@ -96,6 +96,9 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 	}
 }
 
+// Region is AWS::Region.
+func (e *Engine) Region() string { return e.o.Region }
+
 // key is the record key of a stack or an export.
 func (e *Engine) key(name string) string { return e.environment + "/" + name }
 
