@@ -70,13 +70,13 @@ func (cs changeSet) execution(s stack.Stack) string {
 
 type createChangeSet struct {
 	changeInput
-	ChangeSetName           string `cfn:"required"`
+	ChangeSetName           string `cfn:"required 1-128"`
 	UsePreviousTemplate     bool
-	ClientToken             string
-	Description             string
+	ClientToken             string `cfn:"1-128"`
+	Description             string `cfn:"1-1024"`
 	ChangeSetType           string
-	ResourcesToImport       []resourceToImport
-	IncludeNestedStacks     *bool // they always are
+	ResourcesToImport       []resourceToImport `cfn:"0-200"`
+	IncludeNestedStacks     *bool              // they always are
 	OnStackFailure          string
 	ImportExistingResources bool
 }
@@ -101,7 +101,7 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 		}
 	}
 	if !changeSetName.MatchString(in.ChangeSetName) {
-		return nil, constraint("'"+in.ChangeSetName+"'", "ChangeSetName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*")
+		return nil, constraint(in.ChangeSetName, "ChangeSetName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*")
 	}
 	s, err := c.target(ctx, in)
 	if err != nil {
@@ -347,9 +347,9 @@ type changeTarget struct {
 }
 
 type describeChangeSet struct {
-	ChangeSetName         string `cfn:"required"`
+	ChangeSetName         string `cfn:"required 1-1600"`
 	StackName             string
-	NextToken             string
+	NextToken             string `cfn:"1-1024"`
 	IncludePropertyValues bool
 }
 
@@ -385,8 +385,10 @@ func (c call) describeChangeSet(ctx context.Context, in describeChangeSet) (any,
 }
 
 type describeChangeSetHooks struct {
-	ChangeSetName                           string `cfn:"required"`
-	StackName, NextToken, LogicalResourceId string
+	ChangeSetName     string `cfn:"required 1-1600"`
+	StackName         string
+	NextToken         string `cfn:"1-1024"`
+	LogicalResourceId string
 }
 
 // describeChangeSetHooks says that there are no hooks here.
@@ -462,7 +464,7 @@ type changeSetSummary struct {
 
 type listChangeSets struct {
 	StackName string `cfn:"required"`
-	NextToken string
+	NextToken string `cfn:"1-1024"`
 }
 
 func (c call) listChangeSets(ctx context.Context, in listChangeSets) (any, error) {
@@ -489,9 +491,9 @@ func (c call) listChangeSets(ctx context.Context, in listChangeSets) (any, error
 }
 
 type executeChangeSet struct {
-	ChangeSetName        string `cfn:"required"`
+	ChangeSetName        string `cfn:"required 1-1600"`
 	StackName            string
-	ClientRequestToken   string
+	ClientRequestToken   string `cfn:"1-128"`
 	DisableRollback      *bool
 	RetainExceptOnCreate bool
 }
@@ -547,7 +549,7 @@ func notExecutable(cs changeSet, in string) error {
 }
 
 type deleteChangeSet struct {
-	ChangeSetName string `cfn:"required"`
+	ChangeSetName string `cfn:"required 1-1600"`
 	StackName     string
 }
 

@@ -20,8 +20,8 @@ type detection struct {
 }
 
 type detectStackDrift struct {
-	StackName          string `cfn:"required"`
-	LogicalResourceIds []string
+	StackName          string   `cfn:"required"`
+	LogicalResourceIds []string `cfn:"1-200"`
 }
 
 // detectStackDrift looks at the whole stack before it answers: what reads
@@ -56,7 +56,7 @@ func (c call) look(ctx context.Context, nameOrID string) (stack.Stack, stack.Sta
 }
 
 type describeStackDriftDetectionStatus struct {
-	StackDriftDetectionId string `cfn:"required"`
+	StackDriftDetectionId string `cfn:"required 1-36"`
 }
 
 func (c call) describeStackDriftDetectionStatus(ctx context.Context, in describeStackDriftDetectionStatus) (any, error) {
@@ -141,10 +141,10 @@ func shownDifference(d registry.Difference) (propertyDifference, error) {
 }
 
 type describeStackResourceDrifts struct {
-	StackName                       string `cfn:"required"`
-	StackResourceDriftStatusFilters []string
-	NextToken                       string
-	MaxResults                      *int
+	StackName                       string   `cfn:"required"`
+	StackResourceDriftStatusFilters []string `cfn:"1-4"`
+	NextToken                       string   `cfn:"1-1024"`
+	MaxResults                      *int     `cfn:"1-100"`
 }
 
 func (c call) describeStackResourceDrifts(ctx context.Context, in describeStackResourceDrifts) (any, error) {
@@ -165,7 +165,7 @@ func (c call) describeStackResourceDrifts(ctx context.Context, in describeStackR
 	})
 	most := pageSize
 	if in.MaxResults != nil {
-		most = min(max(*in.MaxResults, 1), pageSize)
+		most = *in.MaxResults
 	}
 	resources, result.NextToken, err = page(resources, func(r stack.ResourceDrift) string { return r.LogicalID }, in.NextToken, most)
 	if err != nil {

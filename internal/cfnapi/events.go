@@ -27,7 +27,7 @@ type stackEvent struct {
 
 type describeStackEvents struct {
 	StackName string `cfn:"required"`
-	NextToken string
+	NextToken string `cfn:"1-1024"`
 }
 
 // describeStackEvents gives the events of one stack, the newest first.
@@ -129,9 +129,10 @@ type operationEvent struct {
 }
 
 type describeEvents struct {
-	StackName, ChangeSetName string
-	Filters                  *struct{ FailedEvents bool }
-	NextToken                string
+	StackName     string
+	ChangeSetName string `cfn:"1-1600"`
+	Filters       *struct{ FailedEvents bool }
+	NextToken     string `cfn:"1-1024"`
 }
 
 // describeEvents gives the events of a stack by what they mean, or those of the

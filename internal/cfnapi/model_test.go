@@ -37,6 +37,7 @@ type shape struct {
 	Member  struct{ Shape string } // of a list
 	Enum    []string
 	Error   *struct{ Code string }
+	Max     int // of a number, a length; 0 is none
 }
 
 // theModel reads the model, nil and why if there is none that is new enough.
@@ -265,6 +266,47 @@ func TestModel(t *testing.T) {
 		if !here && !strings.Contains(text, "Could not find operation "+name+" for version 2010-05-15") {
 			t.Errorf("%s, which is not here, was answered %s", name, text)
 		}
+	}
+}
+
+// TestBounds says that what the service bounds is bounded here.
+func TestBounds(t *testing.T) {
+	m, err := theModel()
+	if err != nil {
+		t.Skip(err)
+	}
+	b := newBench(t)
+	tried := 0
+	for name, operation := range m.Operations {
+		if operation.Input == nil {
+			continue
+		}
+		for member, of := range m.Shapes[operation.Input.Shape].Members {
+			var pairs []string
+			switch s := m.Shapes[of.Shape]; {
+			case s.Max == 0 || s.Max > 1<<20:
+				continue
+			case s.Type == "integer":
+				pairs = []string{member, strconv.Itoa(s.Max + 1)}
+			case s.Type == "string":
+				pairs = []string{member, strings.Repeat("a", s.Max+1)}
+			case s.Type == "list":
+				for i := range s.Max + 1 {
+					pairs = append(pairs, fmt.Sprintf("%s.member.%d", member, i+1), "a")
+				}
+			}
+			_, text := b.send(sent{body: action(name, pairs...)})
+			if strings.Contains(text, "<Code>InvalidAction</Code>") || strings.Contains(text, "is not known for this action here") {
+				continue
+			}
+			tried++
+			if !strings.Contains(text, "at &#39;"+strings.ToLower(member[:1])+member[1:]+"&#39; failed to satisfy constraint: Member must have ") {
+				t.Errorf("%s with %s above its bound was answered %s", name, member, text)
+			}
+		}
+	}
+	if tried < 30 {
+		t.Errorf("only %d bounds were tried", tried)
 	}
 }
 

@@ -139,7 +139,7 @@ func (c call) describeStackResources(ctx context.Context, in describeStackResour
 
 type listStackResources struct {
 	StackName string `cfn:"required"`
-	NextToken string
+	NextToken string `cfn:"1-1024"`
 }
 
 func (c call) listStackResources(ctx context.Context, in listStackResources) (any, error) {
@@ -164,7 +164,9 @@ func (c call) listStackResources(ctx context.Context, in listStackResources) (an
 
 type export struct{ ExportingStackId, Name, Value string }
 
-type listExports struct{ NextToken string }
+type listExports struct {
+	NextToken string `cfn:"1-1024"`
+}
 
 func (c call) listExports(ctx context.Context, in listExports) (any, error) {
 	var result struct {
@@ -192,7 +194,7 @@ func (c call) listExports(ctx context.Context, in listExports) (any, error) {
 
 type listImports struct {
 	ExportName string `cfn:"required"`
-	NextToken  string
+	NextToken  string `cfn:"1-1024"`
 }
 
 func (c call) listImports(ctx context.Context, in listImports) (any, error) {
@@ -216,7 +218,7 @@ func (c call) listImports(ctx context.Context, in listImports) (any, error) {
 type signalResource struct {
 	StackName         string `cfn:"required"`
 	LogicalResourceId string `cfn:"required"`
-	UniqueId          string `cfn:"required"`
+	UniqueId          string `cfn:"required 1-64"`
 	Status            string `cfn:"required"`
 }
 

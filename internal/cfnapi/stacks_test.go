@@ -333,7 +333,7 @@ func TestRefused(t *testing.T) {
 		{cfn.CreateStackInput{TemplateBody: role, ResourceTypes: []string{"AWS::SQS::*"}}, "ValidationError", "Resource type AWS::IAM::Role is not allowed by parameter ResourceTypes [AWS::SQS::*]"},
 		{cfn.CreateStackInput{TemplateBody: role, NotificationARNs: []string{"arn"}}, "ValidationError", `NotificationARNs: "arn" is not the ARN of a topic; give arn:aws:sns:REGION:ACCOUNT:TOPIC`},
 		{cfn.CreateStackInput{TemplateBody: role, NotificationARNs: slices.Repeat([]string{topic}, 6)}, "ValidationError", "at 'notificationARNs' failed to satisfy constraint: Member must have length less than or equal to 5"},
-		{cfn.CreateStackInput{TemplateBody: role, RoleARN: aws.String("somebody")}, "ValidationError", "Role somebody is invalid or cannot be assumed"},
+		{cfn.CreateStackInput{TemplateBody: role, RoleARN: aws.String("somebody-who-deploys")}, "ValidationError", "Role somebody-who-deploys is invalid or cannot be assumed"},
 		{cfn.CreateStackInput{TemplateBody: role, TemplateURL: aws.String("s3://a/b")}, "ValidationError", "only one of TemplateBody and TemplateURL"},
 		{cfn.CreateStackInput{TemplateBody: aws.String(queue), DisableRollback: aws.Bool(true), OnFailure: "DELETE"}, "ValidationError", "Either DisableRollback or OnFailure can be specified, not both."},
 		{cfn.CreateStackInput{TemplateBody: aws.String(queue), RetainExceptOnCreate: aws.Bool(true)}, "ValidationError", "RetainExceptOnCreate is not there"},

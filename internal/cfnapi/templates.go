@@ -14,7 +14,11 @@ import (
 	"makeitso/internal/template"
 )
 
-type getTemplate struct{ StackName, ChangeSetName, TemplateStage string }
+type getTemplate struct {
+	StackName     string
+	ChangeSetName string `cfn:"1-1600"`
+	TemplateStage string
+}
 
 func (c call) getTemplate(ctx context.Context, in getTemplate) (any, error) {
 	var result struct {
@@ -116,7 +120,10 @@ func declared(t *template.Template) (all []declaredParameter) {
 	return all
 }
 
-type validateTemplate struct{ TemplateBody, TemplateURL string }
+type validateTemplate struct {
+	TemplateBody string `cfn:"1-"`
+	TemplateURL  string `cfn:"1-5120"`
+}
 
 func (c call) validateTemplate(ctx context.Context, in validateTemplate) (any, error) {
 	type parameter struct {
@@ -141,8 +148,10 @@ func (c call) validateTemplate(ctx context.Context, in validateTemplate) (any, e
 }
 
 type getTemplateSummary struct {
-	TemplateBody, TemplateURL, StackName string
-	TemplateSummaryConfig                *struct{ TreatUnrecognizedResourceTypesAsWarnings bool } // they always are
+	TemplateBody          string `cfn:"1-"`
+	TemplateURL           string `cfn:"1-5120"`
+	StackName             string
+	TemplateSummaryConfig *struct{ TreatUnrecognizedResourceTypesAsWarnings bool } // they always are
 }
 
 func (c call) getTemplateSummary(ctx context.Context, in getTemplateSummary) (any, error) {

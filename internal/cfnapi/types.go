@@ -21,10 +21,13 @@ const (
 type typeSummary struct{ Type, TypeName, TypeArn, Description string }
 
 type listTypes struct {
-	Visibility, ProvisioningType, DeprecatedStatus, Type string
-	Filters                                              *struct{ Category, PublisherId, TypeNamePrefix string }
-	MaxResults                                           *int
-	NextToken                                            string
+	Visibility       string
+	ProvisioningType string
+	DeprecatedStatus string
+	Type             string
+	Filters          *struct{ Category, PublisherId, TypeNamePrefix string }
+	MaxResults       *int   `cfn:"1-100"`
+	NextToken        string `cfn:"1-1024"`
 }
 
 // listTypes gives the types that resources can have in the environment, with
@@ -60,7 +63,7 @@ func (c call) listTypes(_ context.Context, in listTypes) (any, error) {
 	}
 	most := pageSize
 	if in.MaxResults != nil {
-		most = min(max(*in.MaxResults, 1), pageSize)
+		most = *in.MaxResults
 	}
 	var err error
 	result.TypeSummaries.Members, result.NextToken, err = page(all, func(t typeSummary) string { return t.TypeName }, in.NextToken, most)
@@ -76,7 +79,12 @@ func (c call) typeARN(name string) string {
 	return "arn:aws:cloudformation:" + c.env.Stacks.Region() + "::type/resource/" + strings.ReplaceAll(name, "::", "-")
 }
 
-type describeType struct{ Type, TypeName, Arn, VersionId string }
+type describeType struct {
+	Type      string
+	TypeName  string `cfn:"10-204"`
+	Arn       string `cfn:"1-1024"`
+	VersionId string `cfn:"1-128"` // there is one version of each
+}
 
 func (c call) describeType(_ context.Context, in describeType) (any, error) {
 	if err := oneOf(in.Type, "Type", resourceType, "MODULE", "HOOK"); err != nil {
