@@ -257,9 +257,16 @@ func TestModel(t *testing.T) {
 	b.settled("user")
 	ask("DeleteStack", "StackName", "app")
 	settle()
+	told, err := os.ReadFile("../../docs/cloudformation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name := range m.Operations {
 		status, text := b.send(sent{body: action(name)})
 		here := status == http.StatusOK || !strings.Contains(text, "<Code>InvalidAction</Code>")
+		if here != strings.Contains(string(told), "`"+name+"`") {
+			t.Errorf("that there is %s is %v, and docs/cloudformation.md says otherwise", name, here)
+		}
 		if here && b.strict.answered[name] == 0 {
 			t.Errorf("no answer to %s was looked at", name)
 		}
