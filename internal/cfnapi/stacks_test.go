@@ -276,6 +276,39 @@ func TestTopicsAlone(t *testing.T) {
 	}
 }
 
+// TestSecretsStayHidden says that neither drift nor a processed template shows
+// what a parameter with NoEcho gives.
+func TestSecretsStayHidden(t *testing.T) {
+	b := newBench(t)
+	b.platform.SetMacro("tell", func(request map[string]any) map[string]any {
+		fragment := request["fragment"].(map[string]any)
+		fragment["Metadata"] = request["templateParameterValues"]
+		return map[string]any{"requestId": request["requestId"], "status": "success", "fragment": fragment}
+	})
+	b.created("macros", "Resources: {Tell: {Type: 'AWS::CloudFormation::Macro', Properties: {Name: Tell, FunctionName: tell}}}")
+	app := aws.String("app")
+	secret := strings.Replace(queue, "DelaySeconds: 1", "DelaySeconds: !Ref Secret", 1)
+	_, err := b.client.CreateStack(b.ctx(), &cfn.CreateStackInput{StackName: app, TemplateBody: aws.String("Transform: Tell\n" + secret), Capabilities: []types.Capability{"CAPABILITY_AUTO_EXPAND"},
+		Parameters: []types.Parameter{{ParameterKey: aws.String("Secret"), ParameterValue: aws.String("swordfish")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.settled("app")
+	processed, err := b.client.GetTemplate(b.ctx(), &cfn.GetTemplateInput{StackName: app, TemplateStage: "Processed"})
+	if err != nil || strings.Contains(text(processed.TemplateBody), "swordfish") || !strings.Contains(text(processed.TemplateBody), `"Secret":"****"`) {
+		t.Errorf("the processed template is %s (%v)", text(processed.TemplateBody), err)
+	}
+	b.platform.Change("Queue", map[string]any{"QueueName": "first", "DelaySeconds": "swordfish2"})
+	drift, err := b.client.DetectStackResourceDrift(b.ctx(), &cfn.DetectStackResourceDriftInput{StackName: app, LogicalResourceId: aws.String("Queue")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const masked = `{"DelaySeconds":"****","QueueName":"first"}`
+	if d := drift.StackResourceDrift; text(d.ExpectedProperties) != masked || text(d.ActualProperties) != masked {
+		t.Errorf("it was to be %s and is %s", text(d.ExpectedProperties), text(d.ActualProperties))
+	}
+}
+
 // TestRetain deletes a stack that cannot be deleted, without what stands in the
 // way.
 func TestRetain(t *testing.T) {
@@ -602,13 +635,13 @@ Resources:
 func TestNestedStacks(t *testing.T) {
 	b := newBench(t)
 	b.platform.SetFragment("s3://templates/part.yaml", queue)
-	b.created("app", "Resources: {Part: {Type: '"+changeset.NestedType+"', Properties: {TemplateURL: 'https://s3.amazonaws.com/templates/part.yaml'}}}")
+	b.created("app", "Resources: {Part: {Type: '"+changeset.NestedType+"', Properties: {TemplateURL: 'https://s3.amazonaws.com/templates/part.yaml', NotificationARNs: ["+topic+"]}}}")
 	out, err := b.client.DescribeStacks(b.ctx(), &cfn.DescribeStacksInput{})
 	if err != nil || len(out.Stacks) != 2 {
 		t.Fatalf("the stacks are %+v (%v)", out, err)
 	}
 	app, part := out.Stacks[0], out.Stacks[1]
-	if text(part.ParentId) != text(app.StackId) || text(part.RootId) != text(app.StackId) || app.RootId != nil {
+	if text(part.ParentId) != text(app.StackId) || text(part.RootId) != text(app.StackId) || app.RootId != nil || !slices.Equal(part.NotificationARNs, []string{topic}) {
 		t.Errorf("the nested stack is %+v", part)
 	}
 }

@@ -3,6 +3,7 @@ package template
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	"go.yaml.in/yaml/v4"
@@ -13,7 +14,7 @@ import (
 // Process gives a template as its transforms leave it: macros have answered,
 // fragments are included, loops are written out, and the functions of
 // AWS::LanguageExtensions have their values where these do not depend on
-// resources. It is JSON, with functions in their long form; a template that no
+// resources, secret parameters masked. It is JSON, with functions in their long form; a template that no
 // transform touches is given as it is written.
 func Process(file string, src []byte, o Options) ([]byte, diag.List) {
 	var last *parser
@@ -93,7 +94,10 @@ func (r *reader) writeExtension(b *bytes.Buffer, n *yaml.Node, pairs []pair, dep
 	case v.Func == "Fn::GetAtt":
 		return false
 	}
+	bound := r.t.early.bound
+	r.t.early.bound = r.masked(bound)
 	value, known := r.early(v)
+	r.t.early.bound = bound
 	if !known {
 		return false
 	}
@@ -103,6 +107,17 @@ func (r *reader) writeExtension(b *bytes.Buffer, n *yaml.Node, pairs []pair, dep
 	}
 	b.WriteString(jsonText(value))
 	return true
+}
+
+// masked gives the values of parameters without the secret ones.
+func (r *reader) masked(bound map[string]any) map[string]any {
+	shown := maps.Clone(bound)
+	for name, d := range r.t.Parameters {
+		if d.NoEcho {
+			shown[name] = "****"
+		}
+	}
+	return shown
 }
 
 // writeMap writes a map as JSON; write writes the value of an entry.

@@ -78,6 +78,8 @@ Resources:
 			`"J":"{\"a\":\"Retain\"}","Later":{"Fn::ToJsonString":[{"Ref":"Rx"}]},"M":"d","On":true}}}}`},
 		{`{"Resources": {"A": {"Type": "T::A", "Properties": {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": "s3://b/properties.json"}}}}, "Own": {"Type": "T::A"}}}`,
 			`{"Resources":{"A":{"Type":"T::A","Properties":{"A":"included","B":{"Ref":"Own"}}},"Own":{"Type":"T::A"}}}`},
+		{"Transform: AWS::LanguageExtensions\nParameters: {Key: {Type: String, NoEcho: true, Default: 'a\"b'}}\nResources: {A: {Type: T::A, Properties: {J: !ToJsonString {k: !Ref Key}, R: !Ref Key}}}",
+			`{"Parameters":{"Key":{"Type":"String","NoEcho":true,"Default":"a\"b"}},"Resources":{"A":{"Type":"T::A","Properties":{"J":"{\"k\":\"****\"}","R":{"Ref":"Key"}}}}}`},
 		{"Transform: Mark\nResources: {A: {Type: T::A, Properties: {P: \"<here>\"}}}", `{"Resources":{"A":{"Type":"T::A","Properties":{"P":" <here>"}}}}`},
 	} {
 		got, diags := template.Process("t.yaml", []byte(c.src), template.Options{Macro: macros, Include: fragments})
