@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"makeitso/internal/fault"
 )
@@ -19,16 +20,20 @@ const (
 
 // object is an answer of an origin. It never changes.
 type object struct {
-	status  int
-	header  http.Header
-	body    []byte
-	stored  time.Time
-	expires time.Time // the zero time if it must not be kept
-	renewed bool      // the origin said that what was kept is still good
+	status int
+	header http.Header
+	body   []byte
+	stored time.Time
+	freshness
+	renewed bool               // the origin said that what was kept is still good
+	plain   weak.Pointer[byte] // of an encoded object: the first byte of what it encodes, which renewals share
 }
 
-// key names an object across configurations.
-type key struct{ site, path string }
+// isRedirect says whether an object only leads elsewhere.
+func (o *object) isRedirect() bool { return o.status >= 300 && o.status < 400 }
+
+// key names an object across configurations, in one of its codings.
+type key struct{ site, path, coding string }
 
 // cached is an object in its place in the cache.
 type cached struct {
@@ -104,6 +109,13 @@ func (c *cache) join(k key) (*flight, bool) {
 	return f, true
 }
 
+// asking says whether the object is being asked for.
+func (c *cache) asking(k key) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flights[k] != nil
+}
+
 func (c *cache) land(k key, f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +126,7 @@ func (c *cache) land(k key, f *flight) {
 	if f.err != nil || f.epoch != c.epochs[k.site] {
 		return
 	}
-	if f.object.status != http.StatusOK {
+	if f.object.status != http.StatusOK && !f.object.isRedirect() {
 		if f.object.status < 500 { // it is gone; a failing origin does not say so
 			c.remove(c.objects[k])
 		}
