@@ -82,8 +82,7 @@ func (c *cache) fetch(ctx context.Context, k key, ask func() (*object, error)) (
 	for {
 		f, leads := c.join(k)
 		if leads {
-			f.object, f.err = ask()
-			c.land(k, f)
+			c.lead(k, f, ask)
 			return f.object, f.err
 		}
 		select {
@@ -97,6 +96,12 @@ func (c *cache) fetch(ctx context.Context, k key, ask func() (*object, error)) (
 	}
 }
 
+// lead asks for those who wait for a flight.
+func (c *cache) lead(k key, f *flight, ask func() (*object, error)) {
+	f.object, f.err = ask()
+	c.land(k, f)
+}
+
 // join gives the flight for k, and whether the caller is the one who asks.
 func (c *cache) join(k key) (*flight, bool) {
 	c.mu.Lock()
@@ -107,13 +112,6 @@ func (c *cache) join(k key) (*flight, bool) {
 	f := &flight{epoch: c.epochs[k.site], done: make(chan struct{})}
 	c.flights[k] = f
 	return f, true
-}
-
-// asking says whether the object is being asked for.
-func (c *cache) asking(k key) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.flights[k] != nil
 }
 
 func (c *cache) land(k key, f *flight) {

@@ -226,7 +226,37 @@ func TestEndBreaksOffARefresh(t *testing.T) {
 	b.set(func() { b.hold = hold })
 	e.expect(t, "/news", 200, "StaleHit", "old")
 	<-b.arrived
-	e.stop()
+	ended := make(chan struct{})
+	go func() { e.stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Error("the edge waits for the origin")
+	}
+}
+
+// A coding is of what was read, not of what its name had before.
+func TestCodingFollowsItsObject(t *testing.T) {
+	t.Parallel()
+	b := newBucket(t)
+	e := start(t, Options{})
+	e.configure(t, b.site(1, func(s *Site) { s.Compress = true }))
+	for _, text := range []string{script, script + "more"} {
+		b.put("app.js", text, "max-age=0")
+		for range 2 {
+			_, body := e.fetch(t, "/app.js", "Accept-Encoding", "gzip")
+			r, err := gzip.NewReader(bytes.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(r); err != nil || string(got) != text {
+				t.Errorf("it has %d bytes, not %d; %v", len(got), len(text), err)
+			}
+		}
+	}
+	if asked := b.log(); asked != "GET /app.js, 404 /app.js.gz, 304 /app.js, GET /app.js, 404 /app.js.gz, 304 /app.js" {
+		t.Errorf("the origin was asked: %s", asked)
+	}
 }
 
 func TestFreshness(t *testing.T) {

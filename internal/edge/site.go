@@ -131,20 +131,20 @@ func (x *exchange) object(ctx context.Context, s *site, name string) (*object, e
 
 // fetchObject asks the origin for an object, once for all who want it.
 func (p *plane) fetchObject(ctx context.Context, s *site, k key, old *object) (*object, error) {
-	return p.cache.fetch(ctx, k, func() (*object, error) {
-		ctx, cancel := context.WithTimeout(ctx, originTimeout)
-		defer cancel()
-		return p.askOrigin(ctx, s, k.path, old)
-	})
+	return p.cache.fetch(ctx, k, func() (*object, error) { return p.askOrigin(ctx, s, k.path, old) })
 }
 
-// refresh asks for an object anew without anybody waiting for it. What the
-// origin fails to say is asked again by the next who wants the object.
+// refresh asks for an object anew, unless that is under way, without anybody
+// waiting for it. What the origin fails to say is asked again by the next who
+// wants the object.
 func (p *plane) refresh(s *site, k key, old *object) {
-	if p.cache.asking(k) {
+	f, leads := p.cache.join(k)
+	if !leads {
 		return
 	}
-	p.running.Go(func() { _, _ = p.fetchObject(p.life, s, k, old) })
+	p.running.Go(func() {
+		p.cache.lead(k, f, func() (*object, error) { return p.askOrigin(p.life, s, k.path, old) })
+	})
 }
 
 func (x *exchange) cacheIs(how string) {
@@ -188,6 +188,8 @@ func (x *exchange) siteError(r *http.Request, s *site, status int) {
 // askOrigin gets an object; with an old one it asks only whether that is still
 // good, and then gives it with a new term.
 func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object) (*object, error) {
+	ctx, cancel := context.WithTimeout(ctx, originTimeout)
+	defer cancel()
 	header := http.Header{}
 	if old != nil && old.header.Get("Etag") != "" {
 		header.Set("If-None-Match", old.header.Get("Etag"))
