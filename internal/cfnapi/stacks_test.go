@@ -508,6 +508,11 @@ func TestLooks(t *testing.T) {
 		t.Errorf("validation gives %+v (%v)", valid, err)
 	}
 
+	b.objects["s3://templates/wide.yaml"] = queue + strings.Repeat("# more than a request takes\n", 30_000)
+	if valid, err = b.client.ValidateTemplate(b.ctx(), &cfn.ValidateTemplateInput{TemplateURL: aws.String("s3://templates/wide.yaml")}); err != nil || text(valid.Description) != "one queue" {
+		t.Errorf("validation of a large one gives %+v (%v)", valid, err)
+	}
+
 	b.platform.Change("Queue", map[string]any{"QueueName": "first", "DelaySeconds": "8"})
 	look, err := b.client.DetectStackDrift(b.ctx(), &cfn.DetectStackDriftInput{StackName: app})
 	if err != nil {
