@@ -48,6 +48,8 @@ var owners = map[string][]string{
 	"github.com/fergusstrange/embedded-postgres": {"internal/platform/database"},
 	"github.com/moby/moby":                       {"internal/platform/machine", "internal/platform/machine/machinetest"},
 	"github.com/miekg/dns":                       {"internal/dns"},
+	"github.com/andybalholm/brotli":              {"internal/edge"},
+	"github.com/klauspost/compress":              {"internal/edge"},
 	"github.com/containerd/errdefs":              {"internal/platform/machine"}, // the errors of moby's client
 	"golang.org/x/sys":                           {"internal/process"},
 	"github.com/fsnotify/fsnotify":               {"internal/gitserver", "internal/server", "internal/platform/watch"},

@@ -109,8 +109,8 @@ func quoted(secret string) []string {
 // ScrubText is Scrub of a text.
 func ScrubText(text string, secrets []string) string { return Scrub(text, secrets).(string) }
 
-// shownBefore gives the properties a resource has, secrets masked.
-func (p *Planner) shownBefore(id string) map[string]any {
+// Shown gives the properties that a resource was made with, secrets masked.
+func (p *Planner) Shown(id string) map[string]any {
 	physical, was := p.Exists[id], p.beforeID(id)
 	if p.Before != nil {
 		if _, active := p.Before.Graph[was]; active {
@@ -156,7 +156,7 @@ func (p *Planner) Conceal(id string, found []registry.Difference) []registry.Dif
 	if len(found) == 0 {
 		return nil
 	}
-	shown, concealed := p.shownBefore(id), slices.Clone(found)
+	shown, concealed := p.Shown(id), slices.Clone(found)
 	for i, d := range concealed {
 		masked := d.In(shown)
 		if jsonEqual(d.In(p.Exists[id].Properties), masked) {

@@ -20,7 +20,8 @@ func (a *app) credentialsCommand() *cobra.Command {
 		Short: "Print what clients of AWS need to drive an environment",
 		Long: `Prints variables of the environment for a shell: with them, the command line of
 AWS and its SDKs drive the stacks and buckets of an environment through the
-"makeitso serve" that runs. The keys hold until the environment is destroyed.`,
+"makeitso serve" that runs. The keys hold until the environment is destroyed.
+Topics in NotificationARNs are kept and shown; nothing is sent to them.`,
 		Example: "  makeitso credentials\n  makeitso credentials --environment staging --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -32,6 +32,9 @@ type plane struct {
 	cache     *cache
 	running   sync.WaitGroup // requests under way, upgraded connections too
 
+	life context.Context // of what goes on without a request; ends with end
+	end  context.CancelFunc
+
 	// mu is held for reading only while an attempt picks its instance and is
 	// counted there. So once apply has held it for writing, every request
 	// that chose by the old table shows in inFlight: an instance that drains
@@ -52,6 +55,7 @@ func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{},
 	}
+	p.life, p.end = context.WithCancel(context.Background())
 	if saved == "" {
 		return p, nil
 	}
@@ -283,8 +287,10 @@ func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
 func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // shutdown drains: no new connection, and requests under way may finish until
-// ctx ends; then they are broken off by stop, which cancels their contexts.
+// ctx ends; then they are broken off by stop, which cancels their contexts. What
+// goes on without a request is broken off at once.
 func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.CancelFunc) error {
+	p.end()
 	err := server.Shutdown(ctx)
 	finished := make(chan struct{})
 	go func() {
