@@ -1,0 +1,125 @@
+package pipeline_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"makeitso/internal/fault"
+	"makeitso/internal/pipeline"
+	"makeitso/internal/project"
+	"makeitso/internal/release"
+	"makeitso/internal/rollout"
+)
+
+const migrating = `
+artifacts: {api: {image: {base: empty, binary: api}}}
+services: {api: {artifact: api, port: 80}}
+pipelines:
+  p:
+    environments: [dev, prod]
+    stages:
+      - image: api
+      - {name: index, migrate: {run: "echo index $WHERE >> migrated", reversible: true, undo: ./undo, env: {WHERE: "${environment.name}"}}}
+      - {name: split, migrate: {run: "test ! -e bad && echo split $MAKEITSO_ENVIRONMENT >> migrated", reversible: false}}
+      - release: api
+`
+
+// A migration runs once for each environment, is named to who approves, and
+// goes with the release that comes after it.
+func TestMigrations(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.buildBinary("api")
+	run := h.start(migrating)
+	h.until("prod asks", waitsForYes(run.ID))
+	if got, want := h.read("migrations"), "dev index true ./undo\ndev split false \n"; got != want {
+		t.Errorf("the release has %q, want %q", got, want)
+	}
+	if got := h.read("migrated"); got != "index dev\nsplit dev\n" {
+		t.Errorf("before prod was approved: %q", got)
+	}
+	asked := h.log(run.ID, "approval@prod")
+	for _, want := range []string{"migration index@prod (reversible by ./undo)", "migration split@prod (forward-only)"} {
+		if !strings.Contains(asked, want) {
+			t.Errorf("who approves is not told of %s:\n%s", want, asked)
+		}
+	}
+	h.write("bad", "")
+	for _, by := range []string{"ann", "bob"} {
+		_, err := h.engine.Approve(t.Context(), pipeline.Answer{Run: run.ID, By: by, Yes: true})
+		h.ok(err)
+	}
+	h.ended(run.ID, pipeline.Failed)
+	if got := h.read("migrations"); strings.Contains(got, "prod") {
+		t.Errorf("released after a migration that failed: %q", got)
+	}
+}
+
+func TestHook(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	folder, log := t.TempDir(), filepath.Join(t.TempDir(), "runs", "log")
+	run := func(ctx context.Context, command string, again bool) error {
+		return h.engine.Hook(ctx, release.Hook{ID: "dev/api-2, step 1", Command: command, Folder: folder, Log: log, Again: again, Env: []string{"MAKEITSO_CANARY_URL=http://here"}})
+	}
+	h.ok(run(t.Context(), "echo asking $MAKEITSO_CANARY_URL; pwd", false))
+	text, err := os.ReadFile(log)
+	h.ok(err)
+	if got := string(text); !strings.Contains(got, "dev/api-2, step 1: echo") || !strings.Contains(got, "asking http://here\n"+folder) {
+		t.Errorf("the log says %q", got)
+	}
+	if err := run(t.Context(), "exit 3", false); !fault.Is(err, fault.Failed) || err.Error() != "the command ended with exit status 3" {
+		t.Errorf("a failure: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, "touch begun; sleep 60", false) }()
+	for path := filepath.Join(folder, "begun"); ; time.Sleep(time.Millisecond) { // the command tells nobody else
+		if _, err := os.Stat(path); err == nil {
+			break
+		}
+	}
+	h.ok(run(t.Context(), "true", true)) // what an earlier life left is ended
+	if err := <-ended; !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("what was left: %v", err)
+	}
+	cancel()
+	if err := run(ctx, "true", false); err == nil {
+		t.Error("nobody waits for it, and it succeeds")
+	}
+	h.ok(os.RemoveAll(folder))
+	if err := run(t.Context(), "true", false); !fault.Is(err, fault.NotFound) {
+		t.Errorf("without its files: %v", err)
+	}
+}
+
+func TestStrategies(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]rollout.Strategy{
+		"":                   {Kind: rollout.Rolling, Surge: rollout.Amount{Count: 1}},
+		", rollout: rolling": {Kind: rollout.Rolling, Surge: rollout.Amount{Count: 1}},
+		", rollout: {rolling: {surge: 0, unavailable: 25%}}":            {Kind: rollout.Rolling, Unavailable: rollout.Amount{Part: 0.25}},
+		", rollout: all-at-once":                                        {Kind: rollout.AtOnce},
+		", rollout: {blue-green: {soak: 1m, keep: 10m}}":                {Kind: rollout.BlueGreen, Soak: time.Minute, Keep: 10 * time.Minute},
+		", rollout: {canary: 10%}":                                      {Kind: rollout.Canary, Shares: []float64{0.1}, Watch: 2 * time.Minute},
+		", rollout: {canary: [10%, 50%], watch: auto}":                  {Kind: rollout.Canary, Shares: []float64{0.1, 0.5}, Bake: 30 * time.Second, Watch: 10 * time.Minute},
+		", rollout: {canary: 10%, watch: {at-least: 1m, at-most: 20m}}": {Kind: rollout.Canary, Shares: []float64{0.1}, Bake: time.Minute, Watch: 20 * time.Minute},
+	} {
+		p, mistakes := project.Parse(project.File, []byte("project: shop\nartifacts: {api: {image: {binary: api}}}\nservices: {api: {artifact: api, port: 80"+text+"}}\n"))
+		if len(mistakes) > 0 {
+			t.Fatal(mistakes)
+		}
+		got := pipeline.Service("api", p.Services["api"], nil)
+		if fmt.Sprint(got.Strategy) != fmt.Sprint(want) || got.Keep != 10 {
+			t.Errorf("%q: %+v, keeps %d; want %+v", text, got.Strategy, got.Keep, want)
+		}
+		if err := got.Strategy.Validate(); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
