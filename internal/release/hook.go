@@ -23,9 +23,9 @@ func (k *keeper) hook(ctx context.Context, c rollout.Command) {
 	if k.busy[name] || k.looked.Before(k.retries[name].at) {
 		return
 	}
-	again := k.rec.Hook == name
+	id, again := k.rec.State.Plan.New.Release, k.rec.Hook == name
 	if again {
-		k.tell(k.rec.State.Plan.New.Release, EventRollout, "makeitso was interrupted in the command of the rollout: it is run again")
+		k.tell(id, EventRollout, "makeitso was interrupted in the command of the rollout: it is run again")
 	}
 	k.rec.Hook = name
 	k.saveOrBreak(ctx)
@@ -35,7 +35,7 @@ func (k *keeper) hook(ctx context.Context, c rollout.Command) {
 	var failed error
 	k.begin(ctx, name, func(ctx context.Context) error {
 		defer cancel()
-		r, err := k.c.release(ctx, k.name, k.rec.State.Plan.New.Release)
+		r, err := k.c.release(ctx, k.name, id)
 		if err != nil {
 			return err
 		}

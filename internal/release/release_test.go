@@ -80,7 +80,7 @@ func TestGoodCanaryIsPromoted(t *testing.T) {
 	c := w.live(w.store, quick(w))
 	c.mustRelease(canary(100*time.Millisecond), "one", "run-1")
 	end := w.load(200 * time.Microsecond)
-	r := c.mustRelease(canary(200*time.Millisecond), "two", "run-2")
+	r := c.mustRelease(canary(time.Second), "two", "run-2")
 	if _, bad := end(); bad > 0 {
 		t.Errorf("%d bad answers", bad)
 	}
@@ -88,7 +88,7 @@ func TestGoodCanaryIsPromoted(t *testing.T) {
 		t.Errorf("reason %q", r.Reason)
 	}
 	events := w.events.text()
-	for _, want := range []string{"traffic: api-1 90 %, api-2 10 %", "traffic: api-1 50 %, api-2 50 %", "traffic: api-2 100 %", "watching api-2 at 10 % for 200ms"} {
+	for _, want := range []string{"traffic: api-1 90 %, api-2 10 %", "traffic: api-1 50 %, api-2 50 %", "traffic: api-2 100 %", "watching api-2 at 10 % for 1s"} {
 		if !strings.Contains(events, want) {
 			t.Errorf("no event says %q in\n%s", want, events)
 		}
