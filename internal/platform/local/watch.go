@@ -102,9 +102,11 @@ func watchedAlarm(r machine.Resource) watch.Alarm {
 
 // settled says whether all properties are known, as they are when a resource is
 // made.
-func settled(r *machine.Resource) bool {
+func settled(r *machine.Resource) bool { return allKnown(r.Properties) }
+
+func allKnown(value any) bool {
 	known := true
-	template.Rewrite(r.Properties, func(leaf any) any {
+	template.Rewrite(value, func(leaf any) any {
 		known = known && !model.Unknown(leaf)
 		return leaf
 	})
@@ -263,12 +265,34 @@ type evaluated struct {
 }
 
 func (h evaluated) Check(ctx context.Context, r *machine.Resource) error {
-	if settled(r) {
+	if allKnown(withoutDimensions(r.Properties)) {
 		if err := h.more(r); err != nil {
 			return err
 		}
 	}
 	return h.modelled.Check(ctx, r)
+}
+
+// withoutDimensions gives properties without those that say which load balancer,
+// queue or other thing an alarm is about: it is judged before that exists.
+func withoutDimensions(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		rest := map[string]any{}
+		for name, v := range value {
+			if name != "Dimensions" {
+				rest[name] = withoutDimensions(v)
+			}
+		}
+		return rest
+	case []any:
+		rest := make([]any, len(value))
+		for i, v := range value {
+			rest[i] = withoutDimensions(v)
+		}
+		return rest
+	}
+	return value
 }
 
 func (h evaluated) Make(ctx context.Context, r *machine.Resource) error {

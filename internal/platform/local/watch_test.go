@@ -159,6 +159,20 @@ func TestWatchedMistakes(t *testing.T) {
 			t.Errorf("%s: %v; want %s", c.typ, err, want)
 		}
 	}
+	// What is known only later does not keep the rest from being judged.
+	engine := stack.New("local", p, p.o.Records, stack.Options{Holder: "test"})
+	const of = `Namespace: AWS/ApplicationELB, MetricName: RequestCount, Dimensions: [{Name: LoadBalancer, Value: !GetAtt B.LoadBalancerFullName}]`
+	for want, alarm := range map[string]string{
+		"bands of anomalies are not computed here":      of + `, Statistic: Sum, ThresholdMetricId: band`,
+		`at 10 a number, an id, a function or a ( is`:   `Metrics: [{Id: rate, Expression: "errors / )"}, {Id: errors, ReturnData: false, MetricStat: {Stat: Sum, Metric: {` + of + `}}}]`,
+		"STDDEV is no function that is computed here":   `Metrics: [{Id: e, Expression: STDDEV(m)}]`,
+		`ExtendedStatistic is "TM(1%:9%)", and trimmed`: of + `, ExtendedStatistic: "TM(1%:9%)"`,
+	} {
+		template := `Resources: {B: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer}, A: {Type: AWS::CloudWatch::Alarm, Properties: {EvaluationPeriods: 1, Threshold: 1, ComparisonOperator: GreaterThanThreshold, ` + alarm + `}}}`
+		if _, err := engine.Plan(t.Context(), changeset.Change{Stack: "web", Template: []byte(template)}); err == nil || !strings.Contains(fault.Text(err), want) {
+			t.Errorf("a plan answered %v; want %s", err, want)
+		}
+	}
 	for group, file := range map[string]string{"/makeitso/local/web": "web-local.web-3.1.log", "/makeitso/local/web-local": "web-local-local.web-local.test.7.log"} {
 		for name, want := range map[string]bool{file: true, "web-admin-local.web-admin-3.1.log": false, "web-local.webs-3.1.log": false} {
 			if has := p.logSources(group)[1].Has(name); has != want {

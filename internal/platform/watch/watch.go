@@ -280,9 +280,11 @@ func (w *Watcher) judge(ctx context.Context, a Alarm, now time.Time) error {
 		return err
 	}
 	from, to := a.Metric.Window(now)
-	points, err := w.points(ctx, a.Metric.Series, from, to)
-	if err != nil {
-		return err
+	points := map[metric.Series][]metric.Point{}
+	for _, series := range a.Metric.Series() {
+		if points[series], err = w.points(ctx, series, from, to); err != nil {
+			return err
+		}
 	}
 	verdict := a.Metric.Evaluate(now, points, is.State)
 	return w.say(ctx, a, verdict, is, version, now)

@@ -122,7 +122,9 @@ func (w *world) alarm(token string, more map[string]any) {
 	w.t.Helper()
 	properties := map[string]any{"Namespace": "s", "MetricName": "n", "Statistic": "Sum", "Threshold": 0, "ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1}
 	for name, value := range more {
-		properties[name] = value
+		if properties[name] = value; value == nil {
+			delete(properties, name)
+		}
 	}
 	m, err := metric.ReadAlarm(properties)
 	if err != nil {
