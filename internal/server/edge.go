@@ -113,13 +113,26 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 // Stats implements release.Edge. An edge that does not run because there is
 // nothing to serve has nothing in flight.
 func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) {
-	e.mu.Lock()
-	none := idle(e.config) && !e.running()
-	e.mu.Unlock()
-	if none {
+	if e.stopped() {
 		return edge.Stats{}, nil
 	}
 	return e.client.Stats(ctx)
+}
+
+// Traffic implements local.Edge. An edge that does not run because there is
+// nothing to serve has seen nothing.
+func (e *edgeProcess) Traffic(ctx context.Context) (edge.Traffic, error) {
+	if e.stopped() {
+		return edge.Traffic{}, nil
+	}
+	return e.client.Traffic(ctx)
+}
+
+// stopped says that the edge has nothing to serve, and does not run.
+func (e *edgeProcess) stopped() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return idle(e.config) && !e.running()
 }
 
 // Invalidate drops paths of a site from the cache.

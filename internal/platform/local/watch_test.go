@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,6 +71,82 @@ func TestLogsRollBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := d.Engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm:both is in state ALARM") {
+		t.Errorf("answered %v", err)
+	}
+}
+
+// TestBalancerRollsBack has answers of a load balancer's target roll a stack back,
+// by way of the edge's counts and an expression over them.
+func TestBalancerRollsBack(t *testing.T) {
+	t.Parallel()
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer target.Close()
+	_, port, _ := strings.Cut(target.Listener.Addr().String(), ":")
+	front := newEdge(t)
+	p := newPlatform(t, Options{Edge: front})
+	d := newDriftingOn(t, p, `
+Resources:
+  Front: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer}
+  Targets: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {Port: 80, Protocol: HTTP, TargetType: ip, HealthCheckEnabled: false, Targets: [{Id: 127.0.0.1, Port: `+port+`}]}}
+  Listener: {Type: AWS::ElasticLoadBalancingV2::Listener, Properties: {LoadBalancerArn: !Ref Front, Port: 80, Protocol: HTTP, DefaultActions: [{Type: forward, TargetGroupArn: !Ref Targets}]}}
+  Rate:
+    Type: AWS::CloudWatch::Alarm
+    Properties:
+      AlarmName: rate
+      EvaluationPeriods: 1
+      Threshold: 50
+      ComparisonOperator: GreaterThanThreshold
+      Metrics:
+        - {Id: rate, Expression: "IF(requests > 1, 100 * errors / requests)"}
+        - Id: errors
+          ReturnData: false
+          MetricStat:
+            Period: 10
+            Stat: Sum
+            Metric:
+              Namespace: AWS/ApplicationELB
+              MetricName: HTTPCode_Target_5XX_Count
+              Dimensions: &of
+                - {Name: LoadBalancer, Value: !GetAtt Front.LoadBalancerFullName}
+                - {Name: TargetGroup, Value: !GetAtt Targets.TargetGroupFullName}
+        - Id: requests
+          ReturnData: false
+          MetricStat: {Period: 10, Stat: SampleCount, Metric: {Namespace: AWS/ApplicationELB, MetricName: TargetResponseTime, Dimensions: *of}}
+Outputs: {Host: {Value: !GetAtt Front.DNSName}}
+`)
+	stacks, err := d.Engine.Stacks(t.Context())
+	if err != nil || len(stacks) != 1 || len(stacks[0].Outputs) != 1 {
+		t.Fatalf("the stacks are %+v (%v)", stacks, err)
+	}
+	host := stacks[0].Outputs[0].Value
+	running, stop := context.WithCancel(t.Context())
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer stop()
+	beside.Go(func() {
+		if err := p.Watch(running); err != nil {
+			t.Error(err)
+		}
+	})
+	beside.Go(func() {
+		for running.Err() == nil { // as people do, while the change is watched
+			if _, err := front.get(host, "/"); err == nil || !strings.Contains(err.Error(), "500 Internal Server Error") {
+				t.Errorf("the load balancer answered %v", err)
+				return
+			}
+			select {
+			case <-running.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	change := changeset.Change{Stack: "web", Template: []byte(`Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`),
+		Rollback: pace.Alarms{ARNs: []string{"arn:aws:cloudwatch:us-east-1:000000000000:alarm:rate"}, Monitor: time.Hour}}
+	cs, err := d.Engine.Plan(t.Context(), change)
+	if err != nil {
+		t.Fatal(fault.Text(err))
+	}
+	if err := d.Engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm:rate is in state ALARM") {
 		t.Errorf("answered %v", err)
 	}
 }
