@@ -80,7 +80,7 @@ func TestMeasure(t *testing.T) {
 	}
 	want("written, without knowing", pass(0), 7, 6)
 	m.count += 50
-	want("after a long time", pass(maxGap + metric.Resolution), 7, 7)
+	want("after a long time", pass(maxGap+metric.Resolution), 7, 7)
 	m.count++
 	want("from then on", pass(metric.Resolution), 8, 8)
 }
