@@ -308,8 +308,8 @@ func (o *operation) deleteFailed(ctx context.Context, err error) error {
 	if e := o.enter(ctx, DeleteFailed, err.Error()); e != nil {
 		return e
 	}
-	return fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name).
-		WithHint("see what happened: makeitso events %s; then delete it again, or without what cannot go: aws cloudformation delete-stack --stack-name %s --retain-resources RESOURCE", o.stack.Name, o.stack.Name)
+	return hinted(fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name), err, fmt.Sprintf(
+		"see what happened: makeitso events %[1]s; then delete it again, or without what cannot go: aws cloudformation delete-stack --stack-name %[1]s --retain-resources RESOURCE", o.stack.Name))
 }
 
 // vanish deletes things, and then the stack.
