@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,8 +19,10 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/metric"
 	"makeitso/internal/pace"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/platform/watch"
+	"makeitso/internal/record"
 	"makeitso/internal/stack"
 )
 
@@ -263,11 +266,24 @@ func TestWatchedMistakes(t *testing.T) {
 	}
 }
 
+// counting counts what is listed of a store.
+type counting struct {
+	record.Store
+	listed atomic.Int64
+}
+
+func (c *counting) List(ctx context.Context, kind, prefix string) ([]record.Entry, error) {
+	c.listed.Add(1)
+	return c.Store.List(ctx, kind, prefix)
+}
+
 // TestResumeKeepsRecords starts an environment again that has an alarm and a
-// secret: real as they are, they stay the records that they were.
+// secret: real as they are, they stay the records that they were, and nobody
+// goes through all records for what has a folder.
 func TestResumeKeepsRecords(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t, Options{})
+	records := &counting{Store: record.NewMemory()}
+	p := newPlatform(t, Options{Options: machine.Options{Records: records}})
 	alarm := machinetest.Request(alarmType, "Alarm", map[string]any{"AlarmName": "errors", "EvaluationPeriods": "1", "ComparisonOperator": "GreaterThanThreshold"})
 	hidden := machinetest.Request(secretType, "Secret", map[string]any{"Name": "contract", "SecretString": "open sesame"})
 	machinetest.Create(t, p, alarm)
@@ -275,8 +291,12 @@ func TestResumeKeepsRecords(t *testing.T) {
 	if err := p.SetAlarm(t.Context(), "errors", string(metric.On), ""); err != nil {
 		t.Fatal(err)
 	}
+	records.listed.Store(0)
 	if err := p.Resume(t.Context()); err != nil {
 		t.Fatal(fault.Text(err))
+	}
+	if n := records.listed.Load(); n != 0 {
+		t.Errorf("resumed, it listed records %d times", n)
 	}
 	for _, r := range []stack.Request{alarm, hidden} {
 		if _, err := machinetest.Handler(t, p, r.Type).Read(t.Context(), r); err != nil {
