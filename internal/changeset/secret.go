@@ -2,6 +2,7 @@ package changeset
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -56,51 +57,74 @@ func (p *Program) Secrets() []string {
 	if p == nil {
 		return nil
 	}
-	var found []string
-	for name, d := range p.Template.Parameters {
-		if d.NoEcho {
-			template.Rewrite(p.parameters[name], func(leaf any) any {
-				if text, ok := leaf.(string); ok {
-					found = append(found, text)
-				}
-				return leaf
-			})
-		}
-	}
-	return found
+	return p.Template.Secrets(p.parameters)
 }
 
 // Scrub masks secrets in a value that is shown. Masked parameters keep most of
 // them out; this finds those that came through a resource's attribute.
 func Scrub(v any, secrets []string) any {
-	longestFirst := slices.Clone(secrets) // one may be a part of another
+	longestFirst := withParts(secrets) // one may be a part of another
 	slices.SortFunc(longestFirst, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	var forms []string
+	for _, secret := range longestFirst {
+		if len(secret) >= shortestSecret {
+			forms = append(forms, quoted(secret)...)
+		}
+	}
 	return template.Rewrite(v, func(leaf any) any {
 		text, ok := leaf.(string)
 		if !ok {
 			return leaf
 		}
-		for _, secret := range longestFirst {
-			if len(secret) < shortestSecret {
-				continue
-			}
-			for _, form := range quoted(secret) {
-				text = strings.ReplaceAll(text, form, Masked)
-			}
+		for _, form := range forms {
+			text = strings.ReplaceAll(text, form, Masked)
 		}
 		return text
 	})
 }
 
-// quoted gives a secret as it is, and as it stands in a text that quotes it.
+// withParts gives secrets, and the texts in those that are JSON.
+func withParts(secrets []string) []string {
+	all := slices.Clone(secrets)
+	for _, secret := range secrets {
+		var value any
+		if json.Unmarshal([]byte(secret), &value) != nil {
+			continue // it is no JSON
+		}
+		template.Rewrite(value, func(leaf any) any {
+			if text, ok := leaf.(string); ok {
+				all = append(all, text)
+			}
+			return leaf
+		})
+	}
+	return all
+}
+
+// quoted gives a secret as it is, in Base64, and as it stands in a text that
+// quotes it.
 func quoted(secret string) []string {
-	forms := []string{secret, unquoted(strconv.Quote(secret))}
+	forms := append([]string{secret, unquoted(strconv.Quote(secret))}, inBase64(secret)...)
 	for _, html := range []bool{true, false} {
 		var b strings.Builder
 		encoder := json.NewEncoder(&b)
 		encoder.SetEscapeHTML(html)
 		if encoder.Encode(secret) == nil { // a text is always written
 			forms = append(forms, unquoted(strings.TrimSpace(b.String())))
+		}
+	}
+	return slices.Compact(forms)
+}
+
+// inBase64 gives what Base64 makes of a secret that begins anywhere in a longer
+// text: three bytes become four letters, of which those are left out that the
+// text around it has a part in.
+func inBase64(secret string) []string {
+	var forms []string
+	for before := range 3 {
+		raw := append(make([]byte, before), secret...)
+		for _, coding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			forms = append(forms, coding.EncodeToString(raw)[(before*8+5)/6:len(raw)*8/6])
 		}
 	}
 	return slices.Compact(forms)

@@ -42,6 +42,9 @@ func (p *plane) control() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, p.stats(), nil)
 	})
+	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, p.traffic.report(p.current()), nil)
+	})
 	mux.HandleFunc("POST /invalidate", func(w http.ResponseWriter, r *http.Request) {
 		var i invalidation
 		err := decode(w, r, &i)

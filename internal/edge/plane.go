@@ -30,6 +30,7 @@ type plane struct {
 	quiet     *log.Logger
 	log       *accessLog
 	cache     *cache
+	traffic   *traffic
 	running   sync.WaitGroup // requests under way, upgraded connections too
 
 	life context.Context // of what goes on without a request; ends with end
@@ -52,7 +53,7 @@ type plane struct {
 func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	p := &plane{
 		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
-		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(),
+		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(), traffic: newTraffic(),
 		table: &table{},
 	}
 	p.life, p.end = context.WithCancel(context.Background())

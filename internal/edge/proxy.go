@@ -24,15 +24,16 @@ var (
 // exchange is one request and its answer. For a service it is also the
 // http.RoundTripper that chooses upstreams.
 type exchange struct {
-	plane   *plane
-	w       *recorder
-	client  context.Context // ends when the client goes away
-	host    string
-	service string // the name of the one that is asked
-	entry   entry
-	last    *attempt
-	tried   []*instance
-	upload  *upload // the client's body, nil if it has none
+	plane    *plane
+	w        *recorder
+	client   context.Context // ends when the client goes away
+	host     string
+	service  string // the name of the one that is asked
+	balancer string // the one that chose it, "" if none did
+	entry    entry
+	last     *attempt
+	tried    []*instance
+	upload   *upload // the client's body, nil if it has none
 }
 
 // attempt is a request at one instance. Its outcome is settled once: when it
@@ -45,8 +46,10 @@ type attempt struct {
 	mu       sync.Mutex
 	timer    *time.Timer
 	limit    time.Duration
-	waiting  bool // for the client's body: the upstream is not at fault
-	answered bool // the header came
+	sent     time.Time
+	took     time.Duration // until the header came
+	waiting  bool          // for the client's body: the upstream is not at fault
+	answered bool          // the header came
 	settled  bool
 	ended    bool
 }
@@ -92,6 +95,7 @@ func (x *exchange) finish() {
 	}
 	x.entry.Status, x.entry.Bytes = x.w.status, x.w.bytes
 	x.entry.Ms = float64(time.Since(x.entry.Time).Microseconds()) / 1000
+	x.plane.traffic.count(x)
 	x.plane.log.write(x.entry)
 }
 
@@ -231,6 +235,7 @@ func (a *attempt) begin(cancel context.CancelCauseFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.cancel = cancel
+	a.sent = time.Now()
 	a.timer = time.AfterFunc(a.limit, a.expire)
 }
 
@@ -268,7 +273,7 @@ func (a *attempt) resume() {
 func (a *attempt) answer() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.answered = true
+	a.answered, a.took = true, time.Since(a.sent)
 }
 
 // settle fixes the outcome, the first time it is called.

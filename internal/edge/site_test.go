@@ -309,7 +309,7 @@ func TestWhatIsInvalidatedOnItsWayIsNotKept(t *testing.T) {
 			if err := forget(c); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			o, err := c.fetch(ctx, k, func() (*object, error) { return says("new") })
 			if err != nil || string(o.body) != "new" {

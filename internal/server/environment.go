@@ -149,6 +149,7 @@ func (env *environment) supervise() error {
 			s.o.Announce(fmt.Sprintf("environment %s: its logs and alarms are not watched any more: %v", env.name, err))
 		}
 	})
+	s.working.Go(func() { env.sweep(s.ctx) })
 	s.working.Go(func() {
 		if err := env.lookForDrift(s.ctx); err != nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not looked at for drift any more: %v", env.name, err))

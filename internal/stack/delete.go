@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
@@ -39,8 +40,8 @@ func (d *doom) add(p changeset.Physical, policy string, retain ...string) {
 const deleteAttempts = 3
 
 // deleteAll deletes things, dependents first. It gives the logical ids of
-// which something could not be deleted; that stays in their records.
-func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (failed []string, err error) {
+// which something could not be deleted, and why; that stays in their records.
+func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (failed map[string]error, err error) {
 	graph := map[string][]string{} // from what goes later to what goes first
 	for id, d := range dooms {
 		graph[id] = append(graph[id], nil...)
@@ -52,47 +53,45 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 			}
 		}
 	}
-	results := make(chan string, len(dooms))
+	var mu sync.Mutex
+	failed = map[string]error{}
 	err = dag.Walk(ctx, dag.Acyclic(graph), o.e.o.Parallel, func(ctx context.Context, id string) error {
-		ok, err := o.deleteOne(ctx, id, dooms[id])
-		if err == nil && !ok {
-			results <- id
+		reason, err := o.deleteOne(ctx, id, dooms[id])
+		if err == nil && reason != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			failed[id] = reason
 		}
 		return err
 	})
-	close(results)
-	for id := range results {
-		failed = append(failed, id)
-	}
-	slices.Sort(failed)
 	if err != nil && suspended(ctx) {
 		err = suspension(ctx)
 	}
 	return failed, err
 }
 
-// deleteOne deletes what is doomed of one logical id.
-func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, err error) {
+// deleteOne deletes what is doomed of one logical id. It gives a reason why
+// something of it is left.
+func (o *operation) deleteOne(ctx context.Context, id string, d doom) (reason, err error) {
 	for _, p := range d.retained {
 		if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped}); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	for _, p := range d.released {
 		if err := o.release(ctx, id, p); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	var left []changeset.Physical
-	var reason error
 	for _, p := range d.things {
 		err := o.deleteThing(ctx, id, p)
 		switch {
 		case halted(err):
-			return false, err
+			return nil, err
 		case err != nil && o.set.Leave.Failing:
 			if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped, Reason: err.Error()}); err != nil {
-				return false, err
+				return nil, err
 			}
 		case err != nil:
 			left, reason = append(left, p), err
@@ -101,12 +100,12 @@ func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, 
 	s := d.keep
 	s.Doomed = append(left, d.held...)
 	if s.Current == nil && len(s.Doomed) == 0 {
-		return true, o.forget(ctx, id)
+		return nil, o.forget(ctx, id)
 	}
 	if len(left) > 0 && s.Current == nil {
 		s.Status, s.Reason = DeleteFailed, reason.Error()
 	}
-	return len(left) == 0, o.keep(ctx, s)
+	return reason, o.keep(ctx, s)
 }
 
 // deleteThing deletes one physical thing, trying more than once.
@@ -148,8 +147,14 @@ func takeAway(ctx context.Context, h Handler, r Request, snapshot bool) (told st
 	return told, h.Delete(ctx, r)
 }
 
-func deleteFailure(ids []string) error {
-	return fault.New(fault.Failed, "The following resource(s) failed to delete: [%s].", strings.Join(ids, ", "))
+func deleteFailure(failed map[string]error) error {
+	var reasons []string
+	ids := slices.Sorted(maps.Keys(failed))
+	for _, id := range ids {
+		reasons = append(reasons, id+": "+fault.Text(failed[id]))
+	}
+	return fault.New(fault.Failed, "The following resource(s) failed to delete: [%s].", strings.Join(ids, ", ")).
+		WithHint("%s", strings.Join(reasons, "\n"))
 }
 
 // Delete removes a stack and all its resources but those with a DeletionPolicy
@@ -308,8 +313,8 @@ func (o *operation) deleteFailed(ctx context.Context, err error) error {
 	if e := o.enter(ctx, DeleteFailed, err.Error()); e != nil {
 		return e
 	}
-	return fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name).
-		WithHint("see what happened: makeitso events %s; then delete it again, or without what cannot go: aws cloudformation delete-stack --stack-name %s --retain-resources RESOURCE", o.stack.Name, o.stack.Name)
+	return hinted(fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name), err, fmt.Sprintf(
+		"see what happened: makeitso events %[1]s; then delete it again, or without what cannot go: aws cloudformation delete-stack --stack-name %[1]s --retain-resources RESOURCE", o.stack.Name))
 }
 
 // vanish deletes things, and then the stack.

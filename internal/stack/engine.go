@@ -252,6 +252,8 @@ func (e *Engine) EventsBefore(ctx context.Context, name string, before int64, mo
 	}
 	from := max(before-int64(most), 1)
 	events, err := e.readEvents(ctx, name, from-1, int(before-from))
+	// Where old ones were removed, those come that are not before.
+	events = slices.DeleteFunc(events, func(ev Event) bool { return ev.Number >= before })
 	slices.Reverse(events)
 	return events, err
 }

@@ -53,7 +53,7 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 		own, _ := b.Attributes["DNSName"].(string)
 		hosts := p.Hosts(own)
 		for i, l := range p.listeners(b) {
-			next := edge.Balancer{Name: p.Environment + "/balancer/" + b.Name() + "/" + l.LogicalID, Hosts: hosts}
+			next := edge.Balancer{Name: p.balancer(b, l), Hosts: hosts}
 			if i > 0 { // the edge has one port: it tells them by names
 				next.Hosts = []string{Host(own, l)}
 			}
@@ -75,6 +75,26 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 	slices.SortFunc(services, func(a, b edge.Service) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(balancers, func(a, b edge.Balancer) int { return cmp.Compare(a.Name, b.Name) })
 	return services, balancers
+}
+
+// FullNames gives what load balancers and target groups are called in metrics, by
+// the names of the balancers and services that Edge gives for them.
+func (p Parts) FullNames() map[string]string {
+	names := map[string]string{}
+	for _, r := range p.Resources[TargetGroupType] {
+		names[p.service(r).Name], _ = r.Attributes["TargetGroupFullName"].(string)
+	}
+	for _, b := range p.Resources[LoadBalancerType] {
+		for _, l := range p.listeners(b) {
+			names[p.balancer(b, l)], _ = b.Attributes["LoadBalancerFullName"].(string)
+		}
+	}
+	return names
+}
+
+// balancer is the name that the edge has for a listener of a load balancer.
+func (p Parts) balancer(b, listener model.Resource) string {
+	return p.Environment + "/balancer/" + b.Name() + "/" + listener.LogicalID
 }
 
 // Host is the host name of a listener that is not the first of its load

@@ -33,6 +33,8 @@ type Edge interface {
 	SetBalancing(ctx context.Context, environment string, services []edge.Service, balancers []edge.Balancer) error
 	// Stats gives the edge's report.
 	Stats(ctx context.Context) (edge.Stats, error)
+	// Traffic gives what the edge has seen of requests.
+	Traffic(ctx context.Context) (edge.Traffic, error)
 }
 
 // newFleets makes what keeps the groups of instances.
@@ -74,15 +76,24 @@ func (p *Platform) Balance(ctx context.Context) error {
 	return nil
 }
 
-// balanced gives what the edge is to serve of load balancers and of Beanstalk.
-func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balancers []edge.Balancer, err error) {
-	parts := balance.Parts{Environment: p.Env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
-	all, err := p.recordsOf(ctx, balance.Types...)
-	if err != nil {
-		return nil, nil, err
+// balancers gives the load balancers of the environment, without targets.
+func (p *Platform) balancers(ctx context.Context) (balance.Parts, error) {
+	parts := balance.Parts{
+		Environment: p.Env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{},
+		Hosts: func(own string) []string { return []string{own} },
 	}
+	all, err := p.recordsOf(ctx, balance.Types...)
 	for _, r := range all {
 		parts.Resources[r.Type] = append(parts.Resources[r.Type], r.Resource)
+	}
+	return parts, err
+}
+
+// balanced gives what the edge is to serve of load balancers and of Beanstalk.
+func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balancers []edge.Balancer, err error) {
+	parts, err := p.balancers(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	links, err := p.links()
 	if err != nil {

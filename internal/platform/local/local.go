@@ -73,7 +73,7 @@ func New(env string, o Options) (*Platform, error) {
 	}
 	p := &Platform{o: o}
 	m, err := machine.New(env, o.Options, machine.Hooks{
-		Ports: p.otherPorts, Adopt: p.adopt, Forget: p.forget, Concerns: isSite, Changed: p.sitesChanged,
+		Ports: p.otherPorts, Forget: p.forget, Concerns: isSite, Changed: p.sitesChanged,
 	})
 	if err != nil {
 		return nil, err

@@ -114,19 +114,6 @@ func (m *Machine) Load(token string) (*Resource, error) {
 // ModelKey is the key of a modelled resource's record.
 func (m *Machine) ModelKey(token string) string { return m.Env + "/" + token }
 
-// stored is load for a handler: a type that has become real may still be kept
-// as an earlier makeitso did, which only modelled it.
-func (m *Machine) stored(ctx context.Context, token string) (*Resource, error) {
-	res, err := m.Load(token)
-	if !fault.Is(err, fault.NotFound) {
-		return res, err
-	}
-	if modelled, modelErr := m.Models.Get(ctx, m.ModelKey(token)); modelErr == nil {
-		return &modelled, nil
-	}
-	return nil, err
-}
-
 // Resources gives everything there is, by token.
 func (m *Machine) Resources() ([]*Resource, error) {
 	entries, err := os.ReadDir(filepath.Join(m.Dir, "resources"))
@@ -239,7 +226,7 @@ func (h *Handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 
 // Read implements stack.Handler.
 func (h *Handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
-	res, err := h.m.stored(ctx, r.Token)
+	res, err := h.m.Load(r.Token)
 	if err != nil {
 		return stack.Result{}, err
 	}
@@ -287,7 +274,7 @@ func (h *Handler) Among(all []*Resource, identifier map[string]string) (*Resourc
 // Update implements stack.Handler.
 func (h *Handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	defer h.m.Begin()()
-	res, err := h.m.stored(ctx, r.Token)
+	res, err := h.m.Load(r.Token)
 	if err == nil {
 		err = res.InPlace(r.Properties)
 	}
