@@ -130,6 +130,7 @@ func (c crash) after(t *testing.T, writes int) (survived bool) {
 	}
 	first.stop()
 	end := w.load(500 * time.Microsecond)
+	eventually(t, "the first answers", func() bool { return w.edge.seen("api-1").Requests > 1 })
 
 	if c.name == "never healthy" {
 		o.Limits.Start = 60 * time.Millisecond
