@@ -60,6 +60,29 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
+// What a run under way has made is not to be removed.
+func TestUses(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.buildBinary("api")
+	run := h.start(strings.Replace(slowRelease, "TIMEOUT", "", 1))
+	h.untilFile("releases")
+	digest := strings.Fields(h.read("releases"))[2]
+	uses := func(digest string) bool {
+		used, err := h.engine.Uses(t.Context(), digest)
+		h.ok(err)
+		return used
+	}
+	if !uses(digest) || uses("sha256:other") {
+		t.Errorf("while it runs: %s is used: %v, another: %v", digest, uses(digest), uses("sha256:other"))
+	}
+	h.ok(h.engine.Cancel(t.Context(), run.ID, "ann"))
+	h.ended(run.ID, pipeline.Canceled)
+	if uses(digest) {
+		t.Error("used when it has ended")
+	}
+}
+
 func TestHook(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, "")

@@ -224,6 +224,9 @@ func (r Release) failure() error {
 	service := r.Service.Name
 	switch r.Status {
 	case RolledBack:
+		if strings.HasPrefix(r.Reason, replacedBy) {
+			return fault.New(fault.Failed, "release %s was rolled back: %s", r.ID, r.Reason).WithHint("see `makeitso releases %s` for the newer one", service)
+		}
 		return fault.New(fault.Failed, "release %s was rolled back: %s", r.ID, r.Reason).
 			WithHint("the release before is live; correct the fault and push again")
 	case Failed:

@@ -90,10 +90,13 @@ func (k *keeper) rollOut(ctx context.Context, to Release) error {
 	return k.roll(ctx, to.Service.Strategy.Plan(k.rec.State.Live(), version), to)
 }
 
+// replacedBy begins the reason of a release that gave way to a newer one.
+const replacedBy = "replaced by "
+
 // replace turns the rollout under way round, to begin another when it has ended.
 // What was to come next does not come.
 func (k *keeper) replace(ctx context.Context, next Release) error {
-	if _, err := k.dropNext(ctx, func(Release) bool { return true }, "replaced by "+next.ID+" before it began"); err != nil {
+	if _, err := k.dropNext(ctx, func(Release) bool { return true }, replacedBy+next.ID+" before it began"); err != nil {
 		return err
 	}
 	next.Reason = fmt.Sprintf("waits until %s is taken back", k.rec.State.Plan.New.Release)
@@ -104,7 +107,7 @@ func (k *keeper) replace(ctx context.Context, next Release) error {
 	k.rec.Next = next.ID
 	k.tell(next.ID, EventRelease, next.ID+" "+next.Reason)
 	before := k.rec.State
-	k.rec.State = rollout.Next(before, rollout.Event{Kind: rollout.RollBack, At: k.now(), Reason: "replaced by " + next.ID})
+	k.rec.State = rollout.Next(before, rollout.Event{Kind: rollout.RollBack, At: k.now(), Reason: replacedBy + next.ID})
 	k.commit(ctx, before, op)
 	return k.broken
 }
@@ -410,5 +413,5 @@ func (k *keeper) oldStatus(r Release) (ReleaseStatus, string) {
 	case k.rec.ByHand:
 		return RolledBack, "returned to " + next + " by hand"
 	}
-	return Superseded, "replaced by " + next
+	return Superseded, replacedBy + next
 }

@@ -341,6 +341,11 @@ func TestOldReleasesAndTheirImagesGo(t *testing.T) {
 		t.Errorf("kept: %s, %v", got, err)
 	}
 	eventually(t, "the image of the first to be given up", func() bool { mu.Lock(); defer mu.Unlock(); return slices.Equal(forgotten, []string{"one"}) })
+	for digest, want := range map[string]bool{"one": false, "two": true} {
+		if used, err := Uses(within(t), w.store, digest); err != nil || used != want {
+			t.Errorf("%s is used: %v, %v", digest, used, err)
+		}
+	}
 	if r, err := c.Rollback(within(t), Return{Service: "api"}); err != nil || r.ID != "api-2" {
 		t.Errorf("rollback: %+v, %v", r, err)
 	}
