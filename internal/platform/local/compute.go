@@ -138,6 +138,11 @@ func (h balancing) Check(ctx context.Context, r *machine.Resource) error {
 	return balance.Judge(r.Resource)
 }
 
+// Warn implements machine.Warner.
+func (h balancing) Warn(_ context.Context, r *machine.Resource) ([]string, error) {
+	return balance.Notes(r.Resource), nil
+}
+
 func (h balancing) Make(ctx context.Context, r *machine.Resource) error {
 	if err := h.modelled.Make(ctx, r); err != nil || r.Type != balance.LoadBalancerType {
 		return err
