@@ -783,3 +783,48 @@ pipelines:
 		t.Errorf("%+v", stages)
 	}
 }
+
+func TestStackTakesTheArtifactOfItsRun(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.write("web.yaml", "Parameters: {Image: {Type: String}}\nResources:\n  Handle: {Type: \"AWS::CloudFormation::WaitConditionHandle\"}\nOutputs:\n  Image: {Value: !Ref Image}\n")
+	const body = `
+artifacts: {api: {image: {base: empty, binary: api}}}
+stacks: {web: {template: web.yaml, parameters: {Image: "web@${artifacts.api.digest}"}}}
+pipelines:
+  p:
+    environments: [dev]
+    stages:
+      - image: api
+      - {name: gate, environment: each, env: {IMAGE: "${artifacts.api.digest}"}, run: "echo $IMAGE; test -e go"}
+      - apply: web
+`
+	h.buildBinary("api")
+	if _, err := h.engine.Artifact(t.Context(), "dev", "api"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("before the first run: %v", err)
+	}
+	run := h.start(body)
+	built := h.ended(run.ID, pipeline.Failed)[0].Result.Digest
+	if got := h.log(run.ID, "gate@dev"); !strings.Contains(got, built) {
+		t.Errorf("the command got %q, not %s", got, built)
+	}
+	if _, err := h.engine.Artifact(t.Context(), "dev", "api"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a run that changed nothing counts: %v", err)
+	}
+	h.write("go", "")
+	h.write("api", "another, which a retry must not take")
+	_, err := h.engine.Retry(t.Context(), run.ID)
+	h.ok(err)
+	h.ended(run.ID, pipeline.Succeeded)
+	outputs, err := h.stacks["dev"].Outputs(t.Context(), "web")
+	h.ok(err)
+	if outputs["Image"] != "web@"+built {
+		t.Errorf("the stack has %s; want %s", outputs["Image"], built)
+	}
+	if got, err := h.engine.Artifact(t.Context(), "dev", "api"); err != nil || got != built {
+		t.Errorf("outside of runs it is %s, %v", got, err)
+	}
+	if _, err := h.engine.Artifact(t.Context(), "prod", "api"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("in another environment: %v", err)
+	}
+}

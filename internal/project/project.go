@@ -52,12 +52,7 @@ type Stack struct {
 
 // References gives the texts of a stack that may hold ${…} references.
 func (s *Stack) References() []string {
-	var texts []string
-	for _, values := range []map[string]string{s.Parameters, s.Tags} {
-		for _, key := range sortedKeys(values) {
-			texts = append(texts, values[key])
-		}
-	}
+	texts := append(valuesOf(s.Parameters), valuesOf(s.Tags)...)
 	if s.Rollback != nil {
 		texts = append(texts, s.Rollback.Alarms...)
 	}
