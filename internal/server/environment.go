@@ -82,6 +82,10 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 			c, err := s.images.Unpack(ctx, digest, into)
 			return c.Entrypoint, c.Env, err
 		},
+		Pull: func(ctx context.Context, reference, user, password string) (string, error) {
+			img, err := s.images.Pull(ctx, reference, user, password)
+			return img.Digest, err
+		},
 	})
 	if err != nil {
 		return err

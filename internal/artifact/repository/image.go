@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/fault"
 	"makeitso/internal/statefile"
 )
 
@@ -147,6 +148,33 @@ func (s *Store) resolve(name, reference string) (string, error) {
 		return digest, nil
 	}
 	return "", unknownImage(name, reference)
+}
+
+// Digest gives the digest of the image with a tag or a digest, fault.NotFound if
+// the repository has not got it, or there is none.
+func (s *Store) Digest(name, reference string) (string, error) {
+	d, found, err := s.read(name)
+	if err == nil && !found {
+		err = s.unknown(name)
+	}
+	if err == nil {
+		if reference, err = s.resolve(name, reference); err == nil {
+			_, err = s.image(name, reference)
+		}
+	}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		err = fault.New(fault.NotFound, "%s%s", refused.message, instead(d))
+	}
+	return reference, err
+}
+
+// instead says which tags there are.
+func instead(d document) string {
+	if len(d.Tags) == 0 {
+		return ""
+	}
+	return "; it has " + strings.Join(slices.Sorted(maps.Keys(d.Tags)), ", ")
 }
 
 // images gives the manifests of a repository by their digests.
