@@ -162,7 +162,7 @@ func (c checker) artifactsOf(s *Stage) (names []string) {
 	var texts []string
 	if service := c.p.Services[s.Release+s.Serve]; service != nil { // one of the two is empty
 		names = append(names, service.Artifact)
-		texts = append(texts, valuesOf(service.Env)...)
+		texts = append(texts, service.References()...)
 	}
 	if site := c.p.Sites[s.Publish]; site != nil {
 		texts = append(texts, site.Bucket)

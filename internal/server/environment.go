@@ -229,7 +229,7 @@ func (s *Server) pipelineEnvironment(ctx context.Context, p *project.Project, na
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts}, nil
+	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts, PullImage: env.platform.PullImage}, nil
 }
 
 // Bucket implements pipeline.Sites.
