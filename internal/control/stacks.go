@@ -156,6 +156,9 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*c
 	values := pipeline.Values{
 		Project: p, Environment: env.Name, Commit: hash, Tags: map[string]string{"makeitso:environment": env.Name},
 		Stacks: func(context.Context) (pipeline.Stacks, error) { return env.Stacks, nil },
+		Artifact: func(ctx context.Context, name string) (string, error) {
+			return c.o.Engine.Artifact(ctx, env.Name, name)
+		},
 	}
 	wanted := func(name string, will stack.OutputOf) (changeset.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)

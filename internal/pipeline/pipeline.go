@@ -71,6 +71,9 @@ type Environment struct {
 	Sites    Sites
 	// Hosts gives the host names of a service there.
 	Hosts func(service string) []string
+	// PullImage takes an image out of the environment's registry, for its
+	// services, and gives its digest.
+	PullImage func(ctx context.Context, reference string) (digest string, err error)
 }
 
 // Images makes and keeps images.

@@ -59,7 +59,9 @@ func (w *stageWork) values() Values {
 				return nil, err
 			}
 			return env.Stacks, nil
-		}}
+		},
+		Artifact: func(_ context.Context, name string) (string, error) { return w.digestOf(name) },
+	}
 }
 
 // Values is what references stand for in one environment.
@@ -70,7 +72,9 @@ type Values struct {
 	// Stacks gives the environment's stacks; it is called only for a reference
 	// to one.
 	Stacks func(context.Context) (Stacks, error)
-	Tags   map[string]string // of the stacks
+	// Artifact gives the digest of an artifact.
+	Artifact func(ctx context.Context, name string) (string, error)
+	Tags     map[string]string // of the stacks
 
 	will stack.OutputOf // while stacks are planned together
 }
@@ -84,6 +88,8 @@ func (v Values) Expand(ctx context.Context, text string) (string, error) {
 			return v.Commit, nil
 		case project.EnvironmentValue:
 			return v.environment(r)
+		case project.ArtifactValue:
+			return v.Artifact(ctx, r.Name)
 		}
 		return v.output(ctx, r)
 	})
