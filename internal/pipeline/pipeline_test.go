@@ -38,6 +38,7 @@ type house struct {
 	store    *store.Store
 	engine   *pipeline.Engine
 	stacks   map[string]*stack.Engine // by environment
+	sites    pipeline.Sites
 
 	mu      sync.Mutex
 	onEvent func()
@@ -46,7 +47,7 @@ type house struct {
 }
 
 func newHouse(t *testing.T, database string) *house {
-	h := &house{t: t, dir: t.TempDir(), database: database, seen: make(chan struct{})}
+	h := &house{t: t, dir: t.TempDir(), database: database, seen: make(chan struct{}), sites: sites{}}
 	h.open()
 	t.Cleanup(h.close)
 	return h
@@ -148,7 +149,7 @@ func (h *house) environment(ctx context.Context, p *project.Project, name string
 			return nil, err
 		}
 	}
-	return &pipeline.Environment{Name: name, Stacks: h.stacks[name], Services: services{h, name}, Sites: sites{}, Hosts: func(string) []string { return nil },
+	return &pipeline.Environment{Name: name, Stacks: h.stacks[name], Services: services{h, name}, Sites: h.sites, Hosts: func(string) []string { return nil },
 		PullImage: func(_ context.Context, reference string) (string, error) { return h.pulled(reference) }}, nil
 }
 

@@ -52,7 +52,7 @@ func (w *stageWork) expand(ctx context.Context, text string) (string, error) {
 
 // values gives what references stand for in the environment the stage works in.
 func (w *stageWork) values() Values {
-	return Values{Project: w.project, Environment: w.environmentName(), Commit: w.flow.run.Source.Commit,
+	return Values{Project: w.project, Environment: w.environmentName(), Commit: func(context.Context) string { return w.flow.run.Source.Commit },
 		Stacks: func(ctx context.Context) (Stacks, error) {
 			env, err := w.environment(ctx)
 			if err != nil {
@@ -68,7 +68,8 @@ func (w *stageWork) values() Values {
 type Values struct {
 	Project     *project.Project
 	Environment string // its name, "" for none
-	Commit      string
+	// Commit gives the commit's hash; it is called only for a reference to it.
+	Commit func(context.Context) string
 	// Stacks gives the environment's stacks; it is called only for a reference
 	// to one.
 	Stacks func(context.Context) (Stacks, error)
@@ -85,7 +86,7 @@ func (v Values) Expand(ctx context.Context, text string) (string, error) {
 	return project.Expand(text, func(r project.Reference) (string, error) {
 		switch r.Kind {
 		case project.RunValue:
-			return v.Commit, nil
+			return v.Commit(ctx), nil
 		case project.EnvironmentValue:
 			return v.environment(r)
 		case project.ArtifactValue:
