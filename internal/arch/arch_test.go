@@ -43,6 +43,7 @@ var owners = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2/service/s3":    {"internal/platform/objectserver", "internal/platform/local"},
 	"github.com/aws/aws-sdk-go-v2/credentials":   {"internal/platform/objectserver"},
 	"github.com/aws/aws-sdk-go-v2/aws":           {"internal/edge", "internal/platform/objectserver", "internal/platform/local"},
+	"github.com/gofiber/fiber/v3":                {"internal/platform/objectserver"}, // the gateway's routes
 	"github.com/aws/smithy-go":                   {"internal/platform/objectserver"}, // the errors of its clients
 	"github.com/alicebob/miniredis/v2":           {"internal/platform/database"},
 	"github.com/fergusstrange/embedded-postgres": {"internal/platform/database"},

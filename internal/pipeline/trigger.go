@@ -163,13 +163,10 @@ func stacksOf(p *project.Project, pl *project.Pipeline) (wanted, applied map[str
 		}
 	}
 	for _, stage := range pl.Stages {
-		want(slices.Collect(maps.Values(stage.Env))...)
-		if stage.Migrate != nil {
-			want(slices.Collect(maps.Values(stage.Migrate.Env))...)
-		}
+		want(stage.References()...)
 		for _, service := range []string{stage.Release, stage.Serve} {
 			if service != "" {
-				want(slices.Collect(maps.Values(p.Services[service].Env))...)
+				want(p.Services[service].References()...)
 			}
 		}
 		if stage.Publish != "" {

@@ -82,6 +82,10 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 			c, err := s.images.Unpack(ctx, digest, into)
 			return c.Entrypoint, c.Env, err
 		},
+		Pull: func(ctx context.Context, reference, user, password string) (string, error) {
+			img, err := s.images.Pull(ctx, reference, user, password)
+			return img.Digest, err
+		},
 	})
 	if err != nil {
 		return err
@@ -242,7 +246,7 @@ func (s *Server) pipelineEnvironment(ctx context.Context, p *project.Project, na
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts}, nil
+	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts, PullImage: env.platform.PullImage}, nil
 }
 
 // Bucket implements pipeline.Sites.

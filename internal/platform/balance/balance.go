@@ -58,7 +58,7 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 				next.Hosts = []string{Host(own, l)}
 			}
 			next.Rules = p.rules(l, names)
-			if protocol := l.Text("Protocol"); protocol != "HTTPS" && protocol != "TLS" { // what the edge speaks is plain
+			if !Encrypted(l) { // what the edge speaks is plain
 				next.Port = number(l.Properties, "Port", 0)
 			}
 			if i == 0 {
@@ -97,6 +97,13 @@ func (p Parts) balancer(b, listener model.Resource) string {
 	return p.Environment + "/balancer/" + b.Name() + "/" + listener.LogicalID
 }
 
+// Encrypted says whether a listener gets what is encrypted. The edge does not
+// speak TLS: it serves such a listener plain at the host name, not at its port.
+func Encrypted(listener model.Resource) bool {
+	protocol := listener.Text("Protocol")
+	return protocol == "HTTPS" || protocol == "TLS"
+}
+
 // Host is the host name of a listener that is not the first of its load
 // balancer, such as 8081.front-1a2b3c.elb.local.shop.localhost.
 func Host(dnsName string, listener model.Resource) string {
@@ -109,7 +116,7 @@ func (p Parts) listeners(b model.Resource) []model.Resource {
 	all := slices.DeleteFunc(slices.Clone(p.Resources[ListenerType]), func(l model.Resource) bool { return l.Text("LoadBalancerArn") != b.PhysicalID })
 	slices.SortFunc(all, func(a, b model.Resource) int {
 		plain := func(l model.Resource) int {
-			if protocol := l.Text("Protocol"); protocol == "HTTPS" || protocol == "TLS" {
+			if Encrypted(l) {
 				return 0
 			}
 			return 1

@@ -38,6 +38,9 @@ type Resource struct {
 	Vault vault.Vault `json:"vault,omitzero"`
 	// Launches are the versions of a launch template.
 	Launches []map[string]any `json:"launches,omitempty"`
+	// Images are the digests of the images that it is or was made from, by
+	// their references.
+	Images map[string]string `json:"images,omitempty"`
 	// Key is the text of an encryption key.
 	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.
