@@ -160,6 +160,8 @@ type Test struct {
 	s  State
 	at int // the segment in force, -1 if nothing is to be learned yet
 
+	compares               bool    // by a coin
+	limit                  float64 // the evidence that condemns
 	errors, ceiling, guard table
 	tails                  [3]table
 	edges                  edges
@@ -173,8 +175,14 @@ func New(o Options) *Test {
 	for i := range s.Tails {
 		s.Tails[i].Capital = begin(alike(len(stakesLatency())), o.Reserve)
 	}
-	s.Ceiling = begin(alike(len(stakesCeiling())), o.Reserve)
-	s.Guard = begin(alike(len(stakesCeiling())), o.Reserve)
+	// A ceiling has no reserve: a burst in a good hour is not above it. Where it
+	// is the only rule it must find late faults as fast as the others do.
+	reserve := 0.0
+	if o.Absolute != "" {
+		reserve = o.Reserve
+	}
+	s.Ceiling = begin(alike(len(stakesCeiling())), reserve)
+	s.Guard = begin(alike(len(stakesCeiling())), 0)
 	return Resume(s)
 }
 
@@ -186,6 +194,7 @@ func Resume(s State) *Test {
 	}
 	t := &Test{s: s.clone(), edges: newEdges()}
 	o := s.Options
+	t.compares, t.limit = o.compares(), 1/o.Alpha
 	t.ceiling = above(o.Max5xx, true, false).table(stakesCeiling())
 	t.guard = above(o.Guard5xx, true, true).table(stakesCeiling())
 	t.choose()
@@ -226,7 +235,7 @@ func (t *Test) SetWeight(w float64) {
 
 // choose finds the segment of the weight in force, and the tables for it.
 func (t *Test) choose() {
-	if t.at = -1; t.s.Weight == 0 && t.s.Options.compares() {
+	if t.at = -1; t.s.Weight == 0 && t.compares {
 		return
 	}
 	t.at = slices.IndexFunc(t.s.Segments, func(s Segment) bool { return s.Weight == t.s.Weight })
@@ -234,7 +243,7 @@ func (t *Test) choose() {
 		t.at = len(t.s.Segments)
 		t.s.Segments = append(t.s.Segments, Segment{Weight: t.s.Weight})
 	}
-	if t.s.Options.compares() {
+	if t.compares {
 		for i, q := range levels() {
 			t.tails[i] = slower(t.s.Weight, q).table(stakesLatency())
 		}
@@ -266,7 +275,7 @@ func (t *Test) Observe(r Request) {
 	}
 	o, outcome := &t.s.Options, outcome(r.Canary, r.Bad)
 	t.s.Segments[t.at].Counts[outcome]++
-	if o.compares() {
+	if t.compares {
 		t.evidence.errors = t.s.Errors.fold(&t.errors, outcome)
 		if !r.Bad && r.Latency > 0 {
 			t.countLatency(r.Canary, r.Latency)
@@ -295,7 +304,7 @@ func (t *Test) ObserveCounts(canaryOKs, canaryBads, oldOKs, oldBads int64) {
 	o := &t.s.Options
 	n := Counts{canaryBad: canaryBads, canaryOK: canaryOKs, oldBad: oldBads, oldOK: oldOKs}
 	t.s.Segments[t.at].Counts = t.s.Segments[t.at].Counts.plus(n)
-	if o.compares() {
+	if t.compares {
 		t.evidence.errors = t.s.Errors.foldCounts(&t.errors, n)
 	}
 	t.s.Cold = max(0, t.s.Cold-n.Canary().Requests)
@@ -358,7 +367,7 @@ func (t *Test) learnErrors(passed time.Duration, old Arm) {
 	t.s.OldAverage = t.s.OldAverage*keep + float64(old.Requests)
 	t.s.BadAverage = t.s.BadAverage*keep + float64(old.Bad)
 	t.s.Center = min(0.5, t.s.BadAverage/(t.s.OldAverage+20))
-	if t.at >= 0 && t.s.Options.compares() {
+	if t.at >= 0 && t.compares {
 		t.center()
 	}
 }

@@ -41,13 +41,12 @@ func play(t *testing.T, test *Test, requests string, want ...float64) {
 // world is traffic with a coin: every second so many requests, of which the
 // arms fail with these rates and take so long. It ends when a verdict stands.
 type world struct {
-	rng         *rand.Rand
-	weight      float64
-	perSecond   int
-	rates       func(second int) (canary, old float64)
-	latencies   func(rng *rand.Rand, canary bool) time.Duration
-	seconds     int
-	eachRequest func()
+	rng       *rand.Rand
+	weight    float64
+	perSecond int
+	rates     func(second int) (canary, old float64)
+	latencies func(rng *rand.Rand, canary bool) time.Duration
+	seconds   int
 }
 
 func (w world) play(test *Test) {
@@ -100,8 +99,8 @@ func TestDeadCanary(t *testing.T) {
 	}
 }
 
-// fuzzed reads the batches of a fuzzed input: pairs of a number of requests and
-// what is to be done with them.
+// FuzzBatchEqualsSingles reads batches from pairs of bytes, a number and what is
+// counted by it. Folded as counts they give the same as one by one.
 func FuzzBatchEqualsSingles(f *testing.F) {
 	f.Add([]byte{10, 0, 200, 3, 5, 1, 30, 2}, uint8(25))
 	f.Add([]byte{255, 1, 255, 3, 255, 0}, uint8(1))

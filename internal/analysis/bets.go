@@ -15,17 +15,16 @@ const (
 // well, old version bad, old version well.
 type Counts [outcomes]int64
 
+// outcome has no branches: no processor could guess them.
 func outcome(canary, bad bool) int {
-	switch {
-	case canary && bad:
-		return canaryBad
-	case canary:
-		return canaryOK
-	case bad:
-		return oldBad
-	default:
-		return oldOK
+	arm, how := canaryBad, canaryBad
+	if !canary {
+		arm = oldBad
 	}
+	if !bad {
+		how = canaryOK
+	}
+	return arm + how
 }
 
 // Canary is what was seen of the canary.
@@ -33,6 +32,12 @@ func (n Counts) Canary() Arm { return Arm{Requests: n[canaryBad] + n[canaryOK], 
 
 // Old is what was seen of the version before it.
 func (n Counts) Old() Arm { return Arm{Requests: n[oldBad] + n[oldOK], Bad: n[oldBad]} }
+
+// Plus counts so many more requests.
+func (n Counts) Plus(canary, bad bool, more int64) Counts {
+	n[outcome(canary, bad)] += more
+	return n
+}
 
 func (n Counts) plus(m Counts) Counts {
 	for i := range n {
@@ -107,22 +112,29 @@ func alike(n int) []float64 {
 
 // evidence is the whole capital. It began at 1.
 func (c *Capital) evidence() float64 {
-	// Two sums, since each addition waits for the one before it.
-	w, even, odd := c.Wealth, c.Reserve, 0.0
-	for len(w) >= 2 {
-		even, odd, w = even+w[0], odd+w[1], w[2:]
+	// Three sums, since each addition waits for the one before it.
+	w := c.Wealth
+	x, y, z := c.Reserve, 0.0, 0.0
+	for len(w) >= 3 {
+		x, y, z, w = x+w[0], y+w[1], z+w[2], w[3:]
 	}
-	if len(w) > 0 {
-		even += w[0]
+	for _, rest := range w {
+		x += rest
 	}
-	return even + odd
+	return x + y + z
 }
 
 // fold plays one outcome and gives the evidence after it.
 func (c *Capital) fold(t *table, outcome int) float64 {
-	factors := t[outcome][:len(c.Wealth)]
-	for k, f := range factors {
-		c.Wealth[k] *= f
+	w, f := c.Wealth, t[outcome][:]
+	for len(w) >= 3 && len(f) >= 3 {
+		w[0] *= f[0]
+		w[1] *= f[1]
+		w[2] *= f[2]
+		w, f = w[3:], f[3:]
+	}
+	for k := range min(len(w), len(f)) {
+		w[k] *= f[k]
 	}
 	return c.evidence()
 }

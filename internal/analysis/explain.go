@@ -78,7 +78,7 @@ type Explanation struct {
 
 // main is the finding that the verdict rests on.
 func (t *Test) main() Finding {
-	o, limit := t.s.Options, t.limit()
+	o, limit := t.s.Options, t.limit
 	switch v := t.Verdict(); {
 	case v == Split:
 		return Finding{RuleSplit, t.splitEvidence(), splitLimit}
@@ -118,7 +118,7 @@ func (t *Test) Explain() Explanation {
 
 // findings lists the rules that are in force.
 func (t *Test) findings() (all []Finding) {
-	o, limit := t.s.Options, t.limit()
+	o, limit := t.s.Options, t.limit
 	if o.Absolute == "" {
 		all = append(all, Finding{Rule5xx, t.evidence.errors, limit / share5xx})
 	}

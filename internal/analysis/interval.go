@@ -40,7 +40,7 @@ func margins() []float64 { return []float64{0, .001, .002, .005, .01, .02, .05, 
 func (t *Test) difference() Interval {
 	const limit = 40 // 2 of 40 is 1 of 20
 	out := Interval{Low: -1, High: 1}
-	if !t.s.Options.compares() {
+	if !t.compares {
 		return out
 	}
 	var all []float64

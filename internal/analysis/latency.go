@@ -33,15 +33,21 @@ func newEdges() (e edges) {
 
 // add counts a latency. The bits of a floating-point number, read as an
 // integer, are its logarithm of base 2 to within 0.09, always too small: they
-// lead to two buckets before the right one at most, and faster than math.Log.
+// lead to two buckets before the right one at most, faster than math.Log and,
+// as all here, without a branch that no processor can guess.
 func (h *Histogram) add(d time.Duration, e *edges) {
 	at := 0
 	if d > finest {
-		bits := math.Float64bits(float64(d)/float64(finest)) - math.Float64bits(1)
-		at = min(int(float64(bits)*(perOctave/(1<<52))), buckets-1)
-		for at < buckets-1 && d > e[at] {
-			at++
+		bits := math.Float64bits(float64(d)*(1/float64(finest))) - math.Float64bits(1)
+		at = min(int(float64(bits)*(perOctave/(1<<52)))+1, buckets-3)
+		after := at
+		if d > e[at] {
+			after = at + 1
 		}
+		if d > e[at+1] {
+			after = at + 2
+		}
+		at = after
 	}
 	h[at]++
 }
@@ -96,7 +102,7 @@ func (t *Test) countLatency(canary bool, d time.Duration) {
 			if canary {
 				bound = tail.Allowed
 			}
-			tail.Fresh[outcome(canary, d > bound)]++
+			tail.Fresh[outcome(canary, d > bound)%outcomes]++
 		}
 	}
 	if !canary {

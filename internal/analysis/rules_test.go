@@ -395,3 +395,22 @@ func TestSeries(t *testing.T) {
 		t.Errorf("%d points after %d; the last is %+v, of %s", len(after), len(points), last, test.Explain())
 	}
 }
+
+// A change of the weight does not change what earlier latencies mean.
+func TestLatencyIsSettledByItsWeight(t *testing.T) {
+	changed := busy(seeded(10))
+	settled := Resume(changed.State())
+	for range 100 {
+		for _, test := range []*Test{changed, settled} {
+			test.Observe(Request{Canary: true, Latency: time.Second})
+			test.Observe(Request{Latency: 20 * time.Millisecond})
+		}
+	}
+	settled.settleLatency()
+	changed.SetWeight(0.50)
+	changed.settleLatency()
+	for i := range changed.s.Tails {
+		got, want := changed.s.Tails[i].Capital.evidence(), settled.s.Tails[i].Capital.evidence()
+		near(t, "evidence of latency over that by the weight of the time", got/want, 1, 1e-12)
+	}
+}

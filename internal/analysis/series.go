@@ -46,7 +46,7 @@ func (t *Test) Series() []Point {
 	var before Counts
 	for _, m := range t.s.Marks {
 		fresh := m.Seen.minus(before)
-		points = append(points, Point{Time: m.Time, Evidence: m.Evidence, Limit: t.limit(), Canary: fresh.Canary().Share(), Old: fresh.Old().Share()})
+		points = append(points, Point{Time: m.Time, Evidence: m.Evidence, Limit: t.limit, Canary: fresh.Canary().Share(), Old: fresh.Old().Share()})
 		before = m.Seen
 	}
 	return points

@@ -48,19 +48,20 @@ func (t *Test) Verdict() Verdict {
 	}
 }
 
+// Ended says whether a verdict stands, so that nothing more is learned. It may
+// be asked after each request.
+func (t *Test) Ended() bool { return t.s.Decided != "" }
+
 // Evidence is the capital won by betting that the canary is worse; it begins at
 // 1, and a canary that is not worse raises it to x with a chance of at most 1/x.
 func (t *Test) Evidence() float64 {
 	return share5xx*t.evidence.errors + shareLatency*t.evidence.latency
 }
 
-// limit is the evidence that condemns.
-func (t *Test) limit() float64 { return 1 / t.s.Options.Alpha }
-
 // decide lets a verdict stand when a rule's evidence reaches its limit. Where
 // the split is wrong a comparison means nothing.
 func (t *Test) decide() {
-	switch limit := t.limit(); {
+	switch limit := t.limit; {
 	case t.Evidence() >= limit && t.splitEvidence() >= splitLimit:
 		t.s.Decided = Split
 	case t.Evidence() >= limit:
@@ -74,7 +75,7 @@ func (t *Test) decide() {
 // of a Beta mixture to the weight, by Lindon and Malek, and the product over
 // all weights. It is 1 where no coin is drawn.
 func (t *Test) splitEvidence() float64 {
-	if !t.s.Options.compares() {
+	if !t.compares {
 		return 1
 	}
 	log := 0.0
