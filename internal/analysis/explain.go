@@ -204,7 +204,7 @@ func (e Explanation) Text() string {
 	for _, f := range e.Findings {
 		lines = append(lines, f.Rule+": "+f.relation())
 	}
-	if !e.Verdict.Condemns() && e.Verdict != Inconclusive && e.Verdict != NoData {
+	if e.Verdict == Undecided || e.Verdict == Promote {
 		lines = append(lines, "sensitivity: "+e.Sensitivity())
 	}
 	return strings.Join(lines, "\n")
@@ -235,6 +235,9 @@ func (e Explanation) Guarantee() string {
 // in 20.
 func (e Explanation) Sensitivity() string {
 	n := e.Canary.Requests
+	if e.Verdict == Split {
+		return "nothing would have been seen, since " + e.String()
+	}
 	if n < fewRequests {
 		return fmt.Sprintf("the canary had %d requests: too little traffic for a judgement", n)
 	}

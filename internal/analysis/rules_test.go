@@ -199,6 +199,8 @@ func TestSplit(t *testing.T) {
 		world{rng: seeded(trial), weight: 0.12, perSecond: 100, seconds: 600, rates: steady(0.05, 0.05)}.play(wrong)
 		if e := wrong.Explain(); e.Verdict != Split || !strings.HasPrefix(e.String(), "the traffic split is not what was configured: the canary had ") {
 			t.Fatalf("trial %d: %s", trial, e)
+		} else if got := e.Sensitivity(); !strings.HasPrefix(got, "nothing would have been seen, since the traffic split ") {
+			t.Fatalf("got %q", got)
 		}
 	}
 	// A canary that gets everything is condemned by nobody, however it fails.
