@@ -4,24 +4,26 @@ import (
 	"context"
 	"fmt"
 
+	"makeitso/internal/analysis"
 	"makeitso/internal/rollout"
 )
 
-// promotes is the verdict that allows a canary's next step.
-const promotes = "promote"
-
-// condemn acts on a comparison that speaks against the new version. Where the
-// old one is itself unwell that is no reason to go back to it: then it is only
-// remarked, and condemn answers false.
-func (k *keeper) condemn(ctx context.Context, verdict string) bool {
+// condemn acts on a verdict against the new version. Where it rests on a
+// comparison with an old version that is itself unwell, that is no reason to go
+// back to it: then it is only remarked, and condemn answers false.
+func (k *keeper) condemn(ctx context.Context, e analysis.Explanation) bool {
 	unwell := k.unwell()
-	if unwell == "" {
-		k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: verdict})
+	if unwell == "" || e.Verdict == analysis.Ceiling || e.Options.Absolute != "" {
+		reason := e.String()
+		if e.Options.Absolute != "" {
+			reason += "; it was compared with nothing, since " + e.Options.Absolute
+		}
+		k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: reason})
 		return true
 	}
 	if k.rec.State.Remark == "" {
 		old := k.rec.State.Plan.Old.Release
-		k.apply(ctx, rollout.Event{Kind: rollout.Remark, Reason: fmt.Sprintf("no way back on account of the comparison (%s), since %s is itself unhealthy: %s", verdict, old, unwell)})
+		k.apply(ctx, rollout.Event{Kind: rollout.Remark, Reason: fmt.Sprintf("no way back on account of the comparison (%s), since %s is itself unhealthy: %s", e, old, unwell)})
 	}
 	return false
 }

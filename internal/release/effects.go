@@ -161,6 +161,12 @@ func (k *keeper) rule() analysis.Options {
 			o.Window += step.Watch
 		}
 	}
+	if bake := k.rec.State.Plan.Steps[0].Bake; o.MinBake == 0 && bake > 0 {
+		o.MinBake = bake
+	}
+	if unwell := k.unwell(); o.Absolute == "" && unwell != "" {
+		o.Absolute = k.rec.State.Plan.Old.Release + " is itself unhealthy: " + unwell
+	}
 	return o
 }
 
@@ -171,7 +177,7 @@ func (k *keeper) countFrom(seen edge.Stats, route int, weight float64) {
 		k.rec.Evidence = &evidenceRecord{New: plan.New.Release, Test: analysis.New(k.rule()).State()}
 	}
 	e := k.rec.Evidence
-	test := analysis.Resume(k.rule(), e.Test)
+	test := analysis.Resume(e.Test)
 	test.SetWeight(weight)
 	test.Tick(k.now())
 	e.Test, e.Route = test.State(), route
@@ -220,23 +226,23 @@ func (k *keeper) weigh(ctx context.Context, seen edge.Stats) {
 		k.countFrom(seen, state.InForce, weight) // another edge, which counts from the beginning
 		return
 	}
-	test := analysis.Resume(k.rule(), e.Test)
+	test := analysis.Resume(e.Test)
 	n, o := minus(newer, e.NewSeen), minus(older, e.OldSeen)
 	test.ObserveCounts(n.Requests-n.Bad, n.Bad, o.Requests-o.Bad, o.Bad)
 	explained := test.Explain()
 	test.Tick(k.now())
 	e.Test, e.NewSeen, e.OldSeen = test.State(), newer, older
-	if explained.Verdict == analysis.RollBack && k.condemn(ctx, explained.String()) {
+	if explained.Verdict.Condemns() && k.condemn(ctx, explained) {
 		return
 	}
-	if explained.Verdict == promotes {
+	if explained.Verdict == analysis.Promote {
 		k.apply(ctx, rollout.Event{Kind: rollout.Advance})
 	}
 	if k.now().Sub(k.saved) >= progressEvery {
 		k.saved = k.now()
 		k.saveOrBreak(ctx)
 		k.tell(state.Plan.New.Release, EventWatch, fmt.Sprintf("canary %s at %s: %d requests, %d bad; evidence %.3g of %.3g",
-			state.Plan.New.Release, rollout.Percent(weight), explained.Canary.Requests, explained.Canary.Bad, explained.Evidence, explained.Threshold))
+			state.Plan.New.Release, rollout.Percent(weight), explained.Canary.Requests, explained.Canary.Bad, explained.Evidence, explained.Limit))
 	}
 	if due := state.Due(); !due.IsZero() && !k.now().Before(due) {
 		k.apply(ctx, rollout.Event{Kind: rollout.Tick})
@@ -254,7 +260,7 @@ func (k *keeper) sensitivity() string {
 	if e == nil || e.New != k.rec.State.Plan.New.Release || !watched {
 		return ""
 	}
-	return analysis.Resume(k.rule(), e.Test).Explain().Sensitivity()
+	return analysis.Resume(e.Test).Explain().Sensitivity()
 }
 
 // verify asks every instance of the old version, and the edge about them.

@@ -277,26 +277,37 @@ func TestHookIsRunAgainAfterACrash(t *testing.T) {
 	}
 }
 
-// A release over one that is itself broken goes forward, though it is worse by
-// comparison.
+// loseTwice ends every instance of one, and those in their place.
+func (l *life) loseTwice(w *world) {
+	l.t.Helper()
+	for n := range 2 {
+		for _, i := range w.instances.list() {
+			if i.artifact == "one" {
+				i.end("out of memory")
+			}
+		}
+		eventually(l.t, "other instances behind the edge", func() bool {
+			all, err := l.Services(within(l.t))
+			return err == nil && !slices.ContainsFunc(all[0].Instances, func(i InstanceStatus) bool {
+				return i.Release == "api-1" && (i.State != "routed" || i.Restarts != n+1)
+			})
+		})
+	}
+}
+
+// A release whose predecessor turns out to be broken goes forward, though it is
+// worse by comparison.
 func TestBrokenBaselineIsNoReasonToGoBack(t *testing.T) {
 	w := newWorld(t)
 	c := w.live(w.store, quick(w))
 	c.mustRelease(canary(time.Minute), "one", "run-1")
-	for n := range 2 {
-		for _, i := range w.instances.list() {
-			i.end("out of memory")
-		}
-		eventually(t, "other instances behind the edge", func() bool {
-			all, err := c.Services(within(t))
-			return err == nil && !slices.ContainsFunc(all[0].Instances, func(i InstanceStatus) bool { return i.State != "routed" || i.Restarts != n+1 })
-		})
-	}
-	end := w.load(500 * time.Microsecond)
 	ended := c.releasing(canary(time.Minute), "fifth", "run-2")
+	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
+	c.loseTwice(w)
+	end := w.load(500 * time.Microsecond)
 	eventually(t, "the comparison to speak against it", func() bool {
 		all, err := c.Services(within(t))
-		return err == nil && strings.Contains(all[0].Rollout.Reason, "no way back on account of the comparison (5xx: canary ")
+		return err == nil && strings.Contains(all[0].Rollout.Reason, "no way back on account of the comparison (")
 	})
 	if _, err := c.Steer(within(t), "api", WishPromote); err != nil {
 		t.Fatal(err)
@@ -308,6 +319,34 @@ func TestBrokenBaselineIsNoReasonToGoBack(t *testing.T) {
 	all, err := c.Releases(within(t), "api")
 	if err != nil || all[0].Status != Live || !strings.Contains(all[0].Reason, "since api-1 is itself unhealthy: instance api-1/") {
 		t.Errorf("got %+v, %v", all[0], err)
+	}
+}
+
+// What comes after a version that was broken before is not compared with it; a
+// limit stops what is bad itself.
+func TestAfterABrokenBaselineALimitCounts(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(canary(time.Minute), "one", "run-1")
+	c.loseTwice(w)
+	w.load(500 * time.Microsecond)
+	_, err := c.Release(within(t), canary(time.Minute), Artifact{Digest: "broken"}, nil, "run-2")
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "api-1 is itself unhealthy: instance api-1/") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The evidence ends a watch that lasts an hour at most.
+func TestEvidencePromotes(t *testing.T) {
+	w := newWorld(t)
+	o := quick(w)
+	o.Analysis.Margin, o.Analysis.MinBake = 0.3, time.Millisecond
+	c := w.live(w.store, o)
+	c.mustRelease(api, "one", "run-1")
+	w.load(500 * time.Microsecond)
+	auto := by(rollout.Strategy{Kind: rollout.Canary, Shares: []float64{0.3, 0.6}, Bake: time.Millisecond, Watch: time.Hour})
+	if r := c.mustRelease(auto, "two", "run-2"); r.Status != Live {
+		t.Errorf("got %+v", r)
 	}
 }
 
