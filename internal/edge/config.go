@@ -22,7 +22,16 @@ type Service struct {
 	// Hosts are host names without port, e.g. api.shop.localhost. None are
 	// needed where a balancer forwards to the service.
 	Hosts []string `json:"hosts"`
+	// Paths narrow that to paths below these, e.g. /api; of several services
+	// at one host, the one with the longest path that fits answers.
+	Paths []string `json:"paths,omitempty"`
 	Arms  []Arm    `json:"arms"`
+	// Protocol is what the instances speak: "" is HTTP/1.1, h2c is HTTP/2
+	// without TLS, which gRPC needs.
+	Protocol string `json:"protocol,omitempty"`
+	Limits   Limits `json:"limits,omitzero"`
+	// Sticky keeps a client at the arm that it drew first; nil draws for each request.
+	Sticky *Sticky `json:"sticky,omitempty"`
 	// Health is the path asked of every instance, "" for none.
 	Health         string        `json:"health,omitempty"`
 	HealthCodes    string        `json:"healthCodes,omitempty"`    // of a healthy answer, e.g. 200,301-302; default 200-399
@@ -35,6 +44,25 @@ type Service struct {
 	// RequestTimeout is the time until an answer's header; it is also the
 	// deadline L at which an outcome is fixed as bad. Default 10 s.
 	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
+}
+
+// Limits bound what clients may ask of a service; the zero value of each is
+// its default.
+type Limits struct {
+	HeaderBytes int   `json:"headerBytes,omitempty"` // of a request; default, and most, 64 KiB
+	BodyBytes   int64 `json:"bodyBytes,omitempty"`   // of a request; default any number
+	// ClientTimeout is how long a client may neither send of a body that it
+	// has announced nor take of the answer; default 60 s.
+	ClientTimeout time.Duration `json:"clientTimeout,omitempty"`
+	// Requests is how many may be under way at one instance; default any number.
+	Requests int `json:"requests,omitempty"`
+}
+
+// Sticky says how a client is known again. Its first request draws the arm and
+// is counted; those that follow go the same way, and are not.
+type Sticky struct {
+	Cookie string        `json:"cookie"`        // its name
+	TTL    time.Duration `json:"ttl,omitempty"` // default until the browser ends
 }
 
 // Arm is the instances of one version. Each request draws its arm by an

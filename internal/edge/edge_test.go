@@ -165,8 +165,8 @@ func (r *running) raw(t testing.TB, text string) string {
 	return string(answer)
 }
 
-// upstream serves a handler until the test ends and gives its address.
-func upstream(t testing.TB, handler http.HandlerFunc) string {
+// backend serves a handler until the test ends and gives its address.
+func backend(t testing.TB, handler http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
@@ -238,7 +238,7 @@ func service1(version int64, addresses ...string) Config {
 func TestRequestReachesServiceByHost(t *testing.T) {
 	e := start(t, Options{})
 	var seen *http.Request
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		seen = r.Clone(context.Background())
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Mine", "yes")
@@ -275,7 +275,7 @@ func TestRequestReachesServiceByHost(t *testing.T) {
 
 func TestRestartedEdgeServesAsBefore(t *testing.T) {
 	e := start(t, Options{})
-	e.configure(t, service1(7, upstream(t, says("still here"))))
+	e.configure(t, service1(7, backend(t, says("still here"))))
 	e.stop()
 	if info, err := os.Stat(e.options.Config); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the saved configuration: %v %v", info, err)

@@ -2,13 +2,14 @@ package edge
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -26,7 +27,6 @@ type plane struct {
 	listen    string // address served
 	saved     string // where the accepted configuration is kept, "" for nowhere
 	transport *http.Transport
-	buffers   *bufferPool
 	quiet     *log.Logger
 	log       *accessLog
 	cache     *cache
@@ -49,7 +49,7 @@ type plane struct {
 func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	p := &plane{
 		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
-		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(),
+		cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{},
 	}
 	if saved == "" {
@@ -111,6 +111,7 @@ func (p *plane) put(c Config) error {
 	p.mu.Lock()
 	p.table = next
 	p.mu.Unlock()
+	before.retire(next)
 	p.ports.want(p.listen, c.Balancers)
 	p.checker.run(next.probes())
 	p.cache.retain(c.Sites, before.config.Sites)
@@ -158,11 +159,11 @@ func (p *plane) stats() Stats {
 	if err := p.log.failure(); err != nil {
 		s.LogError = err.Error()
 	}
-	for name, c := range t.counts {
+	for name, all := range t.tallies {
 		s.Services[name] = map[string]Counts{}
-		for arm, n := range c.byArm {
-			bad := n.bad.Load()
-			s.Services[name][arm] = Counts{Requests: n.requests.Load(), Bad: bad}
+		for arm, n := range all.byArm {
+			bad := n.Bad.Load()
+			s.Services[name][arm] = Counts{Requests: n.Requests.Load(), Bad: bad}
 		}
 	}
 	for id, in := range t.instances {
@@ -192,6 +193,7 @@ func (p *plane) invalidate(site string, paths []string) error {
 // close ends what the plane runs. No request may be under way.
 func (p *plane) close() error {
 	p.checker.run(nil)
+	p.current().retire(&table{})
 	p.transport.CloseIdleConnections()
 	return p.log.close()
 }
@@ -208,14 +210,15 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()
 	balancer := t.atPort(r, p.listen, x.host)
+	service := t.serviceFor(x.host, r.URL.Path)
 	switch {
 	case hasTwoLengths(r):
 		x.w.Header().Set("Connection", "close")
 		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
 	case balancer != nil:
 		x.serveBalanced(r, balancer)
-	case t.hosts[x.host] != nil:
-		x.service = t.hosts[x.host].Name
+	case service != nil:
+		x.service = service.Name
 		x.serveService(r)
 	case t.balancers[x.host] != nil:
 		x.serveBalanced(r, t.balancers[x.host])
@@ -236,9 +239,10 @@ func requestID(r *http.Request) string {
 	if usable {
 		return id
 	}
-	var random [12]byte
-	rand.Read(random[:]) // never fails
-	return hex.EncodeToString(random[:])
+	var random [16]byte // nobody is kept out by not knowing it: it need not be a secret
+	binary.LittleEndian.PutUint64(random[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(random[8:], rand.Uint64())
+	return hex.EncodeToString(random[:12])
 }
 
 // recorder notes what is answered.
@@ -266,17 +270,6 @@ func (w *recorder) Write(p []byte) (int, error) {
 
 // Unwrap lets http.ResponseController flush and hijack.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// bufferPool lends the buffers that bodies are copied through.
-type bufferPool struct{ pool sync.Pool }
-
-func newBufferPool() *bufferPool {
-	return &bufferPool{pool: sync.Pool{New: func() any { return new([32 << 10]byte) }}}
-}
-
-func (b *bufferPool) Get() []byte { return b.pool.Get().(*[32 << 10]byte)[:] }
-
-func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
 
 // quietLogger drops what net/http prints about single connections: the access
 // log has it, with the request.

@@ -54,7 +54,7 @@ func TestArmIsAnIndependentCoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := table.hosts[apiHost]
+		s := table.serviceFor(apiHost, "/")
 		canary, both, before := 0, 0, false
 		for range n {
 			drawn := s.choose(nil)
@@ -79,7 +79,7 @@ func TestArmIsAnIndependentCoin(t *testing.T) {
 
 func TestWeightsHoldOverHTTP(t *testing.T) {
 	e := start(t, Options{})
-	e.configure(t, twoArms(1, upstream(t, says("old")), upstream(t, says("canary")), 0.1))
+	e.configure(t, twoArms(1, backend(t, says("old")), backend(t, says("canary")), 0.1))
 	const n = 3000
 	seen := map[string]int{}
 	for range n {
@@ -211,7 +211,7 @@ func TestHealthChecksTakeInstancesOutAndIn(t *testing.T) {
 	var sick atomic.Bool
 	var host atomic.Value
 	named := func(name string) string {
-		return upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		return backend(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/healthz" {
 				host.Store(r.Host)
 				if name == "a" && sick.Load() {
@@ -302,7 +302,7 @@ func TestHealthNeedsTwoFailuresAndOneSuccess(t *testing.T) {
 
 func TestWrongConfigurationIsRefusedAndTheOldOneStays(t *testing.T) {
 	e := start(t, Options{})
-	address := upstream(t, says("old one"))
+	address := backend(t, says("old one"))
 	good := service1(5, address)
 	e.configure(t, good)
 	e.configure(t, good) // the same again is fine
@@ -383,7 +383,7 @@ func TestControlRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestCountsSurviveConfigurations(t *testing.T) {
 	e := start(t, Options{})
-	address := upstream(t, says("x"))
+	address := backend(t, says("x"))
 	version := int64(0)
 	release := func(arm string) {
 		version++
@@ -460,7 +460,7 @@ func TestDrain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := start(t, Options{Drain: c.drain})
 			arrived, release := make(chan struct{}), make(chan struct{})
-			e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 				close(arrived)
 				select {
 				case <-release:
@@ -500,7 +500,7 @@ func TestDrain(t *testing.T) {
 func TestAccessLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	e := start(t, Options{Log: path, LogBytes: 2000})
-	e.configure(t, service1(1, upstream(t, says("hello"))))
+	e.configure(t, service1(1, backend(t, says("hello"))))
 	const n = 18
 	for i := range n {
 		e.get(t, apiHost, fmt.Sprint("/", i))

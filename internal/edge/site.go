@@ -19,6 +19,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"makeitso/internal/edge/upstream"
 )
 
 // originTimeout is how long an origin may take to give an object.
@@ -213,8 +215,8 @@ func (x *exchange) passThrough(r *http.Request, s *site, name string) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	buffer := x.plane.buffers.Get()
-	defer x.plane.buffers.Put(buffer)
+	buffer := upstream.Buffer()
+	defer upstream.Release(buffer)
 	if _, err := io.CopyBuffer(struct{ io.Writer }{x.w}, res.Body, buffer); err != nil {
 		x.entry.Error = err.Error()
 		panic(http.ErrAbortHandler) // the client must see that this is not the whole
