@@ -109,7 +109,7 @@ func (x *exchange) answerFixed(f *Fixed) {
 		x.w.Header().Set("Content-Type", f.Type)
 	}
 	x.w.WriteHeader(f.Status)
-	if _, err := io.WriteString(x.w, f.Body); err != nil {
+	if _, err := io.WriteString(&x.w, f.Body); err != nil {
 		x.entry.Error = err.Error()
 	}
 }

@@ -39,6 +39,8 @@ type plane struct {
 	mu    sync.RWMutex
 	table *table
 
+	exchanges sync.Pool // of *exchange
+
 	ports    ports
 	applying sync.Mutex // one configuration at a time
 	checker  *checker
@@ -50,7 +52,7 @@ func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	p := &plane{
 		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
 		cache: newCache(cacheBytes), transport: newTransport(),
-		table: &table{},
+		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
 	}
 	if saved == "" {
 		return p, nil
@@ -202,7 +204,10 @@ func (p *plane) close() error {
 func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Done()
-	x := &exchange{plane: p, w: &recorder{ResponseWriter: w}, client: r.Context(), host: canonicalHost(r.Host)}
+	x := p.exchanges.Get().(*exchange)
+	defer p.exchanges.Put(x)
+	*x = exchange{plane: p, w: recorder{ResponseWriter: w}, client: r.Context(), host: canonicalHost(r.Host)}
+	x.tried = x.places[:0]
 	x.entry = entry{
 		Time: time.Now(), ID: requestID(r), Remote: r.RemoteAddr,
 		Host: x.host, Method: r.Method, Path: r.URL.Path,

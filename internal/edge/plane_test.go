@@ -533,12 +533,28 @@ func TestAccessLog(t *testing.T) {
 }
 
 func TestAccessLogNeverHoldsARequestUp(t *testing.T) {
-	// Nobody reads the queue: a disk that does not take anything.
-	l := &accessLog{path: "x", entries: make(chan entry, 2)}
+	// Nobody takes the lines: a disk that does not write anything.
+	l := &accessLog{path: "x", queued: make(chan struct{}, 1)}
+	e := &entry{Path: strings.Repeat("x", logQueue)}
 	for range 5 {
-		l.write(entry{})
+		l.write(e)
 	}
-	if n := l.dropped.Load(); n != 3 {
-		t.Errorf("%d lines are reported as dropped, want 3", n)
+	if n := l.dropped.Load(); n != 4 {
+		t.Errorf("%d lines are reported as dropped, want 4", n)
+	}
+}
+
+func TestLogLineIsWhatJSONSays(t *testing.T) {
+	for _, e := range []entry{
+		{},
+		{Time: time.Now(), ID: "a", Remote: "[::1]:1", Host: "h", Method: "GET", Path: "/\"\\ü\n<>&", Status: 200, Bytes: 7, Ms: 0.123, Service: "s", Arm: "a", Instance: "i", Attempts: 2, Cache: "Hit", Error: "e\x00"},
+	} {
+		want, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(e.append(nil)); got != string(want)+"\n" {
+			t.Errorf("got  %swant %s", got, want)
+		}
 	}
 }

@@ -30,7 +30,7 @@ var errNoInstance = errors.New("no instance can take the request")
 // exchange is one request and its answer.
 type exchange struct {
 	plane   *plane
-	w       *recorder
+	w       recorder
 	client  context.Context // ends when the client goes away
 	host    string
 	service string // the name of the one that is asked
@@ -39,6 +39,12 @@ type exchange struct {
 	tried   []*instance
 	mark    string // the cookie that a sticky service sends
 	body    body
+
+	// What the fields above point to, so that one exchange is one allocation.
+	attempts [maxAttempts]attempt
+	places   [maxAttempts]*instance
+	out      upstream.Request
+	set      [6]upstream.Field
 }
 
 // attempt is a request at one instance.
@@ -108,13 +114,13 @@ func (x *exchange) takeBody(r *http.Request, s *service) bool {
 	if r.ContentLength == 0 {
 		return true
 	}
-	control := http.NewResponseController(x.w)
+	control := http.NewResponseController(&x.w)
 	if limit := s.Limits.BodyBytes; limit > 0 {
 		if r.ContentLength > limit {
 			x.tooLarge(s.Name)
 			return false
 		}
-		r.Body = http.MaxBytesReader(x.w, r.Body, limit)
+		r.Body = http.MaxBytesReader(&x.w, r.Body, limit)
 	}
 	from := &patient{from: r.Body, control: control, limit: s.Limits.ClientTimeout, body: &x.body}
 	if r.ContentLength > 0 && r.ContentLength <= smallBody {
@@ -202,20 +208,21 @@ func (x *exchange) request(r *http.Request, s *service) *upstream.Request {
 	if r.TLS != nil {
 		proto, port = "https", "443"
 	}
-	if _, p, err := net.SplitHostPort(r.Host); err == nil {
-		port = p
+	if at := strings.LastIndexByte(r.Host, ':'); at > strings.LastIndexByte(r.Host, ']') {
+		port = r.Host[at+1:]
 	}
-	out := &upstream.Request{
+	x.set = [...]upstream.Field{
+		{Name: "X-Forwarded-For", Value: client}, {Name: "X-Forwarded-Host", Value: r.Host}, {Name: "X-Forwarded-Proto", Value: proto},
+		{Name: "X-Forwarded-Port", Value: port}, {Name: "Forwarded", Value: forwarded(client, r.Host, proto)}, {Name: "X-Request-Id", Value: x.entry.ID},
+	}
+	out := &x.out
+	*out = upstream.Request{
 		Method: r.Method, URI: uri, Host: r.Host, Header: r.Header, Length: x.body.size, Timeout: s.RequestTimeout,
-		Set: []upstream.Field{
-			{Name: "X-Forwarded-For", Value: client}, {Name: "X-Forwarded-Host", Value: r.Host}, {Name: "X-Forwarded-Proto", Value: proto},
-			{Name: "X-Forwarded-Port", Value: port}, {Name: "Forwarded", Value: forwarded(client, r.Host, proto)}, {Name: "X-Request-Id", Value: x.entry.ID},
-		},
-		Hint: x.hint,
+		Set: x.set[:], Hint: x.hint,
 	}
 	if x.body.from != nil {
 		out.Body, out.Trailer = x.body.from, func() http.Header { return r.Trailer }
-		out.Interrupt = func() { _ = http.NewResponseController(x.w).SetReadDeadline(time.Unix(1, 0)) } // or the body has ended
+		out.Interrupt = func() { _ = http.NewResponseController(&x.w).SetReadDeadline(time.Unix(1, 0)) } // or the body has ended
 	}
 	if r.ProtoMajor == 1 && r.ContentLength == 0 && tokens(r.Header["Connection"], "upgrade") {
 		out.Upgrade = r.Header.Get("Upgrade")
@@ -273,7 +280,8 @@ func (x *exchange) choose(r *http.Request) *attempt {
 	}
 	c.instance.inFlight.Add(1)
 	x.tried = append(x.tried, c.instance)
-	x.last = &attempt{choice: *c}
+	x.last = &x.attempts[len(x.tried)-1]
+	x.last.choice = *c
 	if c.fair {
 		s.stream.Begin(&x.last.open, c.arm.share, time.Now())
 	}
@@ -325,7 +333,7 @@ func (x *exchange) relay(r *http.Request, s *service, res *upstream.Response) {
 func (x *exchange) copyBody(r *http.Request, s *service, res *upstream.Response) error {
 	buffer := upstream.Buffer()
 	defer upstream.Release(buffer)
-	control := http.NewResponseController(x.w)
+	control := http.NewResponseController(&x.w)
 	for first := true; ; first = false {
 		if first && res.Length != 0 && !res.Ready() { // the header must not wait for the body
 			if err := control.Flush(); err != nil {
@@ -380,7 +388,7 @@ func (x *exchange) switchProtocols(res *upstream.Response) {
 	h["X-Request-Id"] = []string{x.entry.ID}
 	x.w.WriteHeader(http.StatusSwitchingProtocols)
 	x.last.open.Settle(false)
-	client, buffered, err := http.NewResponseController(x.w).Hijack()
+	client, buffered, err := http.NewResponseController(&x.w).Hijack()
 	if err != nil {
 		x.entry.Error = err.Error()
 		panic(http.ErrAbortHandler)
@@ -480,5 +488,5 @@ func (x *exchange) finish() {
 	}
 	x.entry.Status, x.entry.Bytes = x.w.status, max(x.w.bytes, x.entry.Bytes)
 	x.entry.Ms = float64(time.Since(x.entry.Time).Microseconds()) / 1000
-	x.plane.log.write(x.entry)
+	x.plane.log.write(&x.entry)
 }

@@ -65,7 +65,7 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 		maps.Copy(h, o.header)
 		h.Set("Age", strconv.Itoa(int(time.Since(o.stored).Seconds())))
 		modified, _ := http.ParseTime(o.header.Get("Last-Modified")) // the zero time is "not known"
-		http.ServeContent(x.w, r, name, modified, bytes.NewReader(o.body))
+		http.ServeContent(&x.w, r, name, modified, bytes.NewReader(o.body))
 	}
 }
 
@@ -217,7 +217,7 @@ func (x *exchange) passThrough(r *http.Request, s *site, name string) {
 	}
 	buffer := upstream.Buffer()
 	defer upstream.Release(buffer)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{x.w}, res.Body, buffer); err != nil {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{&x.w}, res.Body, buffer); err != nil {
 		x.entry.Error = err.Error()
 		panic(http.ErrAbortHandler) // the client must see that this is not the whole
 	}

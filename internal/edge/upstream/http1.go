@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 
 const (
 	maxHeader = 256 << 10 // bytes of an answer's header
-	maxHints  = 8         // answers with a status below 200 before the real one
+	soon      = 20 * time.Millisecond
+	maxHints  = 8 // answers with a status below 200 before the real one
 )
 
 var (
@@ -32,12 +34,13 @@ type Response struct {
 	Length  int64       // of the body; -1 if it is not known
 	Trailer func() http.Header
 
+	ctx    context.Context
 	http   *http.Response
 	conn   *conn // nil for HTTP/2
 	upload *upload
-	sent   chan error // what became of the body of the request; nil where none is sent beside
-	stop   func() bool
-	whole  bool // the body was read to its end
+	sent   chan error  // what became of the body of the request; nil where none is sent beside
+	stop   func() bool // ends the watch of ctx; nil where there is none
+	whole  bool        // the body was read to its end
 	pool   *Pool
 	done   bool
 }
@@ -81,7 +84,7 @@ func (p *Pool) send(ctx context.Context, r *Request) (*Response, error) {
 // send asks over one connection. Unasked says of an error that the server may
 // not have seen the request: the connection ended before any byte of an answer.
 func (c *conn) send(ctx context.Context, r *Request) (res *Response, unasked bool, err error) {
-	res = &Response{conn: c, stop: context.AfterFunc(ctx, c.close)}
+	res = &Response{conn: c, ctx: ctx}
 	defer func() {
 		if err == nil {
 			return
@@ -97,12 +100,21 @@ func (c *conn) send(ctx context.Context, r *Request) (res *Response, unasked boo
 			err = ErrNoAnswer
 		}
 	}()
-	clock := &clock{limit: r.Timeout, set: func(at time.Time) { _ = c.net.SetReadDeadline(at) }} // fails on closed connections only
-	clock.resume()
 	c.out = r.head(c.out[:0])
 	if _, err := c.net.Write(c.out); err != nil {
 		return res, true, err
 	}
+	if r.Body == nil {
+		if unasked, err = res.awaitSoon(r); err == nil {
+			return res, false, res.watch()
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return res, unasked, err
+		}
+	}
+	res.stop = context.AfterFunc(ctx, c.close)
+	clock := &clock{limit: r.Timeout, set: func(at time.Time) { _ = c.net.SetReadDeadline(at) }} // fails on closed connections only
+	clock.resume()
 	if r.Body != nil {
 		res.upload, res.sent = &upload{request: r, clock: clock}, make(chan error, 1)
 		go func() {
@@ -115,10 +127,42 @@ func (c *conn) send(ctx context.Context, r *Request) (res *Response, unasked boo
 	}
 	unasked, err = res.await(r)
 	clock.stop()
-	if err == nil && r.Timeout > 0 && (res.Length < 0 || res.Length > int64(c.in.Buffered())) { // else nothing more is waited for
-		err = c.net.SetReadDeadline(time.Time{})
+	if err == nil {
+		err = res.watch()
 	}
 	return res, unasked, err
+}
+
+// awaitSoon waits for the header of an answer as most come: so soon that it is
+// not worth to watch the client meanwhile. Later is os.ErrDeadlineExceeded.
+func (res *Response) awaitSoon(r *Request) (unasked bool, err error) {
+	if r.Timeout > 0 && r.Timeout <= soon {
+		return false, os.ErrDeadlineExceeded
+	}
+	c := res.conn
+	if err := c.net.SetReadDeadline(time.Now().Add(soon)); err != nil {
+		return true, err
+	}
+	if _, err := c.in.Peek(1); err != nil {
+		return true, err
+	}
+	here, _ := c.in.Peek(c.in.Buffered()) // cannot fail
+	if bytes.HasPrefix(here, []byte("HTTP/1.1 1")) || !bytes.Contains(here, []byte("\r\n\r\n")) {
+		return false, os.ErrDeadlineExceeded // it begins soon, but it may go on later
+	}
+	return res.await(r)
+}
+
+// watch makes the answer end with the client, unless all of it is here; nor
+// does the deadline of its header hold any more.
+func (res *Response) watch() error {
+	if res.Length >= 0 && res.Length <= int64(res.conn.in.Buffered()) && res.Status != http.StatusSwitchingProtocols {
+		return nil
+	}
+	if res.stop == nil {
+		res.stop = context.AfterFunc(res.ctx, res.conn.close)
+	}
+	return res.conn.net.SetReadDeadline(time.Time{})
 }
 
 // await reads the header of the answer.
@@ -171,7 +215,7 @@ func (res *Response) Close() {
 		res.closeHTTP2()
 		return
 	}
-	if !res.whole || res.http.Close || !res.uploaded() || !res.stop() || res.conn.in.Buffered() > 0 || res.Status == http.StatusSwitchingProtocols {
+	if !res.whole || res.http.Close || !res.uploaded() || res.stop != nil && !res.stop() || res.conn.in.Buffered() > 0 || res.Status == http.StatusSwitchingProtocols {
 		res.abort()
 		return
 	}
@@ -193,7 +237,9 @@ func (res *Response) uploaded() bool {
 // abort closes the connection and waits until nothing is sent on it.
 func (res *Response) abort() {
 	res.done = true
-	res.stop()
+	if res.stop != nil {
+		res.stop()
+	}
 	res.conn.close()
 	if res.sent != nil {
 		res.uploaded()

@@ -30,13 +30,13 @@ type upload struct {
 func (u *upload) Read(b []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.request.Length >= 0 && u.sent == u.request.Length {
-		return 0, io.EOF
-	}
 	u.inRead.Store(true) // before it is looked whether to end: end looks the other way round
 	defer u.inRead.Store(false)
-	if u.ended.Load() {
+	if u.ended.Load() { // and the request is nobody's any more
 		return 0, net.ErrClosed
+	}
+	if u.request.Length >= 0 && u.sent == u.request.Length {
+		return 0, io.EOF
 	}
 	u.wait(true)
 	n, err := u.request.Body.Read(b)
