@@ -42,6 +42,7 @@ func (p *plane) control() http.Handler {
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, p.stats(), nil)
 	})
+	mux.HandleFunc("GET /watch", p.watch)
 	mux.HandleFunc("POST /invalidate", func(w http.ResponseWriter, r *http.Request) {
 		var i invalidation
 		err := decode(w, r, &i)
@@ -121,28 +122,14 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 			return fmt.Errorf("encode %s %s: %w", method, path, err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, bytes.NewReader(raw))
+	res, err := c.do(ctx, method, path, raw)
 	if err != nil {
-		return fmt.Errorf("ask the edge: %w", err)
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fault.Wrap(fault.Unavailable, err, "the edge does not answer at %s", c.socket)
+		return err
 	}
 	defer res.Body.Close()
 	raw, err = io.ReadAll(res.Body)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge broke off its answer to %s %s", method, path)
-	}
-	if res.StatusCode != http.StatusOK {
-		var f failure
-		if err := json.Unmarshal(raw, &f); err != nil || f.Code == "" {
-			return fault.New(fault.Internal, "the edge answered %s %s with %s: %.200s", method, path, res.Status, raw)
-		}
-		return &fault.Error{Code: f.Code, Message: f.Message, Hint: f.Hint}
 	}
 	if into == nil {
 		return nil
@@ -151,4 +138,32 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 		return fmt.Errorf("decode the edge's answer to %s %s: %w", method, path, err)
 	}
 	return nil
+}
+
+// do asks, and gives an answer that is 200.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask the edge: %w", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fault.Wrap(fault.Unavailable, err, "the edge does not answer at %s", c.socket)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the edge broke off its answer to %s %s", method, path)
+	}
+	var f failure
+	if err := json.Unmarshal(raw, &f); err != nil || f.Code == "" {
+		return nil, fault.New(fault.Internal, "the edge answered %s %s with %s: %.200s", method, path, res.Status, raw)
+	}
+	return nil, &fault.Error{Code: f.Code, Message: f.Message, Hint: f.Hint}
 }
