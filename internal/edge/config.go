@@ -4,7 +4,11 @@
 // It knows hosts, arms and instances; it must not know releases or pipelines.
 package edge
 
-import "time"
+import (
+	"time"
+
+	"makeitso/internal/edge/certificate"
+)
 
 // Config is everything the edge does. Documents are swapped whole; Version
 // rises with each, and an older one is refused.
@@ -14,6 +18,16 @@ type Config struct {
 	Sites    []Site    `json:"sites"`
 	// Balancers choose among services by rules.
 	Balancers []Balancer `json:"balancers,omitempty"`
+	TLS       *TLS       `json:"tls,omitempty"`
+}
+
+// TLS is where HTTPS is spoken and where its certificates come from: the files
+// first, then ACME for its hosts, then the local authority for what is served
+// below .localhost. All that is served is served there too.
+type TLS struct {
+	Listen       string             `json:"listen,omitempty"` // host:port; "" speaks it at the ports of balancers only
+	Certificates []certificate.Pair `json:"certificates,omitempty"`
+	ACME         *certificate.ACME  `json:"acme,omitempty"`
 }
 
 // Service is instances behind host names.
@@ -122,6 +136,8 @@ type Stats struct {
 	// PortsRefused lists the ports of balancers that could not be taken, with
 	// the reason: they answer at the edge's own port only.
 	PortsRefused map[int]string `json:"portsRefused,omitempty"`
+	// Secure gives the addresses at which HTTPS is spoken, by the configured ones.
+	Secure map[string]string `json:"secure,omitempty"`
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -22,10 +23,16 @@ type Options struct {
 	Socket string // path of the control socket
 	Config string // file that keeps the accepted configuration, "" for none
 	Log    string // access log, "" for none
+	// Certificates is the folder of the certificates that the edge makes and
+	// gets; default "certificates" beside the configuration.
+	Certificates string
 
 	LogBytes int64         // size at which the log is rotated; default 64 MiB
 	Drain    time.Duration // how long requests may finish at the end; default 10 s
 }
+
+// maxHeaderBytes is how large the header of a request may be.
+const maxHeaderBytes = 64 << 10
 
 // gcPercent makes the collector run less often than Go does by itself: the
 // edge holds little and throws away much.
@@ -40,6 +47,9 @@ func (o Options) normalize() (Options, error) {
 	}
 	if o.Drain == 0 {
 		o.Drain = 10 * time.Second
+	}
+	if o.Certificates == "" && o.Config != "" {
+		o.Certificates = filepath.Join(filepath.Dir(o.Config), "certificates")
 	}
 	if o.Listen == "" || o.Socket == "" {
 		return o, fault.New(fault.Invalid, "the edge needs an address to listen on and the path of its socket")
@@ -70,7 +80,7 @@ func Main(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot write its log")
 	}
-	p, err := newPlane(public.Addr().String(), o.Config, log)
+	p, err := newPlane(public.Addr().String(), o, log)
 	if err != nil {
 		return errors.Join(err, log.close())
 	}
@@ -93,8 +103,13 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 		ErrorLog:          p.quiet,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
+		MaxHeaderBytes:    maxHeaderBytes,
+		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250, SendPingTimeout: 30 * time.Second},
 	}
+	front.Protocols.SetHTTP1(true)
+	front.Protocols.SetHTTP2(true)
+	front.Protocols.SetUnencryptedHTTP2(true)
 	control := &http.Server{Handler: p.control(), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 2)
 	var servers sync.WaitGroup
@@ -107,7 +122,7 @@ func (p *plane) serve(ctx context.Context, public, private net.Listener, drain t
 	}
 	var beside sync.WaitGroup
 	p.ports.begin(func(l net.Listener) {
-		beside.Go(func() { _ = front.Serve(headListener{l}) }) // ends when its listener is closed
+		beside.Go(func() { _ = front.Serve(l) }) // ends when its listener is closed
 	})
 	var err error
 	select {

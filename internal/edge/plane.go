@@ -15,9 +15,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
+	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
 )
 
@@ -30,7 +32,9 @@ type plane struct {
 	quiet     *log.Logger
 	log       *accessLog
 	cache     *cache
-	running   sync.WaitGroup // requests under way, upgraded connections too
+
+	certificates *certificate.Store
+	running      sync.WaitGroup // requests under way, upgraded connections too
 
 	// mu is held for reading only while an attempt picks its instance and is
 	// counted there. So once apply has held it for writing, every request
@@ -48,12 +52,15 @@ type plane struct {
 
 // newPlane makes a plane that serves nothing yet; or, if saved names a file,
 // what was accepted last.
-func newPlane(listen, saved string, log *accessLog) (*plane, error) {
+func newPlane(listen string, o Options, log *accessLog) (*plane, error) {
+	saved := o.Config
 	p := &plane{
-		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
+		certificates: certificate.NewStore(o.Certificates),
+		listen:       listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
 		cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
 	}
+	p.ports.secure = p.certificates.Config()
 	if saved == "" {
 		return p, nil
 	}
@@ -64,7 +71,23 @@ func newPlane(listen, saved string, log *accessLog) (*plane, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("load %s: %w", saved, err)
 	}
-	return p, p.put(c)
+	return p, errors.Join(p.wantCertificates(c), p.put(c))
+}
+
+// wantCertificates says where they come from by a document; it fails where
+// files cannot be read.
+func (p *plane) wantCertificates(c Config) error {
+	w := certificate.Wanted{Local: func(host string) bool {
+		t := p.current()
+		return host == "localhost" || net.ParseIP(host) != nil || t.hosts[host] != nil || t.balancers[host] != nil || t.sites[host] != nil
+	}}
+	if c.TLS != nil {
+		w.Pairs, w.ACME = c.TLS.Certificates, c.TLS.ACME
+	}
+	if err := p.certificates.Want(w); err != nil {
+		return fault.Wrap(fault.Invalid, err, "the edge configuration is wrong")
+	}
+	return nil
 }
 
 // newTransport is how instances and origins are asked.
@@ -96,6 +119,9 @@ func (p *plane) apply(c Config) error {
 		return fault.New(fault.Conflict, "the edge has configuration version %d already and was given another one with version %d", now.Version, c.Version).
 			WithHint("read its version with Stats and give a higher one")
 	}
+	if err := p.wantCertificates(c); err != nil {
+		return err
+	}
 	if err := p.save(c); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot keep its configuration")
 	}
@@ -114,7 +140,7 @@ func (p *plane) put(c Config) error {
 	p.table = next
 	p.mu.Unlock()
 	before.retire(next)
-	p.ports.want(p.listen, c.Balancers)
+	p.ports.want(p.listen, c)
 	p.checker.run(next.probes())
 	p.cache.retain(c.Sites, before.config.Sites)
 	return nil
@@ -156,7 +182,7 @@ func (p *plane) stats() Stats {
 	s := Stats{
 		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
 		Services: map[string]map[string]Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{},
-		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(),
+		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(), Secure: p.ports.addresses(),
 	}
 	if err := p.log.failure(); err != nil {
 		s.LogError = err.Error()
@@ -220,6 +246,7 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case hasTwoLengths(r):
 		x.w.Header().Set("Connection", "close")
 		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
+	case x.challenged(r):
 	case balancer != nil:
 		x.serveBalanced(r, balancer)
 	case service != nil:
@@ -232,6 +259,18 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		x.unknownHost(t)
 	}
+}
+
+// challenged answers an ACME authority that asks whether the host is ours.
+func (x *exchange) challenged(r *http.Request) bool {
+	if !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
+		return false
+	}
+	h := x.plane.certificates.Challenge(r.Context(), x.host)
+	if h != nil {
+		h.ServeHTTP(&x.w, r)
+	}
+	return h != nil
 }
 
 // requestID gives the request's own id if it has a usable one, else a new one.

@@ -225,7 +225,10 @@ func (x *exchange) request(r *http.Request, s *service) *upstream.Request {
 		out.Interrupt = func() { _ = http.NewResponseController(&x.w).SetReadDeadline(time.Unix(1, 0)) } // or the body has ended
 	}
 	if r.ProtoMajor == 1 && r.ContentLength == 0 && tokens(r.Header["Connection"], "upgrade") {
-		out.Upgrade = r.Header.Get("Upgrade")
+		// To HTTP/2 it would be another conversation, which the edge does not see.
+		if to := r.Header.Get("Upgrade"); !strings.Contains(strings.ToLower(to), "h2c") {
+			out.Upgrade = to
+		}
 	}
 	return out
 }

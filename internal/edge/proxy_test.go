@@ -377,7 +377,7 @@ func TestAbandonedExchangeIsNotAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlane("", "", log)
+	p, err := newPlane("", Options{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -450,7 +450,7 @@ func TestMalformedRequests(t *testing.T) {
 		"70 kB of header":      {head + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", "431"},
 		"control in header":    {head + "X: a\x00b\r\n\r\n", "400"},
 		"CONNECT":              {"CONNECT " + apiHost + ":443 HTTP/1.1\r\nHost: " + apiHost + "\r\nConnection: close\r\n\r\n", "405"},
-		"no protocol":          {"GET /\r\n\r\n", "400"},
+		"no protocol":          {"GET /no/protocol\r\n\r\n", "400"},
 		"well-formed, chunked": {head + "Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n", "200"},
 	} {
 		t.Run(name, func(t *testing.T) {
