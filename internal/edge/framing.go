@@ -36,10 +36,17 @@ type headConn struct {
 	net.Conn
 	head []byte
 	full bool
+	// ahead is what was read before the connection was idle: while a request
+	// is answered the server reads one byte, to see whether the client leaves.
+	ahead []byte
 }
 
 func (c *headConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	if len(p) == 1 {
+		c.ahead = append(c.ahead[:0], p[:n]...)
+		return n, err
+	}
 	if !c.full {
 		c.head = append(c.head, p[:n]...)
 		c.full = len(c.head) > headLimit || bytes.Contains(c.head, []byte("\r\n\r\n"))
@@ -63,10 +70,10 @@ func connState(conn net.Conn, state http.ConnState) {
 	}
 	switch state {
 	case http.StateIdle:
-		c.full = false
-		if c.head = c.head[:0]; cap(c.head) > 4<<10 {
+		if c.full = false; cap(c.head) > 4<<10 {
 			c.head = nil
 		}
+		c.head, c.ahead = append(c.head[:0], c.ahead...), c.ahead[:0]
 	case http.StateHijacked:
 		c.full, c.head = true, nil
 	}
