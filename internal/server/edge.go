@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"makeitso/internal/edge"
+	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/release"
@@ -26,6 +27,7 @@ type edgeProcess struct {
 	keeper *process.Keeper
 	self   string
 	listen string // where a new one listens
+	secure string // where HTTPS is spoken, "" for nowhere
 	folder string
 	client *edge.Client
 
@@ -43,7 +45,7 @@ var _ release.Edge = (*edgeProcess)(nil)
 
 // newEdgeProcess finds out what the edge was serving last; it starts nothing.
 func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
-	e := &edgeProcess{keeper: keeper, self: o.Self, listen: o.Edge, folder: filepath.Join(o.State, "edge")}
+	e := &edgeProcess{keeper: keeper, self: o.Self, listen: o.Edge, secure: o.EdgeTLS, folder: filepath.Join(o.State, "edge")}
 	e.client = edge.NewClient(e.path("edge.sock"))
 	config, err := edge.LoadConfig(e.path("config.json"))
 	if err != nil {
@@ -51,6 +53,16 @@ func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
 	}
 	e.config = config
 	return e, nil
+}
+
+// Authority gives the certificate of the authority by which the edge of a state
+// folder speaks HTTPS; it is made if there is none yet.
+func Authority(state string) ([]byte, error) {
+	a, err := certificate.OpenAuthority(filepath.Join(state, "edge", "certificates"))
+	if err != nil {
+		return nil, err
+	}
+	return a.PEM(), nil
 }
 
 func (e *edgeProcess) path(name string) string { return filepath.Join(e.folder, name) }
@@ -96,6 +108,9 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 	next.Version++
 	next.Services, next.Sites, next.Balancers = slices.Clone(next.Services), slices.Clone(next.Sites), slices.Clone(next.Balancers)
 	edit(&next)
+	if next.TLS = nil; e.secure != "" {
+		next.TLS = &edge.TLS{Listen: e.secure}
+	}
 	if idle(next) && !e.running() {
 		e.config = next
 		return nil
