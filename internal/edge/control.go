@@ -40,9 +40,10 @@ func (p *plane) control() http.Handler {
 		answer(w, struct{}{}, err)
 	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, p.stats(), nil)
+		answer(w, p.stats(r.Context()), nil)
 	})
 	mux.HandleFunc("GET /watch", p.watch)
+	mux.HandleFunc("POST /handover", p.handOver)
 	mux.HandleFunc("POST /invalidate", func(w http.ResponseWriter, r *http.Request) {
 		var i invalidation
 		err := decode(w, r, &i)

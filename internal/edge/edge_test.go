@@ -43,6 +43,7 @@ type running struct {
 	address string // where it serves
 	http    *http.Client
 	stop    func() // ends it and waits
+	wait    func() // waits until it has ended by itself
 }
 
 // start runs an edge until the test ends.
@@ -63,13 +64,13 @@ func start(t testing.TB, o Options) *running {
 	go func() { done <- Main(ctx, o) }()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	r := &running{Client: NewClient(o.Socket), options: o, http: &http.Client{Transport: transport}}
-	r.stop = sync.OnceFunc(func() {
+	r.wait = sync.OnceFunc(func() {
 		transport.CloseIdleConnections()
-		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the edge ended with: %v", err)
 		}
 	})
+	r.stop = func() { cancel(); r.wait() }
 	t.Cleanup(r.stop)
 	eventually(t, "the edge answers", func() bool {
 		stats, err := r.Stats(t.Context())

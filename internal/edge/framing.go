@@ -129,21 +129,23 @@ type tlsListener struct {
 	net.Listener
 	config *tls.Config
 	ready  chan net.Conn
-	ctx    context.Context // ends with the listener
+	ctx    context.Context // ends when there will be no connection any more
 	cancel context.CancelFunc
-	all    sync.WaitGroup
+	all    sync.WaitGroup // the handshakes
 }
 
 func newTLSListener(raw net.Listener, config *tls.Config) *tlsListener {
 	l := &tlsListener{Listener: raw, config: config, ready: make(chan net.Conn)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.all.Go(l.accept)
+	go l.accept()
 	return l
 }
 
-// accept ends when the socket is closed.
+// accept ends when the socket is closed. Then those who have begun to agree may
+// finish.
 func (l *tlsListener) accept() {
 	defer l.cancel()
+	defer l.all.Wait()
 	for {
 		conn, err := l.Listener.Accept()
 		if err != nil {
@@ -179,13 +181,6 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 	case <-l.ctx.Done():
 		return nil, net.ErrClosed
 	}
-}
-
-func (l *tlsListener) Close() error {
-	err := l.Listener.Close()
-	l.cancel()
-	l.all.Wait()
-	return err
 }
 
 // secureConn is a connection with HTTP/1.1 over TLS; what it has of it, the

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"makeitso/internal/edge/certificate"
@@ -26,7 +28,14 @@ import (
 // plane is the data plane: it serves the table in force and lets it be
 // swapped while it does.
 type plane struct {
+	options   Options
 	listen    string // address served
+	public    net.Listener
+	private   net.Listener // the control socket
+	clients   crowd
+	parting   parting
+	leaving   atomic.Bool // another process takes over
+	elder     elder
 	saved     string // where the accepted configuration is kept, "" for nowhere
 	transport *http.Transport
 	quiet     *log.Logger
@@ -50,26 +59,31 @@ type plane struct {
 	checker  *checker
 }
 
-// newPlane makes a plane that serves nothing yet; or, if saved names a file,
-// what was accepted last.
-func newPlane(listen string, o Options, log *accessLog) (*plane, error) {
-	saved := o.Config
+// newPlane makes a plane that serves what the edge before did, else what was
+// accepted last, else nothing yet.
+func newPlane(public net.Listener, o Options, log *accessLog, before *inheritance) (*plane, error) {
 	p := &plane{
-		certificates: certificate.NewStore(o.Certificates),
-		listen:       listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
-		cache: newCache(cacheBytes), transport: newTransport(),
+		options: o, listen: public.Addr().String(), public: public, saved: o.Config, log: log, quiet: quietLogger(), checker: newChecker(),
+		certificates: certificate.NewStore(o.Certificates), cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
+		parting: parting{left: make(chan struct{})},
 	}
 	p.ports.secure = p.certificates.Config()
-	if saved == "" {
-		return p, nil
+	c, err := Config{}, error(nil)
+	switch {
+	case before != nil:
+		c, p.ports.given = before.Config, maps.Clone(before.sockets)
+		delete(p.ports.given, publicSocket)
+		delete(p.ports.given, controlSocket)
+		p.elder.client = NewClient(before.Old)
+	case p.saved != "":
+		c, err = LoadConfig(p.saved)
 	}
-	c, err := LoadConfig(saved)
 	if err != nil || c.Version == 0 {
 		return p, err
 	}
 	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("load %s: %w", saved, err)
+		return nil, fmt.Errorf("load the configuration: %w", err)
 	}
 	return p, errors.Join(p.wantCertificates(c), p.put(c))
 }
@@ -125,7 +139,7 @@ func (p *plane) apply(c Config) error {
 	if err := p.save(c); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot keep its configuration")
 	}
-	return p.put(c)
+	return errors.Join(p.put(c), p.elder.pass(context.Background(), c))
 }
 
 // put swaps the table for that of a valid document. It must not be called
@@ -177,7 +191,7 @@ func (p *plane) save(c Config) error {
 }
 
 // stats makes the edge's report.
-func (p *plane) stats() Stats {
+func (p *plane) stats(ctx context.Context) Stats {
 	t := p.current()
 	s := Stats{
 		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
@@ -205,6 +219,7 @@ func (p *plane) stats() Stats {
 			s.InFlight[in.ID] += n
 		}
 	}
+	p.elder.add(ctx, &s)
 	return s
 }
 
@@ -237,6 +252,9 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.entry = entry{
 		Time: time.Now(), ID: requestID(r), Remote: r.RemoteAddr,
 		Host: x.host, Method: r.Method, Path: r.URL.Path,
+	}
+	if p.leaving.Load() {
+		w.Header().Set("Connection", "close") // in HTTP/2 the server makes a GOAWAY of it
 	}
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()

@@ -114,6 +114,17 @@ func (p *ports) refuse(address string, err error) {
 	p.refused[port] = err.Error()
 }
 
+// sockets gives those that are open, by their addresses.
+func (p *ports) sockets() map[string]net.Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[string]net.Listener{}
+	for address, l := range p.open {
+		all[address] = l.raw
+	}
+	return all
+}
+
 // refusals gives the ports that could not be taken, with the reason.
 func (p *ports) refusals() map[int]string {
 	p.mu.Lock()

@@ -377,7 +377,12 @@ func TestAbandonedExchangeIsNotAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlane("", Options{}, log)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := newPlane(l, Options{}, log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

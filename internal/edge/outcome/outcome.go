@@ -19,6 +19,9 @@ const (
 	tick = 25 * time.Millisecond
 
 	firstRing = 256
+	// resumed is how many outcomes that were told a stream goes on with in
+	// another process, for readers who come late.
+	resumed = 4096
 )
 
 // Outcome is what became of one request at one instance.
@@ -90,6 +93,8 @@ type Stream struct {
 	// ready are fixed, and so told in order.
 	ring               []slot // its length is a power of two
 	first, ready, next uint64
+	foreign            uint64 // those before it are told by another process
+	left               bool   // another process goes on
 	timer              *time.Timer
 	ticking, closed    bool
 	moved              chan struct{} // closed when ready has moved, or the stream was closed
@@ -100,11 +105,61 @@ func New() *Stream {
 	return &Stream{id: strconv.FormatUint(rand.Uint64(), 36), ring: make([]slot, firstRing), moved: make(chan struct{})}
 }
 
-// Resume makes a stream that goes on where another process has left it.
-func Resume(at Cursor) *Stream {
-	s := New()
-	s.id, s.first, s.ready, s.next = at.Stream, at.Next, at.Next, at.Next
-	return s
+// Continue makes a new stream go on where another process leaves it: that one
+// tells those numbered from first on and before next, by Fill.
+func (s *Stream) Continue(id string, first, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id, s.first, s.ready, s.next, s.foreign = id, first, first, next, next
+	for uint64(len(s.ring)) < next-first {
+		s.ring = make([]slot, 2*len(s.ring))
+	}
+	for n := first; n < next; n++ {
+		s.at(n).open = &Open{}
+	}
+}
+
+// Fill tells an outcome that another process knows.
+func (s *Stream) Fill(number uint64, o Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if number >= s.first && number < s.foreign {
+		*s.at(number) = slot{share: &Share{Arm: o.Arm, Weight: o.Weight}, at: o.At, latency: o.Latency, status: int32(o.Status), bad: o.Bad}
+		s.tick()
+	}
+}
+
+// Abandon says that what was not filled by now is lost.
+func (s *Stream) Abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := s.first; n < s.foreign; n++ {
+		if s.at(n).open != nil { // readers are told of a gap up to here
+			s.first = n + 1
+		}
+	}
+	s.ready = max(s.ready, s.first)
+	s.tick()
+}
+
+// Leave ends the numbering: requests that still arrive are counted nowhere,
+// and readers are told when they have all there is. It gives what Continue needs.
+func (s *Stream) Leave() (id string, first, next uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = true
+	s.tick()
+	if first = s.first; s.ready-s.first > resumed {
+		first = s.ready - resumed
+	}
+	return s.id, first, s.next
+}
+
+// Stay takes Leave back.
+func (s *Stream) Stay() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = false
 }
 
 // SetDeadline says when an outcome is fixed at the latest.
@@ -133,19 +188,28 @@ func (s *Stream) Close() {
 func (s *Stream) Begin(o *Open, share *Share, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.left {
+		return
+	}
 	if s.next-s.first == uint64(len(s.ring)) {
 		s.grow()
 	}
 	o.stream, o.number, o.share, o.at = s, s.next, share, now
 	*s.at(s.next) = slot{share: share, open: o, at: now}
 	s.next++
-	if !s.ticking && !s.closed {
-		s.ticking = true
-		if s.timer == nil {
-			s.timer = time.AfterFunc(tick, s.tell)
-		} else {
-			s.timer.Reset(tick)
-		}
+	s.tick()
+}
+
+// tick has those who read told in a moment; the lock is held.
+func (s *Stream) tick() {
+	if s.ticking || s.closed {
+		return
+	}
+	s.ticking = true
+	if s.timer == nil {
+		s.timer = time.AfterFunc(tick, s.tell)
+	} else {
+		s.timer.Reset(tick)
 	}
 }
 
@@ -204,7 +268,7 @@ func (s *Stream) tell() {
 	now, before, limit := time.Now(), s.ready, time.Duration(s.deadline.Load())
 	for s.ready < s.next {
 		at := s.at(s.ready)
-		if at.open != nil && (limit == 0 || now.Sub(at.at) < limit) {
+		if at.open != nil && (s.ready < s.foreign || limit == 0 || now.Sub(at.at) < limit) {
 			break
 		}
 		if o := at.open; o != nil { // an answer that goes on is good, and so is a client that has not sent all
@@ -212,11 +276,11 @@ func (s *Stream) tell() {
 		}
 		s.ready++
 	}
-	if s.ready > before {
+	if s.ready > before || s.left && s.ready == s.next {
 		close(s.moved)
 		s.moved = make(chan struct{})
 	}
-	if s.ticking = s.ready < s.next && !s.closed; s.ticking {
+	if s.ticking = s.ready < s.next && s.ready >= s.foreign && !s.closed; s.ticking { // what is foreign is filled
 		s.timer.Reset(tick)
 	}
 }
@@ -242,5 +306,6 @@ func (s *Stream) Read(from Cursor, most int) (b Batch, moved <-chan struct{}, ok
 			Arm: at.share.Arm, Weight: at.share.Weight, At: at.at, Latency: at.latency, Status: int(at.status), Bad: at.bad,
 		})
 	}
-	return b, s.moved, !s.closed || len(b.Outcomes) > 0
+	over := s.closed || s.left && b.Cursor.Next == s.next
+	return b, s.moved, !over || len(b.Outcomes) > 0
 }

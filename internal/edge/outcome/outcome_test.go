@@ -100,8 +100,45 @@ func TestLossIsToldAsAGap(t *testing.T) {
 	if b, _, _ := s.Read(Cursor{Stream: "another", Next: 3}, 1); !b.Gap || b.Lost != 0 || b.Cursor.Next != 8 {
 		t.Errorf("of another stream: gap %t of %d, up to %d", b.Gap, b.Lost, b.Cursor.Next)
 	}
-	if again := Resume(s.End()); again.End() != s.End() {
-		t.Errorf("resumed at %v", again.End())
+}
+
+func TestStreamGoesOnInAnotherProcess(t *testing.T) {
+	old, share := New(), &Share{Arm: "a", Weight: 1, Tally: &Tally{}}
+	defer old.Close()
+	from := old.End()
+	open := begin(old, share, 3)
+	open[0].Settle(false)
+	id, first, next := old.Leave()
+	begin(old, share, 1) // it is counted nowhere
+	young := New()
+	young.Continue(id, first, next)
+	defer young.Close()
+	begin(young, share, 1)[0].Settle(true)
+	young.tell()
+	if b, _, ok := young.Read(from, 10); b.Gap || len(b.Outcomes) != 0 || !ok {
+		t.Errorf("before the old one has told: %+v", b)
+	}
+	open[1].Settle(false)
+	open[2].Settle(true)
+	told, end := drain(t, old, from, 3)
+	if _, _, ok := old.Read(end, 10); ok {
+		t.Error("the old one has told all and goes on")
+	}
+	for i, o := range told {
+		young.Fill(uint64(i), o)
+	}
+	all, _ := drain(t, young, from, 4)
+	if len(all) != 4 || all[1].Bad || !all[2].Bad || !all[3].Bad {
+		t.Errorf("got %+v", all)
+	}
+	lost := New()
+	lost.Continue(id, first, next)
+	defer lost.Close()
+	lost.Fill(2, told[2])
+	lost.Abandon()
+	lost.tell()
+	if b, _, _ := lost.Read(from, 10); !b.Gap || b.Lost != 2 || len(b.Outcomes) != 1 {
+		t.Errorf("of a process that died: %+v", b)
 	}
 }
 
