@@ -55,6 +55,13 @@ type Service struct {
 	// successes bring it back; default 2 and 1.
 	UnhealthyAfter int `json:"unhealthyAfter,omitempty"`
 	HealthyAfter   int `json:"healthyAfter,omitempty"`
+	// EjectAfter is how many bad answers in a row take an instance out for a
+	// time that grows each time; at least half of an arm's stay. Default 5,
+	// negative for never.
+	EjectAfter int `json:"ejectAfter,omitempty"`
+	// SlowStart is how long an instance that is new, or was out, gets less than
+	// its part: from a tenth up to all. Default none.
+	SlowStart time.Duration `json:"slowStart,omitempty"`
 	// RequestTimeout is the time until an answer's header; it is also the
 	// deadline L at which an outcome is fixed as bad. Default 10 s.
 	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`

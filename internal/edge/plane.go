@@ -210,8 +210,8 @@ func (p *plane) stats(ctx context.Context) Stats {
 	}
 	for id, in := range t.instances {
 		s.InFlight[id] = in.inFlight.Load()
-		if reason := in.health.reason.Load(); reason != nil {
-			s.Unhealthy[id] = *reason
+		if reason := in.health.why(time.Now()); reason != "" {
+			s.Unhealthy[id] = reason
 		}
 	}
 	for _, in := range t.leaving {

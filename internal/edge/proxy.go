@@ -179,11 +179,15 @@ func (x *exchange) ask(r *http.Request, s *service) (*upstream.Response, error) 
 		var res *upstream.Response
 		if res, err = a.instance.pool.Send(x.client, out); err == nil {
 			a.open.Answered(res.Status)
+			a.instance.health.saw(res.Status >= 500, s.EjectAfter, time.Now())
 			return res, nil
 		}
 		clients := errors.Is(err, context.Canceled) || errors.Is(err, upstream.ErrBody) || errors.Is(err, upstream.ErrBusy)
 		a.open.Settle(!clients)
 		a.end()
+		if !clients {
+			a.instance.health.saw(true, s.EjectAfter, time.Now())
+		}
 		if upstream.NotConnected(err) && !clients {
 			a.instance.health.refuse(err.Error())
 		}

@@ -57,7 +57,8 @@ type service struct {
 type arm struct {
 	Arm
 	share     *outcome.Share
-	mark      string // what the cookie of a sticky service has for it
+	slow      time.Duration // in which a new instance comes to its full part
+	mark      string        // what the cookie of a sticky service has for it
 	instances []*instance
 }
 
@@ -133,6 +134,9 @@ func (t *table) addService(s Service, before *table) {
 	if s.RequestTimeout == 0 {
 		s.RequestTimeout = defaultRequestTimeout
 	}
+	if s.EjectAfter == 0 {
+		s.EjectAfter = defaultEjectAfter
+	}
 	if s.Limits.ClientTimeout == 0 {
 		s.Limits.ClientTimeout = defaultClientTimeout
 	}
@@ -141,7 +145,7 @@ func (t *table) addService(s Service, before *table) {
 	all.stream.SetDeadline(s.RequestTimeout)
 	ready := &service{Service: s, stream: all.stream}
 	for _, a := range s.Arms {
-		to := &arm{Arm: a, mark: mark(s.Name, a.Name)}
+		to := &arm{Arm: a, slow: s.SlowStart, mark: mark(s.Name, a.Name)}
 		for _, in := range a.Instances {
 			known := t.takeOver(in, s, before)
 			if !in.Draining {
@@ -184,6 +188,7 @@ func (t *table) takeOver(in Instance, s Service, before *table) *instance {
 	known := before.instances[in.ID]
 	if known == nil || known.Address != in.Address || known.options != options {
 		known = &instance{Instance: in, options: options, pool: upstream.NewPool(in.Address, options)}
+		known.health.since.Store(time.Now().UnixNano())
 	}
 	t.instances[in.ID] = known
 	return known
@@ -299,12 +304,35 @@ func (a *arm) spent(tried []*instance) bool {
 	return true
 }
 
-// pick gives the less loaded of two random healthy instances that were not
-// tried; where none is healthy, of all that were not tried.
+// pick gives the less loaded of two random instances that were not tried: of
+// those that are well, else of all. Of those that pass their checks, at least
+// half get requests, whatever their answers were.
 func (a *arm) pick(tried []*instance) *instance {
-	untried := func(in *instance) bool { return !slices.Contains(tried, in) }
-	if in := twoChoices(a.instances, func(in *instance) bool { return !in.health.out() && untried(in) }); in != nil {
-		return in
+	if len(a.instances) == 1 && len(tried) == 0 {
+		return a.instances[0]
+	}
+	now := time.Now()
+	in, ejected := 0, 0
+	for _, i := range a.instances {
+		if i.health.out() {
+			continue
+		}
+		if in++; i.health.ejected(now) {
+			ejected++
+		}
+	}
+	untried := func(i *instance) bool { return !slices.Contains(tried, i) }
+	well := func(i *instance) bool {
+		return !i.health.out() && untried(i) && (2*ejected > in || !i.health.ejected(now))
+	}
+	if a.slow > 0 {
+		part := func(i *instance) bool { return well(i) && rand.Float64() < i.health.part(a.slow, now) }
+		if i := twoChoices(a.instances, part); i != nil {
+			return i
+		}
+	}
+	if i := twoChoices(a.instances, well); i != nil {
+		return i
 	}
 	return twoChoices(a.instances, untried)
 }

@@ -82,6 +82,7 @@ func (v *validation) service(s Service) {
 	}
 	v.duration(where, "healthInterval", s.HealthInterval)
 	v.duration(where, "healthTimeout", s.HealthTimeout)
+	v.duration(where, "slowStart", s.SlowStart)
 	v.duration(where, "requestTimeout", s.RequestTimeout)
 	arms, sum := map[string]bool{}, 0.0
 	for i, a := range s.Arms {
