@@ -144,7 +144,8 @@ type Stats struct {
 	// the reason: they answer at the edge's own port only.
 	PortsRefused map[int]string `json:"portsRefused,omitempty"`
 	// Secure gives the addresses at which HTTPS is spoken, by the configured ones.
-	Secure map[string]string `json:"secure,omitempty"`
+	Secure  map[string]string `json:"secure,omitempty"`
+	Metrics string            `json:"metrics,omitempty"` // the address that gives metrics, host:port
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

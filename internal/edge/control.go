@@ -43,6 +43,7 @@ func (p *plane) control() http.Handler {
 		answer(w, p.stats(r.Context()), nil)
 	})
 	mux.HandleFunc("GET /watch", p.watch)
+	mux.HandleFunc("GET /metrics", p.metrics)
 	mux.HandleFunc("POST /handover", p.handOver)
 	mux.HandleFunc("POST /invalidate", func(w http.ResponseWriter, r *http.Request) {
 		var i invalidation

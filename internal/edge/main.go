@@ -24,6 +24,9 @@ type Options struct {
 	Socket string // path of the control socket
 	Config string // file that keeps the accepted configuration, "" for none
 	Log    string // access log, "" for none
+	// Metrics is an address that gives metrics to Prometheus, which the control
+	// socket does always; "" for none.
+	Metrics string
 	// Certificates is the folder of the certificates that the edge makes and
 	// gets; default "certificates" beside the configuration.
 	Certificates string
@@ -99,7 +102,7 @@ func prepare(ctx context.Context, o Options, log *accessLog) (p *plane, before *
 		if p, err = newPlane(before.sockets[publicSocket], o, log, before); err != nil {
 			return nil, nil, errors.Join(err, before.close())
 		}
-		p.private = before.sockets[controlSocket]
+		p.private, p.measured = before.sockets[controlSocket], before.sockets[metricsSocket]
 		if err = before.succeed(p.current()); err != nil {
 			p.checker.run(nil)
 			return nil, nil, errors.Join(fault.Wrap(fault.Failed, err, "the running edge did not hand over"), before.close())
@@ -113,8 +116,17 @@ func prepare(ctx context.Context, o Options, log *accessLog) (p *plane, before *
 	if p, err = newPlane(public, o, log, nil); err != nil {
 		return nil, nil, errors.Join(err, public.Close())
 	}
-	if p.private, err = listenSocket(ctx, o.Socket); err != nil {
+	if o.Metrics != "" {
+		p.measured, err = listen(o.Metrics)
+	}
+	if err == nil {
+		p.private, err = listenSocket(ctx, o.Socket)
+	}
+	if err != nil {
 		p.checker.run(nil)
+		if p.measured != nil {
+			err = errors.Join(err, p.measured.Close())
+		}
 		return nil, nil, errors.Join(err, public.Close())
 	}
 	return p, nil, nil
@@ -138,6 +150,10 @@ func (p *plane) serve(ctx context.Context, before *inheritance) error {
 	}
 	run(front, headListener{p.public}, p.public)
 	run(control, p.private, p.private)
+	measure := &http.Server{Handler: http.HandlerFunc(p.metrics), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
+	if p.measured != nil {
+		run(measure, p.measured, p.measured)
+	}
 	p.ports.begin(func(l net.Listener) {
 		beside.Go(func() { _ = front.Serve(l) }) // ends when its listener is closed
 	})
@@ -158,11 +174,11 @@ func (p *plane) serve(ctx context.Context, before *inheritance) error {
 	defer cancel()
 	err = errors.Join(err, p.shutdown(draining, front, stop), p.farewell())
 	if p.leaving.Load() { // whoever reads outcomes gets the last ones, and is told that there are no more
-		if late := control.Shutdown(draining); late != nil && !errors.Is(late, context.DeadlineExceeded) {
+		if late := control.Shutdown(draining); late != nil && !errors.Is(late, context.DeadlineExceeded) && !errors.Is(late, net.ErrClosed) {
 			err = errors.Join(err, late)
 		}
 	}
-	err = errors.Join(err, control.Close())
+	err = errors.Join(err, unlessClosed(control.Close()), unlessClosed(measure.Close()))
 	servers.Wait()
 	return err
 }
@@ -203,6 +219,9 @@ func (p *plane) part(ctx context.Context) error {
 		unix.SetUnlinkOnClose(false) // the name leads to the process that took over
 	}
 	err := errors.Join(p.public.Close(), p.private.Close())
+	if p.measured != nil {
+		err = errors.Join(err, p.measured.Close())
+	}
 	drain, cancel := context.WithTimeout(ctx, handoverDrain)
 	defer cancel()
 	select {

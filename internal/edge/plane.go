@@ -32,6 +32,7 @@ type plane struct {
 	listen    string // address served
 	public    net.Listener
 	private   net.Listener // the control socket
+	measured  net.Listener // where metrics are given, nil for the control socket only
 	clients   crowd
 	parting   parting
 	leaving   atomic.Bool // another process takes over
@@ -75,6 +76,7 @@ func newPlane(public net.Listener, o Options, log *accessLog, before *inheritanc
 		c, p.ports.given = before.Config, maps.Clone(before.sockets)
 		delete(p.ports.given, publicSocket)
 		delete(p.ports.given, controlSocket)
+		delete(p.ports.given, metricsSocket)
 		p.elder.client = NewClient(before.Old)
 	case p.saved != "":
 		c, err = LoadConfig(p.saved)
@@ -197,6 +199,9 @@ func (p *plane) stats(ctx context.Context) Stats {
 		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
 		Services: map[string]map[string]Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{},
 		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(), Secure: p.ports.addresses(),
+	}
+	if p.measured != nil {
+		s.Metrics = p.measured.Addr().String()
 	}
 	if err := p.log.failure(); err != nil {
 		s.LogError = err.Error()
@@ -340,7 +345,7 @@ func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 // shutdown drains: no new connection, and requests under way may finish until
 // ctx ends; then they are broken off by stop, which cancels their contexts.
 func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.CancelFunc) error {
-	err := server.Shutdown(ctx)
+	err := unlessClosed(server.Shutdown(ctx))
 	finished := make(chan struct{})
 	go func() {
 		p.running.Wait()
@@ -354,9 +359,17 @@ func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.
 		err = nil // what did not finish by the deadline is broken off now
 	}
 	stop()
-	if closing := server.Close(); err == nil {
+	if closing := unlessClosed(server.Close()); err == nil {
 		err = closing
 	}
 	<-finished
+	return err
+}
+
+// unlessClosed leaves out that a socket was closed before its server was.
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	return err
 }

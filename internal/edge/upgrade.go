@@ -32,9 +32,9 @@ const (
 	// handoverDrain is how long connections may stay at the old process.
 	handoverDrain = 10 * time.Minute
 
-	publicSocket, controlSocket = "public", "control"
-	handoverMark                = "!" // goes with the sockets
-	readyLine                   = "ready\n"
+	publicSocket, controlSocket, metricsSocket = "public", "control", "metrics"
+	handoverMark                               = "!" // goes with the sockets
+	readyLine                                  = "ready\n"
 )
 
 // handover is what the old process tells the new one.
@@ -110,6 +110,9 @@ func (p *plane) giveSockets(conn *net.UnixConn) (err error) {
 	}
 	sockets := p.ports.sockets()
 	sockets[publicSocket], sockets[controlSocket] = p.public, p.private
+	if p.measured != nil {
+		sockets[metricsSocket] = p.measured
+	}
 	var fds []int
 	for name, l := range sockets {
 		file, err := l.(interface{ File() (*os.File, error) }).File()
@@ -362,6 +365,12 @@ func (c *crowd) add(n int) {
 		close(c.waiter)
 		c.waiter = nil
 	}
+}
+
+func (c *crowd) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
 }
 
 // gone is closed when there is none.

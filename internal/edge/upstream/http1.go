@@ -92,10 +92,10 @@ func (c *conn) send(ctx context.Context, r *Request) (res *Response, unasked boo
 		gone := context.Cause(ctx) // asked first: to abort may end the client's connection too
 		res.abort()
 		switch {
+		case res.upload != nil && res.upload.broken.Load(): // which may have ended the context as well
+			err = fmt.Errorf("%w: %w", ErrBody, err)
 		case gone != nil:
 			err = gone
-		case res.upload != nil && res.upload.broken.Load():
-			err = fmt.Errorf("%w: %w", ErrBody, err)
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			err = ErrNoAnswer
 		}
