@@ -66,7 +66,7 @@ func (p *Pool) send(ctx context.Context, r *Request) (*Response, error) {
 	if p.h2 != nil {
 		return p.sendHTTP2(ctx, r)
 	}
-	c, reused, err := p.get(ctx)
+	c, reused, err := p.get(ctx, r.repeatable())
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (c *conn) send(ctx context.Context, r *Request) (res *Response, unasked boo
 		gone := context.Cause(ctx) // asked first: to abort may end the client's connection too
 		res.abort()
 		switch {
-		case res.upload != nil && res.upload.broken.Load(): // which may have ended the context as well
+		case res.upload != nil && (res.upload.broken.Load() || gone != nil && res.upload.failed.Load()): // which may have ended the context as well
 			err = fmt.Errorf("%w: %w", ErrBody, err)
 		case gone != nil:
 			err = gone

@@ -63,10 +63,12 @@ func (p *Pool) sendHTTP2(ctx context.Context, r *Request) (*Response, error) {
 	clock.stop()
 	if err != nil {
 		broken := res.upload != nil && res.upload.broken.Load()
-		if cause := context.Cause(ctx); cause != nil {
+		cause := context.Cause(ctx)
+		if cause != nil {
 			err = cause
 		}
 		res.closeHTTP2()
+		broken = broken || errors.Is(cause, context.Canceled) && res.upload != nil && res.upload.failed.Load()
 		if broken {
 			return nil, errors.Join(ErrBody, err)
 		}

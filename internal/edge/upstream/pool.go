@@ -145,14 +145,16 @@ func (c *conn) Read(b []byte) (int, error) {
 
 func (c *conn) close() { _ = c.net.Close() } // what was sent is answered or given up
 
-// get gives an idle connection, or a new one.
-func (p *Pool) get(ctx context.Context) (c *conn, reused bool, err error) {
+// get gives an idle connection, or a new one. Where the request can be repeated
+// it is not worth to look whether the server has closed the connection
+// meanwhile: that shows.
+func (p *Pool) get(ctx context.Context, repeatable bool) (c *conn, reused bool, err error) {
 	for {
 		c := p.pop()
 		if c == nil {
 			break
 		}
-		if time.Since(c.since) < idleTimeout && c.alive() {
+		if time.Since(c.since) < idleTimeout && (repeatable || c.alive()) {
 			return c, true, nil
 		}
 		c.close()

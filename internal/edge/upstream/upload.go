@@ -24,7 +24,8 @@ type upload struct {
 	mu     sync.Mutex // held while the body is read
 	inRead atomic.Bool
 	ended  atomic.Bool // the exchange is over: nothing is read any more
-	broken atomic.Bool
+	broken atomic.Bool // by the client
+	failed atomic.Bool // by whomever
 }
 
 func (u *upload) Read(b []byte) (int, error) {
@@ -46,6 +47,7 @@ func (u *upload) Read(b []byte) (int, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil && err != io.EOF {
+		u.failed.Store(true)
 		if !u.ended.Load() {
 			u.broken.Store(true)
 		}
