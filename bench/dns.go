@@ -82,7 +82,7 @@ func (b *bench) dnsServer(ctx context.Context) (address string, stop func() erro
 		return "", nil, err
 	}
 	running, err := begin(ctx, exec.CommandContext(ctx, b.program, "internal", "dns", file),
-		func() error { return listens(address, "", "") })
+		func() error { return connects("tcp4", address) })
 	if err != nil {
 		return "", nil, err
 	}

@@ -26,20 +26,21 @@ const (
 	objectSize = 4096
 )
 
-// otherStore is the S3 server that ours is compared with; it keeps objects in
-// memory. It is built apart, so that the module of makeitso needs nothing of it.
+// otherStore is the S3 server that ours is compared with, once as it keeps
+// objects in files, as ours does, and once as it forgets them when it ends. It is
+// built apart, so that the module of makeitso needs nothing of it.
 const otherStore = "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0"
 
 // objects measures how a thousand files come into a bucket: by aws s3 sync into
-// our store and into another, and by a stage that publishes. Each round fills
-// buckets of its own.
-func (b *bench) objects(ctx context.Context) (err error) {
+// our store and into another, by makeitso publish, and by a run of a pipeline
+// whose stage publishes. Each round fills buckets of its own.
+func (b *bench) objects(ctx context.Context) (failed error) {
 	if _, err := exec.LookPath("aws"); err != nil {
 		b.add(row{what: "aws s3 sync, publish", figure: "aws is not here"})
 		return nil
 	}
 	rounds := min(b.rounds, 3)
-	dir, err := b.publisher(rounds + 1)
+	dir, err := b.publisher(2 * (rounds + 1))
 	if err != nil {
 		return err
 	}
@@ -48,40 +49,47 @@ func (b *bench) objects(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, ours.stop(), command(context.WithoutCancel(ctx), dir, b.program, "destroy", "--environment", "local", "--yes")())
+		failed = errors.Join(failed, ours.stop(), command(context.WithoutCancel(ctx), dir, b.program, "destroy", "--environment", "local", "--yes")())
 	}()
 	c, err := b.client(ctx, dir)
 	if err != nil {
 		return err
 	}
-	publish := func(site int) func() error {
+	publish := func(site int) func() error { return command(ctx, dir, b.program, "publish", fmt.Sprintf("s%d", site)) }
+	run := func(site int) func() error {
 		return command(ctx, dir, b.program, "run", fmt.Sprintf("publish%d", site))
 	}
 	sides := []side{
 		each(func(n int) error { return c.sync(ctx, c.S3, c.buckets[fmt.Sprintf("Sync%d", n)]) }),
 		each(func(n int) error { return publish(n)() }),
+		each(func(n int) error { return run(rounds + 1 + n)() }),
 	}
-	theirs, at, err := b.otherStore(ctx)
-	if err != nil {
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		b.add(row{what: "aws s3 sync into another store", figure: first})
-	} else {
-		defer func() { err = errors.Join(err, theirs.stop()) }()
+	for _, backend := range otherBackends() {
+		theirs, at, err := b.otherStore(ctx, backend)
+		if err != nil {
+			first, _, _ := strings.Cut(err.Error(), "\n")
+			b.add(row{what: "aws s3 sync into another store", figure: first})
+			break
+		}
+		defer func() { failed = errors.Join(failed, theirs.stop()) }()
 		sides = append(sides, each(func(n int) error { return c.sync(ctx, at, fmt.Sprintf("sync%d", n)) }))
 	}
 	t, err := alternateSides(rounds, sides...)
 	if err != nil {
 		return err
 	}
-	if len(t) > 2 {
-		b.limit(fmt.Sprintf("aws s3 sync, %d files of %d bytes", objects, objectSize), t[0], "gofakes3", t[2], maxSync)
+	if len(t) == 5 {
+		b.limit(fmt.Sprintf("aws s3 sync, %d files of %d bytes", objects, objectSize), t[0], "gofakes3 in files", t[3], maxSync)
+		b.beside("  against one that keeps nothing", t[0], "gofakes3 in memory", t[4])
 	}
 	b.limit(fmt.Sprintf("publish, %d files", objects), t[1], "aws s3 sync", t[0], maxPublish)
-	t, err = alternate(min(b.rounds, 7), publish(0), func() error { return c.sync(ctx, c.S3, c.buckets["Sync0"]) })
+	b.beside("  as a stage of a run", t[2], "aws s3 sync", t[0])
+	t, err = alternate(min(b.rounds, 7), publish(0), run(0), func() error { return c.sync(ctx, c.S3, c.buckets["Sync0"]) })
 	if err != nil {
 		return err
 	}
-	b.limit("  nothing changed", t[0], "aws s3 sync", t[1], maxPublished)
+	b.limit("publish, nothing changed", t[0], "aws s3 sync", t[2], maxPublished)
+	b.beside("  as a stage of a run", t[1], "aws s3 sync", t[2])
 	return nil
 }
 
@@ -97,6 +105,11 @@ func (b *bench) limit(what string, ours time.Duration, other string, theirs time
 		what: what, figure: show(ours), other: other + " " + show(theirs), ratio: ratio(ours, theirs),
 		target: fmt.Sprintf("ratio <= %.2f", most), met: ratio(ours, theirs) <= most,
 	})
+}
+
+// beside adds a row that has no target of its own.
+func (b *bench) beside(what string, ours time.Duration, other string, theirs time.Duration) {
+	b.add(row{what: what, figure: show(ours), other: other + " " + show(theirs), ratio: ratio(ours, theirs)})
 }
 
 // publisher writes a project of n sites with the same files, each with a bucket
@@ -147,9 +160,15 @@ func (b *bench) store(ctx context.Context, dir string) (*server, error) {
 	return s, nil
 }
 
+// otherBackends are the flags by which the other store keeps objects in files and
+// in memory.
+func otherBackends() [][]string {
+	return [][]string{{"-backend", "fs", "-fs.path", "other-store", "-fs.create"}, {"-backend", "memory"}}
+}
+
 // otherStore builds and starts the other store, which makes buckets when they
 // are used.
-func (b *bench) otherStore(ctx context.Context) (s *server, address string, err error) {
+func (b *bench) otherStore(ctx context.Context, backend []string) (s *server, address string, err error) {
 	build := exec.CommandContext(ctx, "go", "install", otherStore)
 	build.Env = append(os.Environ(), "GOBIN="+b.folder)
 	if out, err := build.CombinedOutput(); err != nil {
@@ -160,8 +179,9 @@ func (b *bench) otherStore(ctx context.Context) (s *server, address string, err 
 		return nil, "", err
 	}
 	address = fmt.Sprintf("127.0.0.1:%d", port)
-	s, err = begin(ctx, exec.CommandContext(ctx, filepath.Join(b.folder, "gofakes3"), "-host", address, "-backend", "memory", "-autobucket", "-quiet"),
-		func() error { return listens(address, "", "") })
+	cmd := exec.CommandContext(ctx, filepath.Join(b.folder, "gofakes3"), append(backend, "-host", address, "-autobucket", "-quiet")...)
+	cmd.Dir = b.folder
+	s, err = begin(ctx, cmd, func() error { return connects("tcp4", address) })
 	return s, "http://" + address, err
 }
 

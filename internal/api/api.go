@@ -33,6 +33,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "outputs", c.Outputs)
 	answer(mux, "drift", c.Drift)
 	answer(mux, "keys", c.Keys)
+	answer(mux, "publish", c.Publish)
 	answer(mux, "protect", c.Protect)
 	answer(mux, "stack-policy", c.StackPolicy)
 	answer(mux, "signal", c.Signal)

@@ -131,6 +131,11 @@ func (c *Client) Start(ctx context.Context, r control.StartRequest) (control.Sta
 	return call[control.StartResponse](ctx, c, "start", r)
 }
 
+// Publish puts the files of sites into their buckets.
+func (c *Client) Publish(ctx context.Context, r control.PublishRequest) ([]control.Published, error) {
+	return call[[]control.Published](ctx, c, "publish", r)
+}
+
 // Runs lists runs.
 func (c *Client) Runs(ctx context.Context, r control.RunsRequest) ([]pipeline.Run, error) {
 	return call[[]pipeline.Run](ctx, c, "runs", r)

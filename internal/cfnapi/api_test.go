@@ -29,7 +29,10 @@ type sent struct {
 	key      string
 	secret   string
 	at       time.Time
+	service  string // of the scope of the signature
 	unsigned bool
+
+	authorization string // in place of the signature
 }
 
 // send sends it, and gives the status and the text of the answer.
@@ -52,9 +55,12 @@ func (b *bench) send(s sent) (int, string) {
 	sum := sha256.Sum256([]byte(s.body))
 	keys := aws.Credentials{AccessKeyID: or(s.key, accessKey), SecretAccessKey: or(s.secret, secretKey)}
 	if !s.unsigned {
-		if err := v4.NewSigner().SignHTTP(b.ctx(), keys, r, hex.EncodeToString(sum[:]), "cloudformation", "us-east-1", s.at); err != nil {
+		if err := v4.NewSigner().SignHTTP(b.ctx(), keys, r, hex.EncodeToString(sum[:]), or(s.service, "cloudformation"), "us-east-1", s.at); err != nil {
 			b.t.Fatal(err)
 		}
+	}
+	if s.authorization != "" {
+		r.Header.Set("Authorization", s.authorization)
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -80,6 +86,7 @@ func action(name string, pairs ...string) string {
 // what to do.
 func TestBadRequests(t *testing.T) {
 	b := newBench(t)
+	b.objects["s3://bucket/large.yaml"] = strings.Repeat("x", 1_000_001)
 	for _, c := range []struct {
 		name   string
 		sent   sent
@@ -93,6 +100,23 @@ func TestBadRequests(t *testing.T) {
 		{"too old", sent{body: action("ListStacks"), at: time.Now().Add(-time.Hour)}, 400, "RequestExpired", "Set the clock"},
 		{"no form", sent{body: `{"Action":"ListStacks"}`, kind: "application/json"}, 400, "MalformedInput", "send a form, application/x-www-form-urlencoded"},
 		{"a broken form", sent{body: "Action=ListStacks&Version=%zz"}, 400, "MalformedQueryString", "syntax error"},
+		{"XML", sent{body: `<ListStacks/>`, kind: "text/xml"}, 400, "MalformedInput", "the body is of type 'text/xml'"},
+		{"no type", sent{body: "Action=ListStacks", kind: "a/b/c"}, 400, "MalformedInput", "send a form"},
+		{"nothing", sent{}, 400, "MissingAction", "names no Action"},
+		{"of tomorrow", sent{body: action("ListStacks"), at: time.Now().Add(24 * time.Hour)}, 400, "RequestExpired", "Set the clock"},
+		{"for another service", sent{body: action("ListStacks"), service: "s3"}, 403, "SignatureDoesNotMatch", "Credential should be scoped to correct service"},
+		{"a half signature", sent{body: action("ListStacks"), unsigned: true, authorization: "AWS4-HMAC-SHA256 Credential=" + accessKey}, 400, "IncompleteSignature", ""},
+		{"an action in lower case", sent{body: action("listStacks")}, 400, "InvalidAction", "did you mean ListStacks?"},
+		{"a parameter twice", sent{body: action("DescribeStacks", "StackName", "a") + "&StackName=b"}, 400, "MalformedQueryString", "the parameter StackName is given more than once"},
+		{"a list with a gap", sent{body: action("ListStacks", "StackStatusFilter.member.1", "CREATE_COMPLETE", "StackStatusFilter.member.3", "DELETE_COMPLETE")}, 400, "MalformedQueryString", "the members of StackStatusFilter are not numbered from 1 without gaps: see StackStatusFilter.member.3"},
+		{"a list from 0", sent{body: action("CreateStack", "StackName", "app", "Parameters.member.0.ParameterKey", "a")}, 400, "MalformedQueryString", "the members of Parameters are not numbered from 1"},
+		{"a list for a text", sent{body: action("DescribeStacks", "StackName.member.1", "a")}, 400, "ValidationError", "the parameter StackName.member.1 is not known"},
+		{"a page of nothing", sent{body: action("DescribeStackResourceDrifts", "StackName", "app", "MaxResults", "0")}, 400, "ValidationError", "Value '0' at 'maxResults' failed to satisfy constraint: Member must have value greater than or equal to 1"},
+		{"a page of too much", sent{body: action("DescribeStackResourceDrifts", "StackName", "app", "MaxResults", "101")}, 400, "ValidationError", "Value '101' at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to 100"},
+		{"two mistakes", sent{body: action("DescribeStackResourceDrifts", "MaxResults", "101")}, 400, "ValidationError", "2 validation errors detected: Value null at 'stackName' failed to satisfy constraint: Member must not be null; Value '101'"},
+		{"watched too long", sent{body: action("CreateStack", "StackName", "app", "RollbackConfiguration.MonitoringTimeInMinutes", "181")}, 400, "ValidationError", "Value '181' at 'rollbackConfiguration.monitoringTimeInMinutes' failed"},
+		{"an empty token", sent{body: action("CreateStack", "StackName", "app", "ClientRequestToken", "")}, 400, "ValidationError", "Value '' at 'clientRequestToken' failed to satisfy constraint: Member must have length greater than or equal to 1"},
+		{"another mode", sent{body: action("DeleteStack", "StackName", "app", "DeletionMode", "GENTLE")}, 400, "ValidationError", "Member must satisfy enum value set: [STANDARD, FORCE_DELETE_STACK]"},
 		{"no action", sent{body: "Version=2010-05-15"}, 400, "MissingAction", "names no Action"},
 		{"an unknown action", sent{body: action("EstimateTemplateCost")}, 400, "InvalidAction", "Could not find operation EstimateTemplateCost for version 2010-05-15"},
 		{"almost an action", sent{body: action("DescribeStack")}, 400, "InvalidAction", "did you mean DescribeStacks?"},
@@ -106,7 +130,8 @@ func TestBadRequests(t *testing.T) {
 		{"a broken template", sent{body: action("ValidateTemplate", "TemplateBody", "Resources: [")}, 400, "ValidationError", "TemplateBody:2:2: error: Template format error: YAML not well-formed."},
 		{"another URL", sent{body: action("ValidateTemplate", "TemplateURL", "ftp://elsewhere/t.yaml")}, 400, "ValidationError", "TemplateURL must be a supported URL."},
 		{"an object that is not there", sent{body: action("ValidateTemplate", "TemplateURL", "s3://bucket/t.yaml")}, 400, "ValidationError", "there is no s3://bucket/t.yaml"},
-		{"a large template", sent{body: action("ValidateTemplate", "TemplateBody", strings.Repeat("x", 1_000_001))}, 400, "ValidationError", "less than or equal to 1000000; it has 1000001"},
+		{"a large template", sent{body: action("ValidateTemplate", "TemplateBody", strings.Repeat("x", 51_201))}, 400, "ValidationError", "xxx...' at 'templateBody' failed to satisfy constraint: Member must have length less than or equal to 51200; it has 51201: put it into a bucket"},
+		{"a large template of a bucket", sent{body: action("ValidateTemplate", "TemplateURL", "s3://bucket/large.yaml")}, 400, "ValidationError", "Template may not exceed 1000000 bytes in size: s3://bucket/large.yaml has 1000001"},
 		{"two megabytes", sent{body: action("ValidateTemplate", "TemplateBody", strings.Repeat("x", 2<<20))}, 413, "RequestEntityTooLarge", "put the template into a bucket of the environment and name it by TemplateURL"},
 	} {
 		status, text := b.send(c.sent)

@@ -41,6 +41,7 @@ type bench struct {
 	client   *cfn.Client
 	objects  map[string]string // of the buckets
 	close    func(error)       // ends the server, for this reason
+	strict   *strict           // looks at each answer
 
 	mu     sync.Mutex
 	told   []string // events observed
@@ -88,7 +89,8 @@ func benchOn(t *testing.T, platform *stacktest.Platform, store record.Store, hol
 			b.failed = append(b.failed, err)
 		},
 	})
-	server := httptest.NewServer(handler)
+	b.strict = &strict{t: t, of: handler, answered: map[string]int{}}
+	server := httptest.NewServer(b.strict)
 	b.close = func(cause error) { stop(cause); working.Wait() }
 	t.Cleanup(func() { server.Close(); b.close(stack.ErrSuspend) })
 	b.url = server.URL

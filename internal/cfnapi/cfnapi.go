@@ -119,6 +119,7 @@ func allActions() map[string]action {
 		"DescribeStacks":                    takes(call.describeStacks),
 		"ListStacks":                        takes(call.listStacks),
 		"DescribeStackEvents":               takes(call.describeStackEvents),
+		"DescribeEvents":                    takes(call.describeEvents),
 		"DescribeStackResource":             takes(call.describeStackResource),
 		"DescribeStackResources":            takes(call.describeStackResources),
 		"ListStackResources":                takes(call.listStackResources),
@@ -127,6 +128,7 @@ func allActions() map[string]action {
 		"ValidateTemplate":                  takes(call.validateTemplate),
 		"CreateChangeSet":                   takes(call.createChangeSet),
 		"DescribeChangeSet":                 takes(call.describeChangeSet),
+		"DescribeChangeSetHooks":            takes(call.describeChangeSetHooks),
 		"ListChangeSets":                    takes(call.listChangeSets),
 		"ExecuteChangeSet":                  takes(call.executeChangeSet),
 		"DeleteChangeSet":                   takes(call.deleteChangeSet),
@@ -143,6 +145,8 @@ func allActions() map[string]action {
 		"GetStackPolicy":                    takes(call.getStackPolicy),
 		"UpdateTerminationProtection":       takes(call.updateTerminationProtection),
 		"SignalResource":                    takes(call.signalResource),
+		"ListTypes":                         takes(call.listTypes),
+		"DescribeType":                      takes(call.describeType),
 	}
 }
 

@@ -1,9 +1,11 @@
 package cfnapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -18,15 +20,15 @@ import (
 // changeInput is what the requests that want something of a stack have in common.
 type changeInput struct {
 	StackName             string `cfn:"required"`
-	TemplateBody          string
-	TemplateURL           string
+	TemplateBody          string `cfn:"1-"`
+	TemplateURL           string `cfn:"1-5120"`
 	Parameters            []parameter
 	Capabilities          []string
 	ResourceTypes         []string
-	RoleARN               string // stacks are made with the rights of this machine's user
+	RoleARN               string `cfn:"20-2048"`
 	RollbackConfiguration *rollbackConfiguration
-	NotificationARNs      []string
-	Tags                  []tag
+	NotificationARNs      []string `cfn:"0-5"`
+	Tags                  []tag    `cfn:"0-50"`
 }
 
 type parameter struct {
@@ -40,7 +42,7 @@ type tag struct{ Key, Value string }
 
 type rollbackConfiguration struct {
 	RollbackTriggers        *list[rollbackTrigger]
-	MonitoringTimeInMinutes *int
+	MonitoringTimeInMinutes *int `cfn:"0-180"`
 }
 
 type rollbackTrigger struct{ Arn, Type string }
@@ -51,8 +53,11 @@ type wanted struct {
 	template *template.Template
 }
 
-// maxTemplate is how many bytes a template may have.
-const maxTemplate = 1_000_000
+// How many bytes a template may have in a request, and at all.
+const (
+	maxTemplateBody = 51_200
+	maxTemplate     = 1_000_000
+)
 
 // text reads what is given in the request or by an address; "" if neither is.
 func (c call) text(ctx context.Context, what, body, address string) (file string, text []byte, err error) {
@@ -81,8 +86,11 @@ func (c call) template(ctx context.Context, body, address string) (*template.Tem
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(text) > maxTemplate {
-		return nil, nil, invalid("1 validation error detected: Value at 'templateBody' failed to satisfy constraint: Member must have length less than or equal to %d; it has %d", maxTemplate, len(text))
+	switch {
+	case len(body) > maxTemplateBody:
+		return nil, nil, constraint(body, "TemplateBody", fmt.Sprintf("Member must have length less than or equal to %d; it has %d: put it into a bucket of the environment and name it by TemplateURL", maxTemplateBody, len(body)))
+	case len(text) > maxTemplate:
+		return nil, nil, invalid("Template may not exceed %d bytes in size: %s has %d", maxTemplate, file, len(text))
 	}
 	t, mistakes := template.Parse(file, text)
 	return t, text, mistakes.Err()
@@ -93,9 +101,6 @@ func (c call) template(ctx context.Context, body, address string) (*template.Tem
 func (c call) change(ctx context.Context, name string, in changeInput, usePrevious bool, former changeset.Change) (wanted, error) {
 	var w wanted
 	var err error
-	if len(in.NotificationARNs) > 0 {
-		return w, invalid("NotificationARNs are not told of events here; leave them out, and follow a stack with: makeitso events %s", name)
-	}
 	switch {
 	case usePrevious && (in.TemplateBody != "" || in.TemplateURL != ""):
 		return w, invalid("UsePreviousTemplate cannot be given together with TemplateBody or TemplateURL")
@@ -121,6 +126,9 @@ func (c call) change(ctx context.Context, name string, in changeInput, usePrevio
 		return w, err
 	}
 	w.Tags, w.Rollback = former.Tags, former.Rollback
+	if w.Noted, err = notedOf(in, former.Noted); err != nil {
+		return w, err
+	}
 	if in.Tags != nil {
 		w.Tags = map[string]string{}
 		for _, t := range in.Tags {
@@ -128,6 +136,28 @@ func (c call) change(ctx context.Context, name string, in changeInput, usePrevio
 		}
 	}
 	return w, in.RollbackConfiguration.into(&w.Rollback)
+}
+
+var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+
+// notedOf gives what a request says to others than this machine: no topic is told
+// of events, and stacks are made with the rights of this machine's user. What it
+// leaves out stays as it was said before, but for capabilities, which are of one
+// request.
+func notedOf(in changeInput, former changeset.Noted) (changeset.Noted, error) {
+	noted := changeset.Noted{NotificationARNs: former.NotificationARNs, RoleARN: cmp.Or(in.RoleARN, former.RoleARN), Capabilities: in.Capabilities}
+	if in.NotificationARNs != nil {
+		noted.NotificationARNs = in.NotificationARNs
+	}
+	for _, arn := range in.NotificationARNs {
+		if !topicARN.MatchString(arn) {
+			return noted, invalid("NotificationARNs: %q is not the ARN of a topic; give arn:aws:sns:REGION:ACCOUNT:TOPIC, or follow the stack without one", arn)
+		}
+	}
+	if in.RoleARN != "" && !strings.HasPrefix(in.RoleARN, "arn:") {
+		return noted, invalid("Role %s is invalid or cannot be assumed", in.RoleARN)
+	}
+	return noted, nil
 }
 
 // into sets what a configuration gives; the rest stays.

@@ -34,13 +34,12 @@ const noChanges = "The submitted information didn't contain changes. Submit diff
 
 // changeSet is a change set as it is kept. It holds secrets.
 type changeSet struct {
-	ID           string         `json:"id"`
-	Name         string         `json:"name"`
-	Token        string         `json:"token,omitempty"`
-	Description  string         `json:"description,omitempty"`
-	Created      time.Time      `json:"created"`
-	Capabilities []string       `json:"capabilities,omitempty"`
-	Set          *changeset.Set `json:"set"`
+	ID          string         `json:"id"`
+	Name        string         `json:"name"`
+	Token       string         `json:"token,omitempty"`
+	Description string         `json:"description,omitempty"`
+	Created     time.Time      `json:"created"`
+	Set         *changeset.Set `json:"set"`
 }
 
 func (cs changeSet) status() (status string, reason *string) {
@@ -71,13 +70,13 @@ func (cs changeSet) execution(s stack.Stack) string {
 
 type createChangeSet struct {
 	changeInput
-	ChangeSetName           string `cfn:"required"`
+	ChangeSetName           string `cfn:"required 1-128"`
 	UsePreviousTemplate     bool
-	ClientToken             string
-	Description             string
+	ClientToken             string `cfn:"1-128"`
+	Description             string `cfn:"1-1024"`
 	ChangeSetType           string
-	ResourcesToImport       []resourceToImport
-	IncludeNestedStacks     *bool // they always are
+	ResourcesToImport       []resourceToImport `cfn:"0-200"`
+	IncludeNestedStacks     *bool              // they always are
 	OnStackFailure          string
 	ImportExistingResources bool
 }
@@ -102,7 +101,7 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 		}
 	}
 	if !changeSetName.MatchString(in.ChangeSetName) {
-		return nil, constraint("'"+in.ChangeSetName+"'", "ChangeSetName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*")
+		return nil, constraint(in.ChangeSetName, "ChangeSetName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*")
 	}
 	s, err := c.target(ctx, in)
 	if err != nil {
@@ -120,7 +119,7 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 		return nil, err
 	}
 	cs := changeSet{ID: changeSetARN(set.StackID, in.ChangeSetName), Name: in.ChangeSetName, Token: in.ClientToken,
-		Description: in.Description, Created: now(), Capabilities: in.Capabilities, Set: set}
+		Description: in.Description, Created: now(), Set: set}
 	if err := c.keepChangeSet(ctx, s, cs); err != nil {
 		return nil, err
 	}
@@ -348,9 +347,9 @@ type changeTarget struct {
 }
 
 type describeChangeSet struct {
-	ChangeSetName         string `cfn:"required"`
+	ChangeSetName         string `cfn:"required 1-1600"`
 	StackName             string
-	NextToken             string
+	NextToken             string `cfn:"1-1024"`
 	IncludePropertyValues bool
 }
 
@@ -366,7 +365,7 @@ func (c call) describeChangeSet(ctx context.Context, in describeChangeSet) (any,
 	d := describedChangeSet{
 		ChangeSetName: cs.Name, ChangeSetId: cs.ID, StackId: cs.Set.StackID, StackName: cs.Set.Stack, Description: optional(cs.Description),
 		Parameters: shownParameters(cs.Set.Change), CreationTime: when(cs.Created), ExecutionStatus: cs.execution(s),
-		RollbackConfiguration: rollbackOf(cs.Set.Change.Rollback), Capabilities: listOf(cs.Capabilities...), Tags: shownTags(cs.Set.Change.Tags),
+		RollbackConfiguration: rollbackOf(cs.Set.Change.Rollback), Capabilities: listOf(cs.Set.Change.Noted.Capabilities...), NotificationARNs: listOf(cs.Set.Change.Noted.NotificationARNs...), Tags: shownTags(cs.Set.Change.Tags),
 		IncludeNestedStacks: true, OnStackFailure: optional(cs.Set.Change.OnFailure), ImportExistingResources: cs.Set.Change.ImportExisting,
 	}
 	d.Status, d.StatusReason = cs.status()
@@ -383,6 +382,26 @@ func (c call) describeChangeSet(ctx context.Context, in describeChangeSet) (any,
 		d.Changes.Members = append(d.Changes.Members, change{"Resource", shown})
 	}
 	return d, nil
+}
+
+type describeChangeSetHooks struct {
+	ChangeSetName     string `cfn:"required 1-1600"`
+	StackName         string
+	NextToken         string `cfn:"1-1024"`
+	LogicalResourceId string
+}
+
+// describeChangeSetHooks says that there are no hooks here.
+func (c call) describeChangeSetHooks(ctx context.Context, in describeChangeSetHooks) (any, error) {
+	cs, _, err := c.changeSet(ctx, in.ChangeSetName, in.StackName)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		ChangeSetId, ChangeSetName string
+		Hooks                      list[nothing]
+		Status, StackId, StackName string
+	}{cs.ID, cs.Name, list[nothing]{}, "PLANNED", cs.Set.StackID, cs.Set.Stack}, nil
 }
 
 func shownChange(r changeset.ResourceChange) (resourceChange, error) {
@@ -445,7 +464,7 @@ type changeSetSummary struct {
 
 type listChangeSets struct {
 	StackName string `cfn:"required"`
-	NextToken string
+	NextToken string `cfn:"1-1024"`
 }
 
 func (c call) listChangeSets(ctx context.Context, in listChangeSets) (any, error) {
@@ -472,9 +491,9 @@ func (c call) listChangeSets(ctx context.Context, in listChangeSets) (any, error
 }
 
 type executeChangeSet struct {
-	ChangeSetName        string `cfn:"required"`
+	ChangeSetName        string `cfn:"required 1-1600"`
 	StackName            string
-	ClientRequestToken   string
+	ClientRequestToken   string `cfn:"1-128"`
 	DisableRollback      *bool
 	RetainExceptOnCreate bool
 }
@@ -530,7 +549,7 @@ func notExecutable(cs changeSet, in string) error {
 }
 
 type deleteChangeSet struct {
-	ChangeSetName string `cfn:"required"`
+	ChangeSetName string `cfn:"required 1-1600"`
 	StackName     string
 }
 

@@ -34,7 +34,8 @@ func (b *bench) aws(dir string, args ...string) (string, error) {
 }
 
 // TestCommandLine deploys with the command line of AWS as it is: a stack is
-// made, changed, not changed, fails to change and is rolled back, and goes.
+// made, changed, not changed, fails to change and is rolled back, cannot be
+// deleted, and goes without what is in the way.
 func TestCommandLine(t *testing.T) {
 	b, dir := newBench(t), t.TempDir()
 	b.platform.Fail("create", "Broken", fault.New(fault.Failed, "no topic today"))
@@ -70,20 +71,26 @@ func TestCommandLine(t *testing.T) {
 	if err != nil || !strings.Contains(out, "no topic today") {
 		t.Errorf("the events do not tell why: %s (%v)", out, err)
 	}
+	b.platform.Fail("delete", "Queue", fault.New(fault.Failed, "the queue is held"))
 	for _, c := range []struct{ args, want string }{
 		{"list-exports --query Exports[].Value --output text", "second"},
 		{"get-template --stack-name app --query TemplateBody --output text", "DelaySeconds: 2"},
 		{"get-template-summary --stack-name app --query Parameters[].ParameterKey --output text", "Name\tSecret"},
 		{"detect-stack-drift --stack-name app", "StackDriftDetectionId"},
+		{"describe-stack-resource-drifts --stack-name app --query StackResourceDrifts[].ExpectedProperties --output text", `"QueueName":"second"`},
+		{"delete-stack --stack-name app --retain-resources Queue", "fails: specify which resources to retain only when the stack is in the DELETE_FAILED state."},
 		{"delete-stack --stack-name app", ""},
+		{"wait stack-delete-complete --stack-name app", "fails: Waiter StackDeleteComplete failed"},
+		{"delete-stack --stack-name app --retain-resources Queue", ""},
 		{"wait stack-delete-complete --stack-name app", ""},
 	} {
-		if out, err := b.aws(dir, strings.Fields(c.args)...); err != nil || !strings.Contains(out, c.want) {
+		want, fails := strings.CutPrefix(c.want, "fails: ")
+		if out, err := b.aws(dir, strings.Fields(c.args)...); (err != nil) != fails || !strings.Contains(out, want) {
 			t.Fatalf("aws cloudformation %s: %v\n%s", c.args, err, out)
 		}
 	}
-	if got := b.things(); got != "" {
-		t.Errorf("there is still %q", got)
+	if got := b.things(); got != "Queue second 2" {
+		t.Errorf("there is left %q", got)
 	}
 }
 

@@ -20,8 +20,8 @@ type detection struct {
 }
 
 type detectStackDrift struct {
-	StackName          string `cfn:"required"`
-	LogicalResourceIds []string
+	StackName          string   `cfn:"required"`
+	LogicalResourceIds []string `cfn:"1-200"`
 }
 
 // detectStackDrift looks at the whole stack before it answers: what reads
@@ -56,7 +56,7 @@ func (c call) look(ctx context.Context, nameOrID string) (stack.Stack, stack.Sta
 }
 
 type describeStackDriftDetectionStatus struct {
-	StackDriftDetectionId string `cfn:"required"`
+	StackDriftDetectionId string `cfn:"required 1-36"`
 }
 
 func (c call) describeStackDriftDetectionStatus(ctx context.Context, in describeStackDriftDetectionStatus) (any, error) {
@@ -87,6 +87,8 @@ type resourceDrift struct {
 	LogicalResourceId        string
 	PhysicalResourceId       *string
 	ResourceType             string
+	ExpectedProperties       *string // JSON
+	ActualProperties         *string // JSON
 	PropertyDifferences      list[propertyDifference]
 	StackResourceDriftStatus string
 	Timestamp                *time.Time
@@ -98,6 +100,19 @@ type propertyDifference struct{ PropertyPath, ExpectedValue, ActualValue, Differ
 func shownDrift(s stack.Stack, r stack.ResourceDrift, at time.Time) (resourceDrift, error) {
 	shown := resourceDrift{StackId: s.ID, LogicalResourceId: r.LogicalID, PhysicalResourceId: optional(r.PhysicalID), ResourceType: r.Type,
 		StackResourceDriftStatus: r.Status, Timestamp: when(at), DriftStatusReason: optional(r.Reason)}
+	for _, v := range []struct {
+		from map[string]any
+		to   **string
+	}{{r.Expected, &shown.ExpectedProperties}, {r.Actual(), &shown.ActualProperties}} {
+		if v.from == nil {
+			continue
+		}
+		text, err := shownValue(v.from)
+		if err != nil {
+			return shown, err
+		}
+		*v.to = text
+	}
 	for _, d := range r.Differences {
 		difference, err := shownDifference(d)
 		if err != nil {
@@ -126,10 +141,10 @@ func shownDifference(d registry.Difference) (propertyDifference, error) {
 }
 
 type describeStackResourceDrifts struct {
-	StackName                       string `cfn:"required"`
-	StackResourceDriftStatusFilters []string
-	NextToken                       string
-	MaxResults                      *int
+	StackName                       string   `cfn:"required"`
+	StackResourceDriftStatusFilters []string `cfn:"1-4"`
+	NextToken                       string   `cfn:"1-1024"`
+	MaxResults                      *int     `cfn:"1-100"`
 }
 
 func (c call) describeStackResourceDrifts(ctx context.Context, in describeStackResourceDrifts) (any, error) {
@@ -150,7 +165,7 @@ func (c call) describeStackResourceDrifts(ctx context.Context, in describeStackR
 	})
 	most := pageSize
 	if in.MaxResults != nil {
-		most = min(max(*in.MaxResults, 1), pageSize)
+		most = *in.MaxResults
 	}
 	resources, result.NextToken, err = page(resources, func(r stack.ResourceDrift) string { return r.LogicalID }, in.NextToken, most)
 	if err != nil {

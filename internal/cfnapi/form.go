@@ -1,45 +1,70 @@
 package cfnapi
 
 import (
+	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // decode reads a form into a struct whose fields have the service's names:
 // texts, numbers, booleans, structs, pointers to these, and lists and maps of
-// them. A field with the tag cfn:"required" must be given. A list that is given
-// without members is empty and not nil. What the struct does not have is
-// refused: it would change nothing, and nobody would know.
+// them. The tag cfn of a field says what it must be: "required", and "1-128" for
+// a number's bounds or those of a length. A list that is given without members is
+// empty and not nil. What the struct does not have is refused: it would change
+// nothing, and nobody would know.
 func decode(form url.Values, into any) error {
-	d := decoder{form: form, used: map[string]bool{}}
+	d := decoder{form: form, used: map[string]bool{}, lists: map[string]bool{}}
 	d.structure(reflect.ValueOf(into).Elem(), "")
-	if d.err != nil {
-		return d.err
+	switch n := len(d.violations); {
+	case n == 1:
+		return violated(d.violations[0])
+	case n > 1:
+		return invalid("%d validation errors detected: %s", n, strings.Join(d.violations, "; "))
 	}
 	for _, key := range slices.Sorted(maps.Keys(form)) {
-		if !d.used[key] {
+		list, isList := listOfKey(key)
+		switch {
+		case len(form[key]) > 1:
+			return malformed("the parameter " + key + " is given more than once")
+		case d.used[key]:
+		case isList && d.lists[list]:
+			return malformed("the members of " + list + " are not numbered from 1 without gaps: see " + key)
+		default:
 			return invalid("the parameter %s is not known for this action here; leave it out", key)
 		}
 	}
 	return nil
 }
 
-type decoder struct {
-	form url.Values
-	used map[string]bool
-	err  error // the first
+// malformed is what the service says of a form that can have no meaning.
+func malformed(text string) error {
+	return &problem{Status: http.StatusBadRequest, Code: "MalformedQueryString", Message: "The query string contains a syntax error: " + text}
 }
 
-func (d *decoder) fail(err error) {
-	if d.err == nil {
-		d.err = err
+// listOfKey gives the innermost list that a key names a member of.
+func listOfKey(key string) (list string, is bool) {
+	at := max(strings.LastIndex(key, ".member."), strings.LastIndex(key, ".entry."))
+	if at < 0 {
+		return "", false
 	}
+	return key[:at], true
 }
+
+type decoder struct {
+	form       url.Values
+	used       map[string]bool
+	lists      map[string]bool // places of lists and maps
+	violations []string
+}
+
+func (d *decoder) violation(text string) { d.violations = append(d.violations, text) }
 
 // given says whether the form has anything at a place.
 func (d *decoder) given(at string) bool {
@@ -65,12 +90,51 @@ func (d *decoder) structure(v reflect.Value, at string) {
 		if at != "" {
 			name = at + "." + name
 		}
+		rules := strings.Fields(field.Tag.Get("cfn"))
 		if d.given(name) {
 			d.value(v.Field(i), name)
-		} else if field.Tag.Get("cfn") == "required" {
-			d.fail(constraint("null", name, "Member must not be null"))
+			d.bounds(v.Field(i), name, rules)
+		} else if slices.Contains(rules, "required") {
+			d.violation(violation("null", name, "Member must not be null"))
 		}
 	}
+}
+
+// bounds judges a number, or the length of a text or a list, by a rule "from-to".
+func (d *decoder) bounds(v reflect.Value, at string, rules []string) {
+	for _, rule := range rules {
+		from, to, is := strings.Cut(rule, "-")
+		if !is {
+			continue
+		}
+		if v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		size, what, shown := 0, "length", fmt.Sprint(v)
+		switch v.Kind() {
+		case reflect.Int:
+			size, what = int(v.Int()), "value"
+		case reflect.String:
+			size = utf8.RuneCountInString(v.String())
+		default:
+			size = v.Len()
+		}
+		if least, err := strconv.Atoi(from); err == nil && size < least {
+			d.violation(violation(quoted(shown), at, "Member must have "+what+" greater than or equal to "+from))
+		}
+		if most, err := strconv.Atoi(to); err == nil && size > most {
+			d.violation(violation(quoted(shown), at, "Member must have "+what+" less than or equal to "+to))
+		}
+	}
+}
+
+// quoted shows a value that somebody gave, the beginning of a long one.
+func quoted(text string) string {
+	const most = 100
+	if r := []rune(text); len(r) > most {
+		text = string(r[:most]) + "..."
+	}
+	return "'" + text + "'"
 }
 
 func (d *decoder) value(v reflect.Value, at string) {
@@ -87,13 +151,13 @@ func (d *decoder) value(v reflect.Value, at string) {
 	case reflect.Bool:
 		on, err := strconv.ParseBool(text)
 		if err != nil {
-			d.fail(constraint("'"+text+"'", at, "Member must be true or false"))
+			d.violation(violation(quoted(text), at, "Member must be true or false"))
 		}
 		v.SetBool(on)
 	case reflect.Int:
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			d.fail(constraint("'"+text+"'", at, "Member must be a number"))
+			d.violation(violation(quoted(text), at, "Member must be a number"))
 		}
 		v.SetInt(int64(n))
 	case reflect.Struct:
@@ -103,6 +167,7 @@ func (d *decoder) value(v reflect.Value, at string) {
 		}
 		d.structure(v, at)
 	case reflect.Slice:
+		d.lists[at] = true
 		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
 		for n := 1; d.given(at + ".member." + strconv.Itoa(n)); n++ {
 			item := reflect.New(v.Type().Elem()).Elem()
@@ -110,6 +175,7 @@ func (d *decoder) value(v reflect.Value, at string) {
 			v.Set(reflect.Append(v, item))
 		}
 	case reflect.Map:
+		d.lists[at] = true
 		v.Set(reflect.MakeMap(v.Type()))
 		for n := 1; d.given(at + ".entry." + strconv.Itoa(n)); n++ {
 			entry := at + ".entry." + strconv.Itoa(n)
@@ -119,17 +185,27 @@ func (d *decoder) value(v reflect.Value, at string) {
 	}
 }
 
-// constraint is the service's error for a value that a parameter cannot have.
-func constraint(value, at, must string) error {
-	name := []rune(at)
-	name[0] = unicode.ToLower(name[0])
-	return invalid("1 validation error detected: Value %s at '%s' failed to satisfy constraint: %s", value, string(name), must)
+// violation says that a parameter cannot have a value, as the service does.
+func violation(value, at, must string) string {
+	parts := strings.Split(at, ".")
+	for i, name := range parts {
+		r := []rune(name)
+		r[0] = unicode.ToLower(r[0])
+		parts[i] = string(r)
+	}
+	return fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: %s", value, strings.Join(parts, "."), must)
 }
+
+// violated is the error for one violation.
+func violated(text string) error { return invalid("1 validation error detected: %s", text) }
+
+// constraint is the service's error for a value that a parameter cannot have.
+func constraint(value, at, must string) error { return violated(violation(quoted(value), at, must)) }
 
 // oneOf refuses a text that is given and not among those allowed.
 func oneOf(value, at string, allowed ...string) error {
 	if value == "" || slices.Contains(allowed, value) {
 		return nil
 	}
-	return constraint("'"+value+"'", at, "Member must satisfy enum value set: ["+strings.Join(allowed, ", ")+"]")
+	return constraint(value, at, "Member must satisfy enum value set: ["+strings.Join(allowed, ", ")+"]")
 }

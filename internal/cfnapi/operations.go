@@ -8,9 +8,9 @@ import (
 
 type continueUpdateRollback struct {
 	StackName          string `cfn:"required"`
-	RoleARN            string
+	RoleARN            string `cfn:"20-2048"`
 	ResourcesToSkip    []string
-	ClientRequestToken string
+	ClientRequestToken string `cfn:"1-128"`
 }
 
 func (c call) continueUpdateRollback(ctx context.Context, in continueUpdateRollback) (any, error) {
@@ -28,8 +28,8 @@ func (c call) continueUpdateRollback(ctx context.Context, in continueUpdateRollb
 
 type rollbackStack struct {
 	StackName            string `cfn:"required"`
-	RoleARN              string
-	ClientRequestToken   string
+	RoleARN              string `cfn:"20-2048"`
+	ClientRequestToken   string `cfn:"1-128"`
 	RetainExceptOnCreate bool
 }
 
@@ -51,7 +51,7 @@ func (c call) rollbackStack(ctx context.Context, in rollbackStack) (any, error) 
 
 type cancelUpdateStack struct {
 	StackName          string `cfn:"required"`
-	ClientRequestToken string
+	ClientRequestToken string `cfn:"1-128"`
 }
 
 func (c call) cancelUpdateStack(ctx context.Context, in cancelUpdateStack) (any, error) {
@@ -66,8 +66,9 @@ func (c call) cancelUpdateStack(ctx context.Context, in cancelUpdateStack) (any,
 }
 
 type setStackPolicy struct {
-	StackName                       string `cfn:"required"`
-	StackPolicyBody, StackPolicyURL string
+	StackName       string `cfn:"required"`
+	StackPolicyBody string `cfn:"1-16384"`
+	StackPolicyURL  string `cfn:"1-5120"`
 }
 
 func (c call) setStackPolicy(ctx context.Context, in setStackPolicy) (any, error) {

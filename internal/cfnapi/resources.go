@@ -2,94 +2,13 @@ package cfnapi
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/stack"
 )
-
-type stackEvent struct {
-	StackId              string
-	EventId              string
-	StackName            string
-	LogicalResourceId    string
-	PhysicalResourceId   *string
-	ResourceType         string
-	Timestamp            *time.Time
-	ResourceStatus       string
-	ResourceStatusReason *string
-	ClientRequestToken   *string
-}
-
-type describeStackEvents struct {
-	StackName string `cfn:"required"`
-	NextToken string
-}
-
-// describeStackEvents gives the events of one stack, the newest first. Those of
-// a name are one stream: what a former stack of that name told comes before the
-// first event of this one, and begins with its own last.
-func (c call) describeStackEvents(ctx context.Context, in describeStackEvents) (any, error) {
-	var result struct {
-		StackEvents list[stackEvent]
-		NextToken   *string
-	}
-	s, err := c.stack(ctx, in.StackName, inBrackets)
-	if err != nil {
-		return nil, err
-	}
-	before, err := numberOf(in.NextToken)
-	if err != nil {
-		return nil, err
-	}
-	if s.Status == reviewInProgress {
-		result.StackEvents = listOf(stackEvent{StackId: s.ID, EventId: s.ID, StackName: s.Name, LogicalResourceId: s.Name, PhysicalResourceId: &s.ID,
-			ResourceType: "AWS::CloudFormation::Stack", Timestamp: when(s.Created), ResourceStatus: s.Status, ResourceStatusReason: optional(s.Reason)})
-		return result, nil
-	}
-	events, err := c.env.Stacks.EventsBefore(ctx, s.Name, before, pageSize)
-	if err != nil {
-		return nil, err
-	}
-	asked, err := c.lastRequest(ctx, s.Name)
-	if err != nil {
-		return nil, err
-	}
-	for _, ev := range events {
-		if ev.LogicalID == s.Name && ev.Type == "AWS::CloudFormation::Stack" && ev.PhysicalID != s.ID {
-			return result, nil
-		}
-		token := ""
-		if asked.of(s, ev) {
-			token = asked.Token
-		}
-		result.StackEvents.Members = append(result.StackEvents.Members, stackEvent{
-			ClientRequestToken: optional(token), StackId: s.ID, EventId: fmt.Sprintf("%s-%s-%d", ev.LogicalID, ev.Status, ev.Number), StackName: s.Name, LogicalResourceId: ev.LogicalID,
-			PhysicalResourceId: optional(ev.PhysicalID), ResourceType: ev.Type, Timestamp: when(ev.Time), ResourceStatus: ev.Status, ResourceStatusReason: optional(ev.Reason),
-		})
-	}
-	if n := len(events); n == pageSize && events[n-1].Number > 1 {
-		result.NextToken = tokenOf(strconv.FormatInt(events[n-1].Number, 10))
-	}
-	return result, nil
-}
-
-// numberOf reads a token of events, 0 for none.
-func numberOf(token string) (int64, error) {
-	key, err := keyOf(token)
-	if err != nil || token == "" {
-		return 0, err
-	}
-	n, err := strconv.ParseInt(key, 10, 64)
-	if err != nil || n < 1 {
-		return 0, invalid("the NextToken %s is none that was given here; begin without one", token)
-	}
-	return n, nil
-}
 
 // resource is a resource in the three forms of the service, which name its time
 // and what it belongs to otherwise.
@@ -220,7 +139,7 @@ func (c call) describeStackResources(ctx context.Context, in describeStackResour
 
 type listStackResources struct {
 	StackName string `cfn:"required"`
-	NextToken string
+	NextToken string `cfn:"1-1024"`
 }
 
 func (c call) listStackResources(ctx context.Context, in listStackResources) (any, error) {
@@ -245,7 +164,9 @@ func (c call) listStackResources(ctx context.Context, in listStackResources) (an
 
 type export struct{ ExportingStackId, Name, Value string }
 
-type listExports struct{ NextToken string }
+type listExports struct {
+	NextToken string `cfn:"1-1024"`
+}
 
 func (c call) listExports(ctx context.Context, in listExports) (any, error) {
 	var result struct {
@@ -273,7 +194,7 @@ func (c call) listExports(ctx context.Context, in listExports) (any, error) {
 
 type listImports struct {
 	ExportName string `cfn:"required"`
-	NextToken  string
+	NextToken  string `cfn:"1-1024"`
 }
 
 func (c call) listImports(ctx context.Context, in listImports) (any, error) {
@@ -297,7 +218,7 @@ func (c call) listImports(ctx context.Context, in listImports) (any, error) {
 type signalResource struct {
 	StackName         string `cfn:"required"`
 	LogicalResourceId string `cfn:"required"`
-	UniqueId          string `cfn:"required"`
+	UniqueId          string `cfn:"required 1-64"`
 	Status            string `cfn:"required"`
 }
 

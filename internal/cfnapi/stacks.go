@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +52,7 @@ func newName(name string) error {
 	if stackName.MatchString(name) {
 		return nil
 	}
-	return constraint("'"+name+"'", "StackName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*, of at most 128 characters")
+	return constraint(name, "StackName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*, of at most 128 characters")
 }
 
 // Forms in which the service says that a stack is not there.
@@ -162,11 +161,11 @@ type stackID struct{ StackId string }
 type createStack struct {
 	changeInput
 	DisableRollback             *bool
-	TimeoutInMinutes            *int
+	TimeoutInMinutes            *int `cfn:"1-"`
 	OnFailure                   string
-	StackPolicyBody             string
-	StackPolicyURL              string
-	ClientRequestToken          string
+	StackPolicyBody             string `cfn:"1-16384"`
+	StackPolicyURL              string `cfn:"1-5120"`
+	ClientRequestToken          string `cfn:"1-128"`
 	EnableTerminationProtection bool
 	RetainExceptOnCreate        bool
 }
@@ -196,9 +195,6 @@ func (c call) createStack(ctx context.Context, in createStack) (any, error) {
 		return nil, err
 	}
 	w.Guard.Protect, w.OnFailure = in.EnableTerminationProtection, in.OnFailure
-	if in.TimeoutInMinutes != nil && *in.TimeoutInMinutes < 1 {
-		return nil, constraint("'"+strconv.Itoa(*in.TimeoutInMinutes)+"'", "TimeoutInMinutes", "Member must have value greater than or equal to 1")
-	}
 	if in.TimeoutInMinutes != nil {
 		w.Timeout = time.Duration(*in.TimeoutInMinutes) * time.Minute
 	}
@@ -259,12 +255,12 @@ func (c call) policy(ctx context.Context, what, body, address string) (string, e
 type updateStack struct {
 	changeInput
 	UsePreviousTemplate         bool
-	StackPolicyDuringUpdateBody string
-	StackPolicyDuringUpdateURL  string
-	StackPolicyBody             string
-	StackPolicyURL              string
+	StackPolicyDuringUpdateBody string `cfn:"1-16384"`
+	StackPolicyDuringUpdateURL  string `cfn:"1-5120"`
+	StackPolicyBody             string `cfn:"1-16384"`
+	StackPolicyURL              string `cfn:"1-5120"`
 	DisableRollback             bool
-	ClientRequestToken          string
+	ClientRequestToken          string `cfn:"1-128"`
 	RetainExceptOnCreate        bool
 }
 
@@ -313,14 +309,17 @@ func updatable(s stack.Stack) error {
 type deleteStack struct {
 	StackName          string `cfn:"required"`
 	RetainResources    []string
-	RoleARN            string
-	ClientRequestToken string
+	RoleARN            string `cfn:"20-2048"`
+	ClientRequestToken string `cfn:"1-128"`
 	DeletionMode       string
 }
 
+// forceDelete leaves what cannot be deleted.
+const forceDelete = "FORCE_DELETE_STACK"
+
 func (c call) deleteStack(ctx context.Context, in deleteStack) (any, error) {
-	if len(in.RetainResources) > 0 || in.DeletionMode == "FORCE_DELETE_STACK" {
-		return nil, invalid("RetainResources and FORCE_DELETE_STACK are not there; give what shall stay a DeletionPolicy of Retain, and update the stack first")
+	if err := oneOf(in.DeletionMode, "DeletionMode", "STANDARD", forceDelete); err != nil {
+		return nil, err
 	}
 	name, _ := nameOf(in.StackName)
 	known, err := c.known(ctx, name)
@@ -338,12 +337,14 @@ func (c call) deleteStack(ctx context.Context, in deleteStack) (any, error) {
 	switch {
 	case s.Status == stack.DeleteComplete:
 		return nil, nil
+	case s.Status == reviewInProgress && len(in.RetainResources) > 0:
+		return nil, invalid("Invalid operation on stack [%s]. When you delete a stack, specify which resources to retain only when the stack is in the DELETE_FAILED state.", s.ID)
 	case s.Status != reviewInProgress:
 		if again, err := c.repeated(ctx, known, "DeleteStack", in.ClientRequestToken); again || err != nil {
 			return nil, err
 		}
 		err := c.begin(func(ctx context.Context, listen func(stack.Event)) error {
-			return c.env.Stacks.Delete(ctx, s.Name, listen)
+			return c.env.Stacks.DeleteLeaving(ctx, s.Name, changeset.Leave{Resources: in.RetainResources, Failing: in.DeletionMode == forceDelete}, listen)
 		})
 		if err != nil {
 			return nil, err
@@ -368,6 +369,7 @@ type describedStack struct {
 	TimeoutInMinutes            *int
 	Capabilities                list[string]
 	Outputs                     list[output]
+	RoleARN                     *string
 	Tags                        list[tag]
 	EnableTerminationProtection bool
 	ParentId                    *string
@@ -387,7 +389,10 @@ type driftInformation struct {
 	LastCheckTimestamp *time.Time
 }
 
-type describeStacks struct{ StackName, NextToken string }
+type describeStacks struct {
+	StackName string
+	NextToken string `cfn:"1-1024"`
+}
 
 func (c call) describeStacks(ctx context.Context, in describeStacks) (any, error) {
 	var result struct {
@@ -509,6 +514,7 @@ func (c call) describe(ctx context.Context, s stack.Stack) (describedStack, erro
 		return d, err
 	}
 	d.Parameters, d.RollbackConfiguration, d.DisableRollback = shownParameters(change), rollbackOf(change.Rollback), change.DisableRollback
+	d.NotificationARNs, d.Capabilities, d.RoleARN = listOf(change.Noted.NotificationARNs...), listOf(change.Noted.Capabilities...), optional(change.Noted.RoleARN)
 	if minutes := int(change.Timeout / time.Minute); minutes > 0 {
 		d.TimeoutInMinutes = &minutes
 	}
@@ -565,7 +571,7 @@ type stackSummary struct {
 }
 
 type listStacks struct {
-	NextToken         string
+	NextToken         string `cfn:"1-1024"`
 	StackStatusFilter []string
 }
 

@@ -214,6 +214,139 @@ func TestUpdateGoesByWhatWas(t *testing.T) {
 	}
 }
 
+const topic = "arn:aws:sns:us-east-1:000000000000:events"
+
+// TestNoted says that what clients say to others than this machine is kept and
+// shown, and that a change of the topics is one.
+func TestNoted(t *testing.T) {
+	b := newBench(t)
+	const template = "Resources: {Thing: {Type: Test::Thing, Properties: {Topics: !Ref AWS::NotificationARNs}}}"
+	in := cfn.CreateChangeSetInput{ChangeSetName: aws.String("first"), ChangeSetType: "CREATE", TemplateBody: aws.String(template), RoleARN: aws.String("arn:aws:iam::000000000000:role/deploy"),
+		NotificationARNs: []string{topic}, Capabilities: []types.Capability{"CAPABILITY_IAM"}}
+	set, err := b.changeSet(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := b.described(text(set.Id)); !slices.Equal(d.NotificationARNs, in.NotificationARNs) || !slices.Equal(d.Capabilities, in.Capabilities) {
+		t.Errorf("the change set is %+v", d)
+	}
+	if err := b.execute(text(set.Id)); err != nil {
+		t.Fatal(err)
+	}
+	shows := func(topics ...string) {
+		t.Helper()
+		b.settled("app")
+		out, err := b.client.DescribeStacks(b.ctx(), &cfn.DescribeStacksInput{StackName: aws.String("app")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := out.Stacks[0]; !slices.Equal(s.NotificationARNs, topics) || text(s.RoleARN) != text(in.RoleARN) {
+			t.Errorf("the stack is %+v, want topics %v", s, topics)
+		}
+		if got := b.platform.Things()[0].Properties["Topics"]; fmt.Sprint(got) != fmt.Sprint(topics) {
+			t.Errorf("the template is told of topics %v, want %v", got, topics)
+		}
+	}
+	shows(topic)
+	update := func(in cfn.UpdateStackInput) error {
+		in.StackName, in.TemplateBody = aws.String("app"), aws.String(template)
+		_, err := b.client.UpdateStack(b.ctx(), &in)
+		return err
+	}
+	wantError(t, "an update that says nothing of topics", update(cfn.UpdateStackInput{}), "ValidationError", "No updates are to be performed.")
+	if err := update(cfn.UpdateStackInput{NotificationARNs: []string{topic + ".fifo"}}); err != nil {
+		t.Fatal(err)
+	}
+	shows(topic + ".fifo")
+	if err := update(cfn.UpdateStackInput{NotificationARNs: []string{}}); err != nil {
+		t.Fatal(err)
+	}
+	shows()
+}
+
+// TestTopicsAlone says that a change of the topics alone is one.
+func TestTopicsAlone(t *testing.T) {
+	b := newBench(t)
+	b.created("app", queue)
+	if _, err := b.client.UpdateStack(b.ctx(), &cfn.UpdateStackInput{StackName: aws.String("app"), UsePreviousTemplate: aws.Bool(true), NotificationARNs: []string{topic}}); err != nil {
+		t.Fatal(err)
+	}
+	if status := b.settled("app"); status != stack.UpdateComplete {
+		t.Errorf("the stack is %s", status)
+	}
+}
+
+// TestSecretsStayHidden says that neither drift nor a processed template shows
+// what a parameter with NoEcho gives.
+func TestSecretsStayHidden(t *testing.T) {
+	b := newBench(t)
+	b.platform.SetMacro("tell", func(request map[string]any) map[string]any {
+		fragment := request["fragment"].(map[string]any)
+		fragment["Metadata"] = request["templateParameterValues"]
+		return map[string]any{"requestId": request["requestId"], "status": "success", "fragment": fragment}
+	})
+	b.created("macros", "Resources: {Tell: {Type: 'AWS::CloudFormation::Macro', Properties: {Name: Tell, FunctionName: tell}}}")
+	app := aws.String("app")
+	secret := strings.Replace(queue, "DelaySeconds: 1", "DelaySeconds: !Ref Secret", 1)
+	_, err := b.client.CreateStack(b.ctx(), &cfn.CreateStackInput{StackName: app, TemplateBody: aws.String("Transform: Tell\n" + secret), Capabilities: []types.Capability{"CAPABILITY_AUTO_EXPAND"},
+		Parameters: []types.Parameter{{ParameterKey: aws.String("Secret"), ParameterValue: aws.String("swordfish")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.settled("app")
+	processed, err := b.client.GetTemplate(b.ctx(), &cfn.GetTemplateInput{StackName: app, TemplateStage: "Processed"})
+	if err != nil || strings.Contains(text(processed.TemplateBody), "swordfish") || !strings.Contains(text(processed.TemplateBody), `"Secret":"****"`) {
+		t.Errorf("the processed template is %s (%v)", text(processed.TemplateBody), err)
+	}
+	b.platform.Change("Queue", map[string]any{"QueueName": "first", "DelaySeconds": "swordfish2"})
+	drift, err := b.client.DetectStackResourceDrift(b.ctx(), &cfn.DetectStackResourceDriftInput{StackName: app, LogicalResourceId: aws.String("Queue")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const masked = `{"DelaySeconds":"****","QueueName":"first"}`
+	if d := drift.StackResourceDrift; text(d.ExpectedProperties) != masked || text(d.ActualProperties) != masked {
+		t.Errorf("it was to be %s and is %s", text(d.ExpectedProperties), text(d.ActualProperties))
+	}
+}
+
+// TestRetain deletes a stack that cannot be deleted, without what stands in the
+// way.
+func TestRetain(t *testing.T) {
+	for name, in := range map[string]cfn.DeleteStackInput{"by its name": {RetainResources: []string{"Queue"}}, "by force": {DeletionMode: types.DeletionModeForceDeleteStack}} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			in.StackName = aws.String("app")
+			b.platform.Fail("delete", "Queue", fault.New(fault.Failed, "the queue is held"))
+			b.created("app", queue)
+			_, err := b.client.DeleteStack(b.ctx(), &in)
+			wantError(t, "leaving something of a stack that is well", err, "ValidationError", "specify which resources to retain only when the stack is in the DELETE_FAILED state.")
+			if _, err := b.client.DeleteStack(b.ctx(), &cfn.DeleteStackInput{StackName: aws.String("app")}); err != nil {
+				t.Fatal(err)
+			}
+			deletes := cfn.NewStackDeleteCompleteWaiter(b.client, func(o *cfn.StackDeleteCompleteWaiterOptions) { o.MinDelay, o.MaxDelay = soon, soon })
+			describe := &cfn.DescribeStacksInput{StackName: aws.String("app")}
+			if err := deletes.Wait(b.ctx(), describe, atMost); err == nil || b.stackStatus("app") != types.StackStatusDeleteFailed {
+				t.Fatalf("the deletion ended with %v in %s", err, b.stackStatus("app"))
+			}
+			_, err = b.client.DeleteStack(b.ctx(), &cfn.DeleteStackInput{StackName: aws.String("app"), RetainResources: []string{"None"}})
+			wantError(t, "leaving what is not there", err, "ValidationError", "The specified resources to retain must be in a valid state.")
+			if _, err := b.client.DeleteStack(b.ctx(), &in); err != nil {
+				t.Fatal(err)
+			}
+			if err := deletes.Wait(b.ctx(), describe, atMost); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.things(); got != "Queue first 1" {
+				t.Errorf("there is left %q", got)
+			}
+		})
+	}
+	b := newBench(t)
+	b.mustChangeSet("first", "CREATE", queue)
+	_, err := b.client.DeleteStack(b.ctx(), &cfn.DeleteStackInput{StackName: aws.String("app"), RetainResources: []string{"Queue"}})
+	wantError(t, "leaving something of a stack in review", err, "ValidationError", "only when the stack is in the DELETE_FAILED state.")
+}
+
 // TestRefused says what a stack is not made of.
 func TestRefused(t *testing.T) {
 	b := newBench(t)
@@ -231,7 +364,9 @@ func TestRefused(t *testing.T) {
 		{cfn.CreateStackInput{TemplateBody: aws.String("Resources: {Part: {Type: 'AWS::CloudFormation::Stack', Properties: {TemplateURL: 's3://templates/role.yaml'}}}")}, insufficient, "[CAPABILITY_NAMED_IAM]"},
 		{cfn.CreateStackInput{TemplateBody: aws.String(queue), Capabilities: []types.Capability{"CAPABILITY_ALL"}}, "ValidationError", "Member must satisfy enum value set"},
 		{cfn.CreateStackInput{TemplateBody: role, ResourceTypes: []string{"AWS::SQS::*"}}, "ValidationError", "Resource type AWS::IAM::Role is not allowed by parameter ResourceTypes [AWS::SQS::*]"},
-		{cfn.CreateStackInput{TemplateBody: role, NotificationARNs: []string{"arn"}}, "ValidationError", "NotificationARNs are not told of events here"},
+		{cfn.CreateStackInput{TemplateBody: role, NotificationARNs: []string{"arn"}}, "ValidationError", `NotificationARNs: "arn" is not the ARN of a topic; give arn:aws:sns:REGION:ACCOUNT:TOPIC`},
+		{cfn.CreateStackInput{TemplateBody: role, NotificationARNs: slices.Repeat([]string{topic}, 6)}, "ValidationError", "at 'notificationARNs' failed to satisfy constraint: Member must have length less than or equal to 5"},
+		{cfn.CreateStackInput{TemplateBody: role, RoleARN: aws.String("somebody-who-deploys")}, "ValidationError", "Role somebody-who-deploys is invalid or cannot be assumed"},
 		{cfn.CreateStackInput{TemplateBody: role, TemplateURL: aws.String("s3://a/b")}, "ValidationError", "only one of TemplateBody and TemplateURL"},
 		{cfn.CreateStackInput{TemplateBody: aws.String(queue), DisableRollback: aws.Bool(true), OnFailure: "DELETE"}, "ValidationError", "Either DisableRollback or OnFailure can be specified, not both."},
 		{cfn.CreateStackInput{TemplateBody: aws.String(queue), RetainExceptOnCreate: aws.Bool(true)}, "ValidationError", "RetainExceptOnCreate is not there"},
@@ -361,9 +496,21 @@ func TestLooks(t *testing.T) {
 		summary.Capabilities[0] != "CAPABILITY_AUTO_EXPAND" || text(summary.Parameters[0].DefaultValue) != "first" || !*summary.Parameters[1].NoEcho {
 		t.Errorf("the summary is %+v (%v)", summary, err)
 	}
+	summary, err = b.client.GetTemplateSummary(b.ctx(), &cfn.GetTemplateSummaryInput{TemplateBody: aws.String("Resources: {A: {Type: 'AWS::S3::Bucket'}, B: {Type: 'Refused::Type'}, C: {Type: 'AWS::S3::Bucket'}}")})
+	if err != nil || len(summary.ResourceIdentifierSummaries) != 1 || !slices.Equal(summary.Warnings.UnrecognizedResourceTypes, []string{"Refused::Type"}) {
+		t.Fatalf("the summary is %+v (%v)", summary, err)
+	}
+	if of := summary.ResourceIdentifierSummaries[0]; text(of.ResourceType) != "AWS::S3::Bucket" || !slices.Equal(of.LogicalResourceIds, []string{"A", "C"}) || !slices.Equal(of.ResourceIdentifiers, []string{"BucketName"}) {
+		t.Errorf("resources are imported by %+v", of)
+	}
 	valid, err := b.client.ValidateTemplate(b.ctx(), &cfn.ValidateTemplateInput{TemplateBody: aws.String(queue)})
 	if err != nil || text(valid.Description) != "one queue" || text(valid.Parameters[0].ParameterKey) != "Name" {
 		t.Errorf("validation gives %+v (%v)", valid, err)
+	}
+
+	b.objects["s3://templates/wide.yaml"] = queue + strings.Repeat("# more than a request takes\n", 30_000)
+	if valid, err = b.client.ValidateTemplate(b.ctx(), &cfn.ValidateTemplateInput{TemplateURL: aws.String("s3://templates/wide.yaml")}); err != nil || text(valid.Description) != "one queue" {
+		t.Errorf("validation of a large one gives %+v (%v)", valid, err)
 	}
 
 	b.platform.Change("Queue", map[string]any{"QueueName": "first", "DelaySeconds": "8"})
@@ -379,6 +526,9 @@ func TestLooks(t *testing.T) {
 	if err != nil || len(drifts.StackResourceDrifts) != 1 {
 		t.Fatalf("the drifts are %+v (%v)", drifts, err)
 	}
+	if d := drifts.StackResourceDrifts[0]; text(d.ExpectedProperties) != `{"DelaySeconds":"1","QueueName":"first"}` || text(d.ActualProperties) != `{"DelaySeconds":"8","QueueName":"first"}` {
+		t.Errorf("it was to be %s and is %s", text(d.ExpectedProperties), text(d.ActualProperties))
+	}
 	if d := drifts.StackResourceDrifts[0].PropertyDifferences[0]; text(d.PropertyPath) != "/DelaySeconds" || text(d.ExpectedValue) != "1" || text(d.ActualValue) != "8" || d.DifferenceType != "NOT_EQUAL" {
 		t.Errorf("the difference is %+v", d)
 	}
@@ -392,17 +542,111 @@ func TestLooks(t *testing.T) {
 	}
 }
 
+// TestEvents tells failures apart, and the operations that they are in.
+func TestEvents(t *testing.T) {
+	b := newBench(t)
+	b.platform.Fail("create", "Broken", fault.New(fault.Failed, "no topic today"))
+	b.created("app", deployment.third)
+	app := aws.String("app")
+	all, err := b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{StackName: app})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := all.OperationEvents[0]; last.EventType != "STACK_EVENT" || last.OperationType != "ROLLBACK" || last.OperationStatus != "SUCCEEDED" || last.ResourceStatus != "" {
+		t.Errorf("the last event is %+v", last)
+	}
+	if first := all.OperationEvents[len(all.OperationEvents)-1]; first.OperationType != "CREATE_STACK" || first.OperationStatus != "IN_PROGRESS" {
+		t.Errorf("the first event is %+v", first)
+	}
+	failed, err := b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{StackName: app, Filters: &types.EventFilter{FailedEvents: aws.Bool(true)}})
+	if err != nil || len(failed.OperationEvents) != 1 || failed.OperationEvents[0].EventType != "PROVISIONING_ERROR" || !strings.Contains(text(failed.OperationEvents[0].ResourceStatusReason), "no topic today") {
+		t.Errorf("the failures are %+v (%v)", failed, err)
+	}
+	_, err = b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{})
+	wantError(t, "events of nothing", err, "ValidationError", "One of ChangeSetName, OperationId or StackName must be specified")
+	_, err = b.client.DescribeEvents(b.ctx(), &cfn.DescribeEventsInput{StackName: app, ChangeSetName: aws.String("none")})
+	wantError(t, "events of a change set that is not there", err, "ChangeSetNotFound", "ChangeSet [none] does not exist")
+}
+
+// TestTypes tells which types there are.
+func TestTypes(t *testing.T) {
+	b := newBench(t)
+	in := &cfn.ListTypesInput{Visibility: "PUBLIC", Type: "RESOURCE", Filters: &types.TypeFilters{TypeNamePrefix: aws.String("AWS::SQS::")}, MaxResults: aws.Int32(1)}
+	var names []string
+	for pages := cfn.NewListTypesPaginator(b.client, in); pages.HasMorePages(); {
+		page, err := pages.NextPage(b.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range page.TypeSummaries {
+			names = append(names, text(s.TypeName))
+		}
+	}
+	if !slices.Contains(names, "AWS::SQS::Queue") || !slices.IsSorted(names) || len(names) > 5 {
+		t.Errorf("the types are %v", names)
+	}
+	private, err := b.client.ListTypes(b.ctx(), &cfn.ListTypesInput{})
+	if err != nil || len(private.TypeSummaries) > 0 {
+		t.Errorf("there are private types: %v (%v)", private, err)
+	}
+	queue, err := b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Type: "RESOURCE", TypeName: aws.String("AWS::SQS::Queue")})
+	if err != nil || text(queue.Arn) != "arn:aws:cloudformation:us-east-1::type/resource/AWS-SQS-Queue" || queue.Visibility != "PUBLIC" {
+		t.Fatalf("a type is %+v (%v)", queue, err)
+	}
+	again, err := b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Arn: queue.Arn})
+	if err != nil || text(again.TypeName) != "AWS::SQS::Queue" {
+		t.Errorf("by its ARN it is %+v (%v)", again, err)
+	}
+	_, err = b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Type: "RESOURCE", TypeName: aws.String("AWS::SQS::Nothing")})
+	wantError(t, "a type that is none", err, "TypeNotFoundException", "The type 'AWS::SQS::Nothing' cannot be found")
+	_, err = b.client.DescribeType(b.ctx(), &cfn.DescribeTypeInput{Type: "RESOURCE"})
+	wantError(t, "no type", err, "ValidationError", "Either Arn, or Type and TypeName must be specified")
+}
+
+// TestTemplateStages gives templates as they are written, and as their transforms
+// leave them.
+func TestTemplateStages(t *testing.T) {
+	b := newBench(t)
+	const loop = `
+Transform: AWS::LanguageExtensions
+Resources:
+  Fn::ForEach::Queues: [Name, [a, b], {"Queue${Name}": {Type: AWS::SQS::Queue, Properties: {QueueName: !Ref Name}}}]
+`
+	const processed = `{"Resources":{"Queuea":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":"a"}},"Queueb":{"Type":"AWS::SQS::Queue","Properties":{"QueueName":"b"}}}}`
+	get := func(what string, in cfn.GetTemplateInput, want string) {
+		t.Helper()
+		out, err := b.client.GetTemplate(b.ctx(), &in)
+		if err != nil || text(out.TemplateBody) != want || !slices.Equal(out.StagesAvailable, []types.TemplateStage{"Original", "Processed"}) {
+			t.Errorf("%s is %+v (%v), want %s", what, out, err, want)
+		}
+	}
+	set := b.mustChangeSet("first", "CREATE", loop)
+	get("the template of a change set", cfn.GetTemplateInput{ChangeSetName: set.Id}, loop)
+	get("that one, processed", cfn.GetTemplateInput{ChangeSetName: set.Id, TemplateStage: "Processed"}, processed)
+	if err := b.execute(text(set.Id)); err != nil {
+		t.Fatal(err)
+	}
+	b.settled("app")
+	app := aws.String("app")
+	get("the template of a stack", cfn.GetTemplateInput{StackName: app}, loop)
+	get("that one, processed", cfn.GetTemplateInput{StackName: app, TemplateStage: "Processed"}, processed)
+	b.created("plain", queue)
+	get("a template without transforms, processed", cfn.GetTemplateInput{StackName: aws.String("plain"), TemplateStage: "Processed"}, queue)
+	_, err := b.client.GetTemplate(b.ctx(), &cfn.GetTemplateInput{StackName: app, TemplateStage: "Half"})
+	wantError(t, "a stage that is none", err, "ValidationError", "Member must satisfy enum value set: [Original, Processed]")
+}
+
 // TestNestedStacks says whose a nested stack is.
 func TestNestedStacks(t *testing.T) {
 	b := newBench(t)
 	b.platform.SetFragment("s3://templates/part.yaml", queue)
-	b.created("app", "Resources: {Part: {Type: '"+changeset.NestedType+"', Properties: {TemplateURL: 'https://s3.amazonaws.com/templates/part.yaml'}}}")
+	b.created("app", "Resources: {Part: {Type: '"+changeset.NestedType+"', Properties: {TemplateURL: 'https://s3.amazonaws.com/templates/part.yaml', NotificationARNs: ["+topic+"]}}}")
 	out, err := b.client.DescribeStacks(b.ctx(), &cfn.DescribeStacksInput{})
 	if err != nil || len(out.Stacks) != 2 {
 		t.Fatalf("the stacks are %+v (%v)", out, err)
 	}
 	app, part := out.Stacks[0], out.Stacks[1]
-	if text(part.ParentId) != text(app.StackId) || text(part.RootId) != text(app.StackId) || app.RootId != nil {
+	if text(part.ParentId) != text(app.StackId) || text(part.RootId) != text(app.StackId) || app.RootId != nil || !slices.Equal(part.NotificationARNs, []string{topic}) {
 		t.Errorf("the nested stack is %+v", part)
 	}
 }

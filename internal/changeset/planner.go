@@ -26,6 +26,7 @@ type Planner struct {
 	Imports map[string]string   // that it was made with
 	Tags    map[string]string   // that it was made with
 	Wanted  map[string]string   // the tags that it shall have
+	Noted   Noted               // what was said of it to others
 	// Nest plans the nested stack of a resource, new if it has no token.
 	Nest func(id string, properties map[string]any, token string) (*Set, error)
 
@@ -200,7 +201,7 @@ func (p *Planner) resource(id string) {
 		return
 	}
 	c.Action, c.PhysicalID, c.Replacement = Modify, physical.PhysicalID, ReplaceFalse
-	before := p.shownBefore(id)
+	before := p.Shown(id)
 	c.BeforeContext = map[string]any{"Properties": before}
 	p.details(c, physical, comparison{physical.Properties, properties, before, shown})
 	p.tags(c, physical, properties)
@@ -277,7 +278,7 @@ func (p *Planner) Removals() []ResourceChange {
 		physical := p.Exists[id]
 		changes = append(changes, ResourceChange{Action: Remove, LogicalID: id, PhysicalID: physical.PhysicalID, Type: physical.Type,
 			PolicyAction: p.policyAction(physical.Fate(), physical.Type), Level: p.Support(physical.Type).Level,
-			BeforeContext: map[string]any{"Properties": p.shownBefore(id)}})
+			BeforeContext: map[string]any{"Properties": p.Shown(id)}})
 	}
 	return changes
 }

@@ -20,6 +20,7 @@ type Program struct {
 	masked     map[string]any // parameters, with **** for the secret ones
 	conditions map[string]bool
 	pseudo     map[string]string
+	notified   []string            // AWS::NotificationARNs
 	Graph      map[string][]string // dependencies of the active resources
 	imports    func(name string) (any, error)
 	ssm        func(name string) (string, error)
@@ -39,11 +40,11 @@ type Lookups struct {
 // service's limit is none of this engine. The program of a template that cannot
 // be decided yet is open: it has nothing but its template.
 func NewProgram(c Change, pseudo map[string]string, out Lookups) (*Program, diag.List) {
-	t, diags := template.ParseWith(c.File, c.Template, template.Options{Parameters: c.Parameters, Pseudo: pseudo, SSM: out.Parameter, Include: out.Fragment, Macro: out.Macro})
+	t, diags := template.ParseWith(c.File, c.Template, reading(c, pseudo, out))
 	if diags.HasErrors() {
 		return nil, diags
 	}
-	p := &Program{Template: t, pseudo: pseudo, imports: out.Export, ssm: out.Parameter}
+	p := &Program{Template: t, pseudo: pseudo, notified: c.Noted.NotificationARNs, imports: out.Export, ssm: out.Parameter}
 	if p.Open = t.Undecided(c.Parameters); len(p.Open) > 0 {
 		return p, diags
 	}
@@ -61,6 +62,25 @@ func NewProgram(c Change, pseudo map[string]string, out Lookups) (*Program, diag
 		return nil, diags
 	}
 	return p, diags
+}
+
+// reading is what a change's template goes by while it is read.
+func reading(c Change, pseudo map[string]string, out Lookups) template.Options {
+	return template.Options{Parameters: c.Parameters, Pseudo: pseudo, NotificationARNs: c.Noted.NotificationARNs, SSM: out.Parameter, Include: out.Fragment, Macro: out.Macro}
+}
+
+// Processed gives a change's template as its transforms leave it, secrets
+// masked; as it is written if no transform touches it.
+func Processed(c Change, pseudo map[string]string, out Lookups) (string, error) {
+	p, diags := NewProgram(c, pseudo, out)
+	if diags.HasErrors() {
+		return "", diags
+	}
+	text, diags := template.Process(c.File, c.Template, reading(c, pseudo, out))
+	if diags.HasErrors() || string(text) == string(c.Template) {
+		return string(text), diags.Err()
+	}
+	return ScrubText(string(text), p.Secrets()), nil
 }
 
 // written gives parameters with the names of those whose values were looked up
@@ -89,7 +109,7 @@ type World interface {
 // scope joins a program and a world; secret says whether true values of what is
 // NoEcho are wanted.
 func (p *Program) scope(w World, secret bool) *template.Scope {
-	s := &template.Scope{Parameters: p.parameters, Pseudo: p.pseudo, Conditions: p.conditions, Ref: w.Ref, GetAtt: w.GetAtt, Import: p.imports}
+	s := &template.Scope{Parameters: p.parameters, Pseudo: p.pseudo, NotificationARNs: p.notified, Conditions: p.conditions, Ref: w.Ref, GetAtt: w.GetAtt, Import: p.imports}
 	if !secret {
 		s.Parameters, s.GetAtt = p.masked, maskedAttributes(w)
 	}

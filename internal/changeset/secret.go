@@ -2,6 +2,7 @@ package changeset
 
 import (
 	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -56,45 +57,54 @@ func (p *Program) Secrets() []string {
 	if p == nil {
 		return nil
 	}
-	var found []string
-	for name, d := range p.Template.Parameters {
-		if d.NoEcho {
-			template.Rewrite(p.parameters[name], func(leaf any) any {
-				if text, ok := leaf.(string); ok {
-					found = append(found, text)
-				}
-				return leaf
-			})
-		}
-	}
-	return found
+	return p.Template.Secrets(p.parameters)
 }
 
 // Scrub masks secrets in a value that is shown. Masked parameters keep most of
 // them out; this finds those that came through a resource's attribute.
 func Scrub(v any, secrets []string) any {
-	longestFirst := slices.Clone(secrets) // one may be a part of another
+	longestFirst := withParts(secrets) // one may be a part of another
 	slices.SortFunc(longestFirst, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	var forms []string
+	for _, secret := range longestFirst {
+		if len(secret) >= shortestSecret {
+			forms = append(forms, quoted(secret)...)
+		}
+	}
 	return template.Rewrite(v, func(leaf any) any {
 		text, ok := leaf.(string)
 		if !ok {
 			return leaf
 		}
-		for _, secret := range longestFirst {
-			if len(secret) < shortestSecret {
-				continue
-			}
-			for _, form := range quoted(secret) {
-				text = strings.ReplaceAll(text, form, Masked)
-			}
+		for _, form := range forms {
+			text = strings.ReplaceAll(text, form, Masked)
 		}
 		return text
 	})
 }
 
-// quoted gives a secret as it is, and as it stands in a text that quotes it.
+// withParts gives secrets, and the texts in those that are JSON.
+func withParts(secrets []string) []string {
+	all := slices.Clone(secrets)
+	for _, secret := range secrets {
+		var value any
+		if json.Unmarshal([]byte(secret), &value) != nil {
+			continue // it is no JSON
+		}
+		template.Rewrite(value, func(leaf any) any {
+			if text, ok := leaf.(string); ok {
+				all = append(all, text)
+			}
+			return leaf
+		})
+	}
+	return all
+}
+
+// quoted gives a secret as it is, in Base64, and as it stands in a text that
+// quotes it.
 func quoted(secret string) []string {
-	forms := []string{secret, unquoted(strconv.Quote(secret))}
+	forms := append([]string{secret, unquoted(strconv.Quote(secret))}, inBase64(secret)...)
 	for _, html := range []bool{true, false} {
 		var b strings.Builder
 		encoder := json.NewEncoder(&b)
@@ -106,11 +116,25 @@ func quoted(secret string) []string {
 	return slices.Compact(forms)
 }
 
+// inBase64 gives what Base64 makes of a secret that begins anywhere in a longer
+// text: three bytes become four letters, of which those are left out that the
+// text around it has a part in.
+func inBase64(secret string) []string {
+	var forms []string
+	for before := range 3 {
+		raw := append(make([]byte, before), secret...)
+		for _, coding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			forms = append(forms, coding.EncodeToString(raw)[(before*8+5)/6:len(raw)*8/6])
+		}
+	}
+	return slices.Compact(forms)
+}
+
 // ScrubText is Scrub of a text.
 func ScrubText(text string, secrets []string) string { return Scrub(text, secrets).(string) }
 
-// shownBefore gives the properties a resource has, secrets masked.
-func (p *Planner) shownBefore(id string) map[string]any {
+// Shown gives the properties that a resource was made with, secrets masked.
+func (p *Planner) Shown(id string) map[string]any {
 	physical, was := p.Exists[id], p.beforeID(id)
 	if p.Before != nil {
 		if _, active := p.Before.Graph[was]; active {
@@ -156,7 +180,7 @@ func (p *Planner) Conceal(id string, found []registry.Difference) []registry.Dif
 	if len(found) == 0 {
 		return nil
 	}
-	shown, concealed := p.shownBefore(id), slices.Clone(found)
+	shown, concealed := p.Shown(id), slices.Clone(found)
 	for i, d := range concealed {
 		masked := d.In(shown)
 		if jsonEqual(d.In(p.Exists[id].Properties), masked) {

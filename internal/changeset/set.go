@@ -51,6 +51,8 @@ type Change struct {
 	Policy string `json:"policy,omitempty"`
 	// Guard is what the stack is guarded by from the beginning of the change on.
 	Guard Guard `json:"guard,omitzero"`
+	// Noted is what was asked for that changes nothing here and is shown again.
+	Noted Noted `json:"noted,omitzero"`
 	// Files are the templates of nested stacks that the template names by their
 	// paths, by the path from where File starts.
 	Files map[string][]byte `json:"files,omitempty"`
@@ -72,6 +74,30 @@ type Guard struct {
 	Protect bool   `json:"protect,omitempty"` // the stack must not be deleted
 	Policy  string `json:"policy,omitempty"`  // the stack's own, for the updates to come
 }
+
+// Noted is what a client of the service says of a change to others.
+type Noted struct {
+	// NotificationARNs are the topics that the service would tell of events. It
+	// is also what the pseudo parameter of that name gives.
+	NotificationARNs []string `json:"notificationARNs,omitempty"`
+	RoleARN          string   `json:"roleARN,omitempty"`      // with whose rights the service would work
+	Capabilities     []string `json:"capabilities,omitempty"` // what its author knows of it
+}
+
+// IsZero says whether nothing was said.
+func (n Noted) IsZero() bool {
+	return len(n.NotificationARNs) == 0 && n.RoleARN == "" && len(n.Capabilities) == 0
+}
+
+// Leave is what the delete of a stack that could not be deleted leaves where it
+// is: it belongs to no stack then.
+type Leave struct {
+	Resources []string `json:"resources,omitempty"` // these, by their logical ids
+	Failing   bool     `json:"failing,omitempty"`   // whatever still cannot be deleted
+}
+
+// IsZero says whether nothing is left.
+func (l Leave) IsZero() bool { return len(l.Resources) == 0 && !l.Failing }
 
 // What becomes of a stack whose creation fails, in the service's words.
 const (
@@ -117,11 +143,13 @@ type Set struct {
 	// Nested is the change sets of the stacks within the stack that change, by
 	// their logical ids.
 	Nested map[string]*Set `json:"nested,omitempty"`
+	// Leave is what a delete leaves where it is.
+	Leave Leave `json:"leave,omitzero"`
 	// Open names parameters whose values only an apply will know and that
 	// decide what there is: what the set does is not known before either.
 	Open []string `json:"open,omitempty"`
 	// Other is what changes besides resources and outputs: Tags, Description,
-	// Imports, DependsOn.
+	// Imports, NotificationARNs, DependsOn.
 	Other    []string  `json:"other,omitempty"`
 	Warnings diag.List `json:"warnings,omitempty"`
 	// Digest names exactly what will be done; an approval is for a digest.

@@ -101,7 +101,7 @@ func (p *progress) line(ev pipeline.Event) string {
 		}
 		p.atWork(func(w working) bool { return strings.HasPrefix(w.stage, "release-") }, ev.Message)
 		return ""
-	case "plan", "instance", "approval", "drift", "alarm", "stack":
+	case "plan", "instance", "approval", "drift", "alarm", "stack", "site":
 		return p.detailLine(ev)
 	}
 	// Resources are shown while they change; the log keeps them all.

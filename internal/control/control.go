@@ -118,6 +118,13 @@ func (c *Control) detached(ctx context.Context) (context.Context, func()) {
 	return ctx, func() { stop(); cancel(nil) }
 }
 
+// commit gives the hash of the commit that the working tree stands on, "" if it
+// has none.
+func (c *Control) commit(ctx context.Context) string {
+	hash, _, _ := c.o.Commit(ctx)
+	return hash
+}
+
 // StartRequest begins runs from the working tree as it is.
 type StartRequest struct {
 	Pipelines   []string `json:"pipelines"`             // none means all

@@ -18,6 +18,15 @@ type Keys struct {
 	Region         string `json:"region"`
 	CloudFormation string `json:"cloudFormation"` // the URL of the API, "" while nobody serves it
 	S3             string `json:"s3"`             // the URL of the environment's S3 server
+	// Registry is nil before the environment's first image repository.
+	Registry *RegistryKeys `json:"registry,omitempty"`
+}
+
+// RegistryKeys are what a client needs to push to the image registry.
+type RegistryKeys struct {
+	Address  string `json:"address"`
+	User     string `json:"user"`
+	Password string `json:"password"`
 }
 
 // Keys gives the keys of an environment, and makes them when first asked.

@@ -152,10 +152,12 @@ func (c *Control) plan(ctx context.Context, r StacksRequest) (*Environment, []*c
 			return nil, nil, nil, unknown("stack", name, p.Stacks)
 		}
 	}
-	hash, _, _ := c.o.Commit(ctx)
 	values := pipeline.Values{
-		Project: p, Environment: env.Name, Commit: hash, Tags: map[string]string{"makeitso:environment": env.Name},
+		Project: p, Environment: env.Name, Commit: c.commit, Tags: map[string]string{"makeitso:environment": env.Name},
 		Stacks: func(context.Context) (pipeline.Stacks, error) { return env.Stacks, nil },
+		Artifact: func(ctx context.Context, name string) (string, error) {
+			return c.o.Engine.Artifact(ctx, env.Name, name)
+		},
 	}
 	wanted := func(name string, will stack.OutputOf) (changeset.Change, error) {
 		change, err := values.Change(ctx, c.o.Folder, name, will)

@@ -86,7 +86,7 @@ type Fixed struct {
 
 // serveBalanced does what the first fitting rule says.
 func (x *exchange) serveBalanced(r *http.Request, b *Balancer) {
-	x.entry.Service = b.Name
+	x.entry.Service, x.balancer = b.Name, b.Name
 	for _, rule := range b.Rules {
 		if slices.ContainsFunc(rule.If, func(c Condition) bool { return !c.holds(r, x.host) }) {
 			continue

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"makeitso/internal/fault"
 )
@@ -19,16 +20,20 @@ const (
 
 // object is an answer of an origin. It never changes.
 type object struct {
-	status  int
-	header  http.Header
-	body    []byte
-	stored  time.Time
-	expires time.Time // the zero time if it must not be kept
-	renewed bool      // the origin said that what was kept is still good
+	status int
+	header http.Header
+	body   []byte
+	stored time.Time
+	freshness
+	renewed bool               // the origin said that what was kept is still good
+	plain   weak.Pointer[byte] // of an encoded object: the first byte of what it encodes, which renewals share
 }
 
-// key names an object across configurations.
-type key struct{ site, path string }
+// isRedirect says whether an object only leads elsewhere.
+func (o *object) isRedirect() bool { return o.status >= 300 && o.status < 400 }
+
+// key names an object across configurations, in one of its codings.
+type key struct{ site, path, coding string }
 
 // cached is an object in its place in the cache.
 type cached struct {
@@ -77,8 +82,7 @@ func (c *cache) fetch(ctx context.Context, k key, ask func() (*object, error)) (
 	for {
 		f, leads := c.join(k)
 		if leads {
-			f.object, f.err = ask()
-			c.land(k, f)
+			c.lead(k, f, ask)
 			return f.object, f.err
 		}
 		select {
@@ -90,6 +94,12 @@ func (c *cache) fetch(ctx context.Context, k key, ask func() (*object, error)) (
 			return f.object, f.err
 		}
 	}
+}
+
+// lead asks for those who wait for a flight.
+func (c *cache) lead(k key, f *flight, ask func() (*object, error)) {
+	f.object, f.err = ask()
+	c.land(k, f)
 }
 
 // join gives the flight for k, and whether the caller is the one who asks.
@@ -114,7 +124,7 @@ func (c *cache) land(k key, f *flight) {
 	if f.err != nil || f.epoch != c.epochs[k.site] {
 		return
 	}
-	if f.object.status != http.StatusOK {
+	if f.object.status != http.StatusOK && !f.object.isRedirect() {
 		if f.object.status < 500 { // it is gone; a failing origin does not say so
 			c.remove(c.objects[k])
 		}

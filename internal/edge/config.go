@@ -108,6 +108,8 @@ type Site struct {
 	Hosts []string `json:"hosts"`
 	// Origin is the bucket's URL in path style, e.g. http://127.0.0.1:9000/bucket.
 	Origin string `json:"origin"`
+	// OriginHost is the Host that the origin is asked with, "" for that of Origin.
+	OriginHost string `json:"originHost,omitempty"`
 	// AccessKey and SecretKey sign requests to the origin (SigV4, region
 	// Region, service s3); empty keys ask without a signature.
 	AccessKey string        `json:"accessKey,omitempty"`
@@ -116,6 +118,9 @@ type Site struct {
 	Index     string        `json:"index,omitempty"`  // default root object, e.g. index.html
 	Errors    map[int]Error `json:"errors,omitempty"` // custom error answers by status
 	TTL       time.Duration `json:"ttl,omitempty"`    // how long an object without Cache-Control is kept; default 1 s
+	// Compress sends text in the coding that a client prefers: the object's
+	// own, published beside it as NAME.br, NAME.zst or NAME.gz, or made here.
+	Compress bool `json:"compress,omitempty"`
 }
 
 // Error is what a site answers in place of an origin's error.

@@ -45,6 +45,9 @@ func (p *plane) control() http.Handler {
 	mux.HandleFunc("GET /watch", p.watch)
 	mux.HandleFunc("GET /metrics", p.metrics)
 	mux.HandleFunc("POST /handover", p.handOver)
+	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, p.traffic.report(p.current()), nil)
+	})
 	mux.HandleFunc("POST /invalidate", func(w http.ResponseWriter, r *http.Request) {
 		var i invalidation
 		err := decode(w, r, &i)

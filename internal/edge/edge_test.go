@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	left := ""
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		all := make([]byte, 1<<20)
 		all = all[:runtime.Stack(all, true)]
 		if _, others, _ := strings.Cut(string(all), "\n\n"); !strings.Contains(others, "internal/edge.") {
@@ -88,12 +88,12 @@ func start(t testing.TB, o Options) *running {
 // eventually polls for what the outside gives no event for.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if is() {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("after 5 s it is not so that %s", what)
+			t.Fatalf("it never came to be that %s", what)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func (r *running) raw(t testing.TB, text string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {

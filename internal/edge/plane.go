@@ -42,9 +42,13 @@ type plane struct {
 	quiet     *log.Logger
 	log       *accessLog
 	cache     *cache
+	traffic   *traffic
 
 	certificates *certificate.Store
 	running      sync.WaitGroup // requests under way, upgraded connections too
+
+	life context.Context // of what goes on without a request; ends with end
+	end  context.CancelFunc
 
 	// mu is held for reading only while an attempt picks its instance and is
 	// counted there. So once apply has held it for writing, every request
@@ -67,8 +71,9 @@ func newPlane(public net.Listener, o Options, log *accessLog, before *inheritanc
 		options: o, listen: public.Addr().String(), public: public, saved: o.Config, log: log, quiet: quietLogger(), checker: newChecker(),
 		certificates: certificate.NewStore(o.Certificates), cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
-		parting: parting{left: make(chan struct{})},
+		parting: parting{left: make(chan struct{})}, traffic: newTraffic(),
 	}
+	p.life, p.end = context.WithCancel(context.Background())
 	p.ports.secure = p.certificates.Config()
 	c, err := Config{}, error(nil)
 	switch {
@@ -343,8 +348,10 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // shutdown drains: no new connection, and requests under way may finish until
-// ctx ends; then they are broken off by stop, which cancels their contexts.
+// ctx ends; then they are broken off by stop, which cancels their contexts. What
+// goes on without a request is broken off at once.
 func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.CancelFunc) error {
+	p.end()
 	err := unlessClosed(server.Shutdown(ctx))
 	finished := make(chan struct{})
 	go func() {

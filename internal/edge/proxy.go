@@ -29,16 +29,17 @@ var errNoInstance = errors.New("no instance can take the request")
 
 // exchange is one request and its answer.
 type exchange struct {
-	plane   *plane
-	w       recorder
-	client  context.Context // ends when the client goes away
-	host    string
-	service string // the name of the one that is asked
-	entry   entry
-	last    *attempt
-	tried   []*instance
-	mark    string // the cookie that a sticky service sends
-	body    body
+	plane    *plane
+	w        recorder
+	client   context.Context // ends when the client goes away
+	host     string
+	service  string // the name of the one that is asked
+	balancer string // the one that chose it, "" if none did
+	entry    entry
+	last     *attempt
+	tried    []*instance
+	mark     string // the cookie that a sticky service sends
+	body     body
 
 	// What the fields above point to, so that one exchange is one allocation.
 	attempts [maxAttempts]attempt
@@ -50,8 +51,10 @@ type exchange struct {
 // attempt is a request at one instance.
 type attempt struct {
 	choice
-	open  outcome.Open // counts if the choice was fair
-	ended bool
+	open     outcome.Open  // counts if the choice was fair
+	took     time.Duration // until the header came
+	answered bool          // it came
+	ended    bool
 }
 
 // body is what a client sends.
@@ -176,8 +179,10 @@ func (x *exchange) ask(r *http.Request, s *service) (*upstream.Response, error) 
 		if x.body.from != nil {
 			out.Waiting = a.open.Waiting
 		}
+		sent := time.Now()
 		var res *upstream.Response
 		if res, err = a.instance.pool.Send(x.client, out); err == nil {
+			a.answered, a.took = true, time.Since(sent)
 			a.open.Answered(res.Status)
 			a.instance.health.saw(res.Status >= 500, s.EjectAfter, time.Now())
 			return res, nil
@@ -495,5 +500,6 @@ func (x *exchange) finish() {
 	}
 	x.entry.Status, x.entry.Bytes = x.w.status, max(x.w.bytes, x.entry.Bytes)
 	x.entry.Ms = float64(time.Since(x.entry.Time).Microseconds()) / 1000
+	x.plane.traffic.count(x)
 	x.plane.log.write(&x.entry)
 }

@@ -143,7 +143,7 @@ func TestBodyOfKnownLengthIsNotHeldBack(t *testing.T) {
 	var res *http.Response
 	select {
 	case res = <-done: // the header comes before the body
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the header is held back")
 		close(more)
 		return
@@ -185,7 +185,7 @@ func TestUpgradedConnectionOutlivesConfigurations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	in := bufio.NewReader(conn)
 	fmt.Fprintf(conn, "GET /ws HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", apiHost)
 	res, err := http.ReadResponse(in, nil)

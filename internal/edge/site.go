@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -58,15 +59,36 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 	case err != nil:
 		x.entry.Error = err.Error()
 		x.siteError(r, s, http.StatusBadGateway)
+	case o.isRedirect():
+		x.redirect(o)
 	case o.status != http.StatusOK:
 		x.siteError(r, s, o.status)
 	default:
-		h := x.w.Header()
-		maps.Copy(h, o.header)
-		h.Set("Age", strconv.Itoa(int(time.Since(o.stored).Seconds())))
-		modified, _ := http.ParseTime(o.header.Get("Last-Modified")) // the zero time is "not known"
-		http.ServeContent(&x.w, r, name, modified, bytes.NewReader(o.body))
+		x.serveObject(r, x.encoded(r, s, name, o))
 	}
+}
+
+// serveObject answers with an object, or the part or the news of it that was
+// asked for.
+func (x *exchange) serveObject(r *http.Request, o *object) {
+	h := x.w.Header()
+	maps.Copy(h, o.header)
+	h.Set("Age", age(o))
+	if o.header.Get("Content-Encoding") != "" && r.Header.Get("If-Match") == "" && r.Header.Get("If-Unmodified-Since") == "" {
+		h.Set("Content-Length", strconv.Itoa(len(o.body))) // which ServeContent leaves out where there is a coding
+	}
+	modified, _ := http.ParseTime(o.header.Get("Last-Modified")) // the zero time is "not known"
+	http.ServeContent(&x.w, r, "", modified, bytes.NewReader(o.body))
+}
+
+func age(o *object) string { return strconv.Itoa(int(time.Since(o.stored).Seconds())) }
+
+// redirect answers with a redirect of the origin.
+func (x *exchange) redirect(o *object) {
+	h := x.w.Header()
+	maps.Copy(h, o.header)
+	h.Set("Age", age(o))
+	x.w.WriteHeader(o.status)
 }
 
 // isObjectPath says whether an origin could have an object of that path. A
@@ -81,29 +103,50 @@ func isObjectPath(name string) bool {
 }
 
 // object gives an object from the cache or the origin and notes which. One
-// that has expired is served if the origin fails to answer for it.
+// that has expired is served while it is asked for anew, or if the origin fails
+// to answer for it, as far as its Cache-Control lets it be.
 func (x *exchange) object(ctx context.Context, s *site, name string) (*object, error) {
-	k := key{s.Name, name}
-	old := x.plane.cache.get(k)
-	if old != nil && time.Now().Before(old.expires) {
+	k := key{site: s.Name, path: name}
+	old, now := x.plane.cache.get(k), time.Now()
+	switch {
+	case old == nil:
+	case now.Before(old.expires):
 		x.cacheIs("Hit")
+		return old, nil
+	case now.Before(old.whileRevalidating):
+		x.cacheIs("StaleHit")
+		x.plane.refresh(s, k, old)
 		return old, nil
 	}
 	x.cacheIs("Miss")
-	o, err := x.plane.cache.fetch(ctx, k, func() (*object, error) {
-		ctx, cancel := context.WithTimeout(ctx, originTimeout)
-		defer cancel()
-		return x.plane.askOrigin(ctx, s, name, old)
-	})
+	o, err := x.plane.fetchObject(ctx, s, k, old)
 	switch {
 	case old == nil || ctx.Err() != nil || errors.Is(err, errLarge):
-	case err != nil || o.status >= 500:
+	case (err != nil || o.status >= 500) && now.Before(old.ifError):
 		x.cacheIs("StaleHit")
 		return old, nil
 	case o.renewed:
 		x.cacheIs("RefreshHit")
 	}
 	return o, err
+}
+
+// fetchObject asks the origin for an object, once for all who want it.
+func (p *plane) fetchObject(ctx context.Context, s *site, k key, old *object) (*object, error) {
+	return p.cache.fetch(ctx, k, func() (*object, error) { return p.askOrigin(ctx, s, k.path, old) })
+}
+
+// refresh asks for an object anew, unless that is under way, without anybody
+// waiting for it. What the origin fails to say is asked again by the next who
+// wants the object.
+func (p *plane) refresh(s *site, k key, old *object) {
+	f, leads := p.cache.join(k)
+	if !leads {
+		return
+	}
+	p.running.Go(func() {
+		p.cache.lead(k, f, func() (*object, error) { return p.askOrigin(p.life, s, k.path, old) })
+	})
 }
 
 func (x *exchange) cacheIs(how string) {
@@ -118,6 +161,7 @@ func (x *exchange) siteError(r *http.Request, s *site, status int) {
 		how := x.entry.Cache
 		o, err := x.object(r.Context(), s, custom.Path)
 		if err == nil && o.status == http.StatusOK {
+			o = x.encoded(r, s, custom.Path, o)
 			h := x.w.Header()
 			maps.Copy(h, o.header)
 			for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges"} {
@@ -146,6 +190,8 @@ func (x *exchange) siteError(r *http.Request, s *site, status int) {
 // askOrigin gets an object; with an old one it asks only whether that is still
 // good, and then gives it with a new term.
 func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object) (*object, error) {
+	ctx, cancel := context.WithTimeout(ctx, originTimeout)
+	defer cancel()
 	header := http.Header{}
 	if old != nil && old.header.Get("Etag") != "" {
 		header.Set("If-None-Match", old.header.Get("Etag"))
@@ -163,8 +209,13 @@ func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object
 			renewed.header.Set("Cache-Control", res.Header.Get("Cache-Control"))
 		}
 		renewed.renewed = true
-		renewed.stored, renewed.expires = now, expiry(renewed.header, s.TTL, now)
+		renewed.stored, renewed.freshness = now, fresh(renewed.header, s.TTL, now)
 		return &renewed, nil
+	}
+	if to := redirected(res); to != 0 {
+		o := &object{status: to, header: redirectHeader(res, s.OriginHost), stored: now}
+		o.freshness = fresh(o.header, s.TTL, now)
+		return o, nil
 	}
 	if res.StatusCode != http.StatusOK {
 		return &object{status: res.StatusCode}, nil
@@ -180,8 +231,48 @@ func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object
 		return nil, errLarge
 	}
 	o := &object{status: http.StatusOK, header: siteHeader(res.Header, name), body: body, stored: now}
-	o.expires = expiry(o.header, s.TTL, now)
+	o.freshness = fresh(o.header, s.TTL, now)
+	if s.Compress && compressible(o) {
+		o.header.Set("Vary", "Accept-Encoding")
+	}
 	return o, nil
+}
+
+// objectLocation is the header by which an object of a bucket says that it only
+// leads elsewhere.
+const objectLocation = "X-Amz-Website-Redirect-Location"
+
+// redirected gives the status of the redirect that an origin answers with, 0
+// if that is none.
+func redirected(res *http.Response) int {
+	switch res.StatusCode {
+	case http.StatusOK:
+		if res.Header.Get(objectLocation) != "" {
+			return http.StatusMovedPermanently
+		}
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		if res.Header.Get("Location") != "" {
+			return res.StatusCode
+		}
+	}
+	return 0
+}
+
+// redirectHeader gives a redirect's header. An origin that leads to itself
+// means the site.
+func redirectHeader(res *http.Response, origin string) http.Header {
+	location := cmp.Or(res.Header.Get(objectLocation), res.Header.Get("Location"))
+	if to, err := url.Parse(location); err == nil && to.Host != "" && to.Host == origin {
+		to.Scheme, to.Host = "", ""
+		location = to.String()
+	}
+	h := http.Header{"Location": {location}}
+	for _, name := range []string{"Cache-Control", "Expires"} {
+		if v := res.Header.Get(name); v != "" {
+			h.Set(name, v)
+		}
+	}
+	return h
 }
 
 // passThrough streams an object that is too large to keep; ranges and
@@ -232,7 +323,7 @@ func (p *plane) originRequest(ctx context.Context, s *site, name string, header 
 	if err != nil {
 		return nil, fmt.Errorf("ask the origin for %s: %w", name, err)
 	}
-	req.Header = header
+	req.Header, req.Host = header, s.OriginHost
 	if s.AccessKey != "" {
 		empty := sha256.Sum256(nil)
 		hash := hex.EncodeToString(empty[:])
@@ -280,34 +371,4 @@ func siteHeader(from http.Header, name string) http.Header {
 		}
 	}
 	return h
-}
-
-// expiry gives until when an object is fresh: the zero time if it must not be
-// kept at all, now if it may be kept but is asked for each time.
-func expiry(h http.Header, ttl time.Duration, now time.Time) time.Time {
-	control := h.Get("Cache-Control")
-	if control == "" {
-		if t, err := http.ParseTime(h.Get("Expires")); err == nil {
-			return t
-		}
-		return now.Add(ttl)
-	}
-	directives := map[string]string{}
-	for directive := range strings.SplitSeq(strings.ToLower(control), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		directives[name] = strings.Trim(value, `"`)
-	}
-	has := func(name string) bool { _, ok := directives[name]; return ok }
-	if has("no-store") || has("private") {
-		return time.Time{}
-	}
-	if has("no-cache") {
-		return now
-	}
-	for _, name := range []string{"s-maxage", "max-age"} { // the first is for caches that many share
-		if seconds, err := strconv.ParseInt(directives[name], 10, 32); err == nil {
-			return now.Add(time.Duration(seconds) * time.Second)
-		}
-	}
-	return now.Add(ttl)
 }

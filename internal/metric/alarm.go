@@ -3,6 +3,8 @@ package metric
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,18 +28,19 @@ func States() []State { return []State{OK, On, Insufficient} }
 
 // Alarm is an AWS::CloudWatch::Alarm.
 type Alarm struct {
-	// Series is what it watches.
-	Series Series
 	// Period is how long the time of one datapoint is.
 	Period time.Duration
 	// Unwatched says why the alarm is not evaluated, "" if it is.
 	Unwatched string
 
+	queries  map[string]*query // what it computes, by id
+	returned *query            // the one that it is about
+
 	periods, toAlarm int // N and M of "M out of N"
-	statistic        string
 	threshold        float64
 	compare          string
 	missing          string // TreatMissingData
+	significant      bool   // EvaluateLowSampleCountPercentile is ignore
 }
 
 // comparing is what the service says of a comparison.
@@ -49,7 +52,10 @@ var comparing = map[string]string{
 // ReadAlarm reads the properties of a metric alarm.
 func ReadAlarm(properties map[string]any) (Alarm, error) {
 	text := func(name string) string { s, _ := properties[name].(string); return s }
-	a := Alarm{statistic: text("Statistic"), compare: text("ComparisonOperator"), missing: cmp.Or(text("TreatMissingData"), "missing")}
+	a := Alarm{compare: text("ComparisonOperator"), missing: cmp.Or(text("TreatMissingData"), "missing")}
+	if err := refuseBands(properties, a.compare); err != nil {
+		return a, err
+	}
 	var err error
 	if a.periods, err = whole(properties, "EvaluationPeriods", 1, 1, 1440); err != nil {
 		return a, err
@@ -57,42 +63,105 @@ func ReadAlarm(properties map[string]any) (Alarm, error) {
 	if a.toAlarm, err = whole(properties, "DatapointsToAlarm", a.periods, 1, a.periods); err != nil {
 		return a, err
 	}
-	seconds, err := whole(properties, "Period", 60, 10, 7*24*3600)
-	if err != nil {
+	if err := oneOf("TreatMissingData", a.missing, "breaching", "notBreaching", "ignore", "missing"); err != nil {
 		return a, err
 	}
-	if seconds%60 != 0 && !slices.Contains([]int{10, 20, 30}, seconds) {
-		return a, fault.New(fault.Invalid, "Period is %d; allowed are 10, 20, 30 and multiples of 60", seconds)
+	low := cmp.Or(text("EvaluateLowSampleCountPercentile"), "evaluate")
+	if err := oneOf("EvaluateLowSampleCountPercentile", low, "evaluate", "ignore"); err != nil {
+		return a, err
 	}
-	a.Period = time.Duration(seconds) * time.Second
-	if allowed := []string{"breaching", "notBreaching", "ignore", "missing"}; !slices.Contains(allowed, a.missing) {
-		return a, fault.New(fault.Invalid, "TreatMissingData is %q; allowed are %s", a.missing, strings.Join(allowed, ", "))
-	}
-	if allowed := []string{"", "SampleCount", "Average", "Sum", "Minimum", "Maximum"}; !slices.Contains(allowed, a.statistic) {
-		return a, fault.New(fault.Invalid, "Statistic is %q; allowed are %s", a.statistic, strings.Join(allowed[1:], ", "))
-	}
+	a.significant = low == "ignore"
 	if properties["Threshold"] != nil {
 		var isNumber bool
 		if a.threshold, isNumber = numberOf(properties["Threshold"]); !isNumber {
 			return a, fault.New(fault.Invalid, "Threshold is %v, which is no number", properties["Threshold"])
 		}
 	}
-	var dimensions []string
-	for _, d := range dimensionsOf(properties["Dimensions"], "Name") {
-		dimensions = append(dimensions, d[0]+"="+d[1])
+	if err := a.readWatched(properties); err != nil {
+		return a, err
 	}
-	a.Series = SeriesOf(text("Namespace"), text("MetricName"), dimensions...)
 	switch {
-	case properties["Metrics"] != nil:
-		a.Unwatched = "metric math (Metrics) is not computed here"
-	case properties["ExtendedStatistic"] != nil:
-		a.Unwatched = "percentiles (ExtendedStatistic) are not computed here"
-	case text("MetricName") == "" || text("Namespace") == "" || a.statistic == "":
+	case a.returned == nil:
 		a.Unwatched = "it names no Namespace, MetricName and Statistic"
 	case comparing[a.compare] == "" || properties["Threshold"] == nil:
 		a.Unwatched = "it has no threshold to compare with"
 	}
 	return a, nil
+}
+
+// oneOf judges a word.
+func oneOf(property, word string, allowed ...string) error {
+	if !slices.Contains(allowed, word) {
+		return fault.New(fault.Invalid, "%s is %q; allowed are %s", property, word, strings.Join(allowed, ", "))
+	}
+	return nil
+}
+
+// refuseBands refuses what would need a model of what is normal.
+func refuseBands(properties map[string]any, compare string) error {
+	bands := []string{"GreaterThanUpperThreshold", "LessThanLowerThreshold", "LessThanLowerOrGreaterThanUpperThreshold"}
+	what := "ThresholdMetricId is given"
+	switch {
+	case slices.Contains(bands, compare):
+		what = "ComparisonOperator is " + compare
+	case properties["ThresholdMetricId"] == nil:
+		return nil
+	}
+	return fault.New(fault.Unsupported, "%s, and bands of anomalies are not computed here", what).
+		WithHint("compare with a Threshold: %s", strings.Join(slices.Sorted(maps.Keys(comparing)), ", "))
+}
+
+// readWatched reads what the alarm is about: Metrics, or one series.
+func (a *Alarm) readWatched(properties map[string]any) (err error) {
+	text := func(name string) string { s, _ := properties[name].(string); return s }
+	if list, given := properties["Metrics"]; given {
+		for _, other := range []string{"Namespace", "MetricName", "Dimensions", "Period", "Statistic", "ExtendedStatistic", "Unit"} {
+			if properties[other] != nil {
+				return fault.New(fault.Invalid, "%s cannot be given together with Metrics", other)
+			}
+		}
+		items, _ := list.([]any)
+		if a.returned, a.queries, err = readQueries(items); err == nil {
+			a.Period, err = periodOf(a.queries)
+		}
+		return err
+	}
+	q := &query{series: seriesWith(text("Namespace"), text("MetricName"), properties["Dimensions"])}
+	if a.Period, err = readPeriod(properties, 60); err != nil {
+		return err
+	}
+	property, named := "Statistic", text("Statistic")
+	if extended := text("ExtendedStatistic"); extended != "" {
+		if property = "ExtendedStatistic"; named != "" {
+			return fault.New(fault.Invalid, "ExtendedStatistic cannot be given together with Statistic")
+		}
+		named = extended
+	}
+	if named != "" {
+		if q.statistic, err = readStatistic(property, named); err != nil {
+			return err
+		}
+		if percentile := q.statistic.name == "percentile"; percentile != (property == "ExtendedStatistic") {
+			return fault.New(fault.Invalid, "%s is %q; percentiles are given as ExtendedStatistic, all others as Statistic", property, named)
+		}
+	}
+	if named == "" || text("MetricName") == "" || text("Namespace") == "" {
+		return nil
+	}
+	q.formula = formula{aSeries, func(f *frame) []row { return f.known[q.id] }}
+	a.returned, a.queries = q, map[string]*query{q.id: q}
+	return nil
+}
+
+// Series gives the series that the alarm is computed from.
+func (a Alarm) Series() []Series {
+	found := map[Series]bool{}
+	for _, q := range a.queries {
+		if q.series != "" {
+			found[q.series] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // evaluationRange is how many datapoints more than EvaluationPeriods are looked
@@ -131,8 +200,11 @@ type datapoint struct {
 
 // Evaluate judges an alarm at now by the points of its window; is is the state
 // it has.
-func (a Alarm) Evaluate(now time.Time, points []Point, is State) Verdict {
-	there := a.datapoints(now, points) // the newest first
+func (a Alarm) Evaluate(now time.Time, points map[Series][]Point, is State) Verdict {
+	there, enough := a.datapoints(now, points) // the newest first
+	if !enough {
+		return Verdict{State: is}
+	}
 	there = there[:min(len(there), a.periods)]
 	missing := a.periods - len(there)
 	breaching, oldest := 0, 0
@@ -165,39 +237,39 @@ func (a Alarm) Evaluate(now time.Time, points []Point, is State) Verdict {
 	return Verdict{OK, a.reason(there, missing, false)}
 }
 
-// datapoints gives those periods of the window that have points, newest first.
-func (a Alarm) datapoints(now time.Time, points []Point) []datapoint {
+// datapoints gives those periods of the window that have a value, newest first,
+// and whether all of them are made of enough samples.
+func (a Alarm) datapoints(now time.Time, points map[Series][]Point) (all []datapoint, enough bool) {
+	_, to := a.Window(now)
+	enough = true
+	values := a.compute(func(q *query) map[int]Point {
+		periods := a.perPeriod(now, points[q.series])
+		for age, p := range periods {
+			if a.significant && age < a.periods && !q.statistic.enough(p.Count) {
+				enough = false
+			}
+		}
+		return periods
+	})
+	for age, value := range values {
+		if !math.IsNaN(value) {
+			all = append(all, datapoint{at: to.Add(-time.Duration(age+1) * a.Period), value: value, age: age + 1, breaching: a.breaches(value)})
+		}
+	}
+	return all, enough
+}
+
+// perPeriod joins the points of each period of the window, by their age from 0.
+func (a Alarm) perPeriod(now time.Time, points []Point) map[int]Point {
 	from, to := a.Window(now)
 	sums := map[int]Point{}
 	for _, p := range points {
-		if p.Time.Before(from) || !p.Time.Before(to) {
-			continue
+		if !p.Time.Before(from) && p.Time.Before(to) {
+			age := int((to.Sub(p.Time) - 1) / a.Period)
+			sums[age] = sums[age].Join(p)
 		}
-		age := int((to.Sub(p.Time)-1)/a.Period) + 1
-		sums[age] = sums[age].Join(p)
 	}
-	var all []datapoint
-	for age, p := range sums {
-		d := datapoint{at: to.Add(-time.Duration(age) * a.Period), value: a.value(p), age: age}
-		d.breaching = a.breaches(d.value)
-		all = append(all, d)
-	}
-	slices.SortFunc(all, func(x, y datapoint) int { return cmp.Compare(x.age, y.age) })
-	return all
-}
-
-func (a Alarm) value(p Point) float64 {
-	switch a.statistic {
-	case "SampleCount":
-		return p.Count
-	case "Average":
-		return p.Sum / p.Count
-	case "Minimum":
-		return p.Min
-	case "Maximum":
-		return p.Max
-	}
-	return p.Sum
+	return sums
 }
 
 func (a Alarm) breaches(value float64) bool {

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,9 @@ func pointsOf(row string) []Point {
 	}
 	return all
 }
+
+// points gives the points of the series that tests watch.
+func points(all []Point) map[Series][]Point { return map[Series][]Point{SeriesOf("s", "n"): all} }
 
 // TestEvaluate has the rows of the service's own table of missing data.
 func TestEvaluate(t *testing.T) {
@@ -65,7 +69,7 @@ func TestEvaluate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := a.Evaluate(noon, pointsOf(c.row), kept); got.State != want {
+			if got := a.Evaluate(noon, points(pointsOf(c.row)), kept); got.State != want {
 				t.Errorf("%s, %d of %d, %s: %s (%s), want %s", c.row, c.toAlarm, c.of, missing, got.State, got.Reason, want)
 			}
 		}
@@ -91,7 +95,7 @@ func TestReason(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := a.Evaluate(noon, pointsOf(c.row), OK).Reason; !strings.Contains(got, c.want) {
+		if got := a.Evaluate(noon, points(pointsOf(c.row)), OK).Reason; !strings.Contains(got, c.want) {
 			t.Errorf("%s: %s; want %s", c.row, got, c.want)
 		}
 	}
@@ -105,10 +109,14 @@ func TestReadAlarm(t *testing.T) {
 		unwatched, fail string
 	}{
 		{"Dimensions", []any{map[string]any{"Name": "a", "Value": "b"}}, "", ""},
-		{"Metrics", []any{}, "metric math", ""},
-		{"ExtendedStatistic", "p90", "percentiles", ""},
+		{"Metrics", []any{}, "", "Namespace cannot be given together with Metrics"},
+		{"ExtendedStatistic", "p90", "", "ExtendedStatistic cannot be given together with Statistic"},
+		{"ThresholdMetricId", "band", "", "ThresholdMetricId is given, and bands of anomalies are not computed here"},
+		{"EvaluateLowSampleCountPercentile", "never", "", `EvaluateLowSampleCountPercentile is "never"`},
+		{"Statistic", "p90", "", `Statistic is "p90"; percentiles are given as ExtendedStatistic`},
 		{"MetricName", nil, "names no Namespace", ""},
-		{"ComparisonOperator", "GreaterThanUpperThreshold", "no threshold", ""},
+		{"ComparisonOperator", "GreaterThanUpperThreshold", "", "bands of anomalies"},
+		{"ComparisonOperator", nil, "no threshold", ""},
 		{"Threshold", nil, "no threshold", ""},
 		{"Threshold", "much", "", "Threshold is much"},
 		{"Period", 45, "", "Period is 45"},
@@ -129,8 +137,8 @@ func TestReadAlarm(t *testing.T) {
 			t.Errorf("%s %v: %v; want %q", c.property, c.value, err, c.fail)
 		case err == nil && (a.Unwatched == "") != (c.unwatched == ""), !strings.Contains(a.Unwatched, c.unwatched):
 			t.Errorf("%s %v: unwatched %q; want %q", c.property, c.value, a.Unwatched, c.unwatched)
-		case c.property == "Dimensions" && a.Series != SeriesOf("s", "n", "a=b"):
-			t.Errorf("the series is %s", a.Series)
+		case c.property == "Dimensions" && !slices.Equal(a.Series(), []Series{SeriesOf("s", "n", "a=b")}):
+			t.Errorf("the series are %s", a.Series())
 		}
 	}
 }
@@ -143,11 +151,11 @@ func TestHighResolution(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	points := []Point{Point{Time: noon}.Add(1)}
-	if got := a.Evaluate(noon.Add(9*time.Second), points, OK).State; got != Insufficient {
+	one := points([]Point{Point{Time: noon}.Add(1)})
+	if got := a.Evaluate(noon.Add(9*time.Second), one, OK).State; got != Insufficient {
 		t.Errorf("before the time of its point is over, it is %s", got)
 	}
-	if got := a.Evaluate(noon.Add(10*time.Second), points, OK).State; got != On {
+	if got := a.Evaluate(noon.Add(10*time.Second), one, OK).State; got != On {
 		t.Errorf("after it, it is %s", got)
 	}
 }

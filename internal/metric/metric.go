@@ -1,7 +1,7 @@
 // Package metric is what CloudWatch computes: which lines a filter's pattern
 // matches and what it counts of them, in which state an alarm is by the points
-// of its metric, and what a composite alarm's rule says. It only computes; it
-// must not know files, stores, clocks or resources.
+// of its metrics and by expressions over them, and what a composite alarm's rule
+// says. It only computes; it must not know files, stores, clocks or resources.
 package metric
 
 import (
@@ -26,6 +26,9 @@ type Point struct {
 	Sum   float64   `json:"sum"`
 	Min   float64   `json:"min"`
 	Max   float64   `json:"max"`
+	// Spread tells where between Min and Max the values lie, for percentiles; nil
+	// where they are all the same.
+	Spread Spread `json:"spread,omitempty"`
 }
 
 // Add gives the point with one more value.
@@ -39,6 +42,7 @@ func (p Point) Join(other Point) Point {
 		other.Time = p.Time
 		return other
 	}
+	p.Spread = p.joined(other)
 	p.Count, p.Sum = p.Count+other.Count, p.Sum+other.Sum
 	p.Min, p.Max = min(p.Min, other.Min), max(p.Max, other.Max)
 	return p
@@ -54,6 +58,11 @@ func SeriesOf(namespace, name string, dimensions ...string) Series {
 		parts[i] = strconv.Quote(parts[i])
 	}
 	return Series(strings.Join(parts, " "))
+}
+
+// In says whether a series is of a namespace.
+func (s Series) In(namespace string) bool {
+	return strings.HasPrefix(string(s), strconv.Quote(namespace)+" ")
 }
 
 // numberOf gives a number that a template may write as text.

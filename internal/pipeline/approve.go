@@ -175,7 +175,11 @@ func (w *stageWork) subjects(ctx context.Context) (map[string]string, map[string
 			}
 		}
 		if name := step.Stage.Release; name != "" {
-			artifact, err := w.digestOf(w.project.Services[name].Artifact)
+			env, err := w.environment(ctx)
+			if err != nil {
+				return nil, nil, err
+			}
+			artifact, err := w.imageOf(ctx, env, name)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"makeitso/internal/artifact/image"
 	"makeitso/internal/fault"
+	"makeitso/internal/project"
 )
 
 // image makes the OCI image of an artifact from what the run's commands built.
@@ -37,6 +39,47 @@ func (w *stageWork) digestOf(artifact string) (string, error) {
 	}
 	return "", fault.New(fault.Invalid, "stage %s needs the image of artifact %s, and no stage before it made one", w.step.ID, artifact).
 		WithHint("add the stage - image: %s before it (and name it in needs, where needs is written)", artifact)
+}
+
+// Artifact gives the digest that an artifact has in the last run which changed
+// an environment with it: what stands there is compared with that outside of
+// runs. fault.NotFound before the first such run.
+func (e *Engine) Artifact(ctx context.Context, environment, artifact string) (string, error) {
+	all, err := e.runs.runs.List(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	for _, run := range slices.Backward(all) {
+		if !slices.Contains(run.Environments, environment) {
+			continue
+		}
+		stages, err := e.runs.stagesOf(ctx, run)
+		if err != nil {
+			return "", err
+		}
+		if digest := usedIn(environment, artifact, stages); digest != "" {
+			return digest, nil
+		}
+	}
+	return "", fault.New(fault.NotFound, "no run has changed environment %s with the artifact %s yet", environment, artifact).
+		WithHint("run a pipeline that makes it: makeitso run PIPELINE --environment %s", environment)
+}
+
+// usedIn gives the digest of an artifact that stages of a run have made, ""
+// unless others of them have changed the environment.
+func usedIn(environment, artifact string, stages []StageRun) (digest string) {
+	changed := false
+	for _, s := range stages {
+		if s.Status == Succeeded && s.Result.Artifact == artifact {
+			digest = s.Result.Digest
+		}
+		changes := s.Kind == string(project.ApplyStage) || s.Kind == string(project.ReleaseStage)
+		changed = changed || changes && s.Environment == environment && s.Status == Succeeded
+	}
+	if !changed {
+		return ""
+	}
+	return digest
 }
 
 // short gives the part of a digest or hash that people compare.

@@ -71,6 +71,9 @@ type Environment struct {
 	Sites    Sites
 	// Hosts gives the host names of a service there.
 	Hosts func(service string) []string
+	// PullImage takes an image out of the environment's registry, for its
+	// services, and gives its digest.
+	PullImage func(ctx context.Context, reference string) (digest string, err error)
 }
 
 // Images makes and keeps images.
@@ -115,6 +118,7 @@ type Engine struct {
 	active   map[string]context.CancelCauseFunc // by run id
 	turns    map[string]chan struct{}           // by environment/kind/name: held by one stage at a time
 	projects map[string]*project.Project        // by digest
+	digests  publish.Digests                    // of the files of sites
 	broken   chan struct{}                      // closed when the store cannot be written
 	brokenBy error                              // why; valid once broken is closed
 }
@@ -347,10 +351,12 @@ func (e *Engine) takeTurn(ctx context.Context, subject string, waiting func() er
 	}
 }
 
+func turnOf(environment, kind, name string) string { return environment + "/" + kind + "/" + name }
+
 // takeTurn waits until no other stage changes what has that kind and name, and
 // says so while it waits.
 func (w *stageWork) takeTurn(ctx context.Context, environment, kind, name string) (done func(), err error) {
-	done, err = w.engine.takeTurn(ctx, environment+"/"+kind+"/"+name, func() error {
+	done, err = w.engine.takeTurn(ctx, turnOf(environment, kind, name), func() error {
 		return w.write(ctx, Waiting, "for another run to finish with "+kind+" "+name)
 	})
 	if err != nil || w.run.Status == Running {

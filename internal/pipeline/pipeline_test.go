@@ -38,6 +38,7 @@ type house struct {
 	store    *store.Store
 	engine   *pipeline.Engine
 	stacks   map[string]*stack.Engine // by environment
+	sites    pipeline.Sites
 
 	mu      sync.Mutex
 	onEvent func()
@@ -46,7 +47,7 @@ type house struct {
 }
 
 func newHouse(t *testing.T, database string) *house {
-	h := &house{t: t, dir: t.TempDir(), database: database, seen: make(chan struct{})}
+	h := &house{t: t, dir: t.TempDir(), database: database, seen: make(chan struct{}), sites: sites{}}
 	h.open()
 	t.Cleanup(h.close)
 	return h
@@ -148,7 +149,8 @@ func (h *house) environment(ctx context.Context, p *project.Project, name string
 			return nil, err
 		}
 	}
-	return &pipeline.Environment{Name: name, Stacks: h.stacks[name], Services: services{h, name}, Sites: sites{}, Hosts: func(string) []string { return nil }}, nil
+	return &pipeline.Environment{Name: name, Stacks: h.stacks[name], Services: services{h, name}, Sites: h.sites, Hosts: func(string) []string { return nil },
+		PullImage: func(_ context.Context, reference string) (string, error) { return h.pulled(reference) }}, nil
 }
 
 // services notes releases in a file, as a platform would keep them.
@@ -781,5 +783,116 @@ pipelines:
 	h.write("go", "x")
 	if stages := h.ended(moved.ID, pipeline.Failed); !strings.Contains(fmt.Sprint(stages), "has moved since it was approved") {
 		t.Errorf("%+v", stages)
+	}
+}
+
+func TestStackTakesTheArtifactOfItsRun(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.write("web.yaml", "Parameters: {Image: {Type: String}}\nResources:\n  Handle: {Type: \"AWS::CloudFormation::WaitConditionHandle\"}\nOutputs:\n  Image: {Value: !Ref Image}\n")
+	const body = `
+artifacts: {api: {image: {base: empty, binary: api}}}
+stacks: {web: {template: web.yaml, parameters: {Image: "web@${artifacts.api.digest}"}}}
+pipelines:
+  p:
+    environments: [dev]
+    stages:
+      - image: api
+      - {name: gate, environment: each, env: {IMAGE: "${artifacts.api.digest}"}, run: "echo $IMAGE; test -e go"}
+      - apply: web
+`
+	h.buildBinary("api")
+	if _, err := h.engine.Artifact(t.Context(), "dev", "api"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("before the first run: %v", err)
+	}
+	run := h.start(body)
+	built := h.ended(run.ID, pipeline.Failed)[0].Result.Digest
+	if got := h.log(run.ID, "gate@dev"); !strings.Contains(got, built) {
+		t.Errorf("the command got %q, not %s", got, built)
+	}
+	if _, err := h.engine.Artifact(t.Context(), "dev", "api"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a run that changed nothing counts: %v", err)
+	}
+	h.write("go", "")
+	h.write("api", "another, which a retry must not take")
+	_, err := h.engine.Retry(t.Context(), run.ID)
+	h.ok(err)
+	h.ended(run.ID, pipeline.Succeeded)
+	outputs, err := h.stacks["dev"].Outputs(t.Context(), "web")
+	h.ok(err)
+	if outputs["Image"] != "web@"+built {
+		t.Errorf("the stack has %s; want %s", outputs["Image"], built)
+	}
+	if got, err := h.engine.Artifact(t.Context(), "dev", "api"); err != nil || got != built {
+		t.Errorf("outside of runs it is %s, %v", got, err)
+	}
+	if _, err := h.engine.Artifact(t.Context(), "prod", "api"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("in another environment: %v", err)
+	}
+}
+
+// pulled gives the digest that the file of that reference holds.
+func (h *house) pulled(reference string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(h.dir, reference))
+	if err != nil {
+		return "", fault.Wrap(fault.NotFound, err, "the registry has no image %s", reference)
+	}
+	return string(text), nil
+}
+
+func TestServiceRunsAnImageOfTheRegistry(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.write("images.yaml", "Resources:\n  Handle: {Type: \"AWS::CloudFormation::WaitConditionHandle\"}\nOutputs:\n  Uri: {Value: web}\n")
+	const body = `
+stacks: {images: {template: images.yaml}}
+services: {api: {image: "${stacks.images.outputs.Uri}:v1", port: 80}}
+pipelines:
+  p:
+    environments: [dev, prod]
+    stages: [{apply: images}, {release: api}]
+`
+	run := h.start(body)
+	if stages := h.ended(run.ID, pipeline.Failed); !strings.Contains(stages[1].Reason, "services.api.image: the registry has no image web:v1") {
+		t.Errorf("before anything was pushed: %+v", stages)
+	}
+	h.write("web:v1", "sha256:one")
+	_, err := h.engine.Retry(t.Context(), run.ID)
+	h.ok(err)
+	// What cannot be known yet, nobody can approve.
+	stages := h.ended(run.ID, pipeline.Failed)
+	if got := statuses(stages[:3]); got != "apply-images@dev=SUCCEEDED release-api@dev=SUCCEEDED approval@prod=FAILED" ||
+		!strings.Contains(stages[2].Reason, "stack images does not exist in environment prod yet") {
+		t.Errorf("%+v", stages)
+	}
+	if got := h.read("releases"); got != "dev api sha256:one map[]\n" {
+		t.Errorf("released is %q", got)
+	}
+}
+
+func TestApprovalIsForTheImageThatTheTagHad(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.write("web:v1", "sha256:one")
+	run := h.start(`
+services: {api: {image: "web:v1", port: 80}}
+pipelines:
+  p:
+    environments: [prod]
+    stages: [{name: gate, environment: each, run: "until test -e go; do sleep 0.01; done"}, {release: api}]
+`)
+	h.until("it asks", waitsForYes(run.ID))
+	for _, by := range []string{"ann", "bob"} {
+		_, err := h.engine.Approve(t.Context(), pipeline.Answer{Run: run.ID, By: by, Yes: true})
+		h.ok(err)
+	}
+	h.stageIs(run.ID, "gate@prod", pipeline.Running)
+	h.write("web:v1", "sha256:two")
+	h.write("go", "")
+	if stages := h.ended(run.ID, pipeline.Failed); !strings.Contains(fmt.Sprint(stages), "service api has moved since it was approved") {
+		t.Errorf("%+v", stages)
+	}
+	if got := h.read("releases"); got != "" {
+		t.Errorf("released is %q", got)
 	}
 }

@@ -52,25 +52,30 @@ func (w *stageWork) expand(ctx context.Context, text string) (string, error) {
 
 // values gives what references stand for in the environment the stage works in.
 func (w *stageWork) values() Values {
-	return Values{Project: w.project, Environment: w.environmentName(), Commit: w.flow.run.Source.Commit,
+	return Values{Project: w.project, Environment: w.environmentName(), Commit: func(context.Context) string { return w.flow.run.Source.Commit },
 		Stacks: func(ctx context.Context) (Stacks, error) {
 			env, err := w.environment(ctx)
 			if err != nil {
 				return nil, err
 			}
 			return env.Stacks, nil
-		}}
+		},
+		Artifact: func(_ context.Context, name string) (string, error) { return w.digestOf(name) },
+	}
 }
 
 // Values is what references stand for in one environment.
 type Values struct {
 	Project     *project.Project
 	Environment string // its name, "" for none
-	Commit      string
+	// Commit gives the commit's hash; it is called only for a reference to it.
+	Commit func(context.Context) string
 	// Stacks gives the environment's stacks; it is called only for a reference
 	// to one.
 	Stacks func(context.Context) (Stacks, error)
-	Tags   map[string]string // of the stacks
+	// Artifact gives the digest of an artifact.
+	Artifact func(ctx context.Context, name string) (string, error)
+	Tags     map[string]string // of the stacks
 
 	will stack.OutputOf // while stacks are planned together
 }
@@ -81,9 +86,11 @@ func (v Values) Expand(ctx context.Context, text string) (string, error) {
 	return project.Expand(text, func(r project.Reference) (string, error) {
 		switch r.Kind {
 		case project.RunValue:
-			return v.Commit, nil
+			return v.Commit(ctx), nil
 		case project.EnvironmentValue:
 			return v.environment(r)
+		case project.ArtifactValue:
+			return v.Artifact(ctx, r.Name)
 		}
 		return v.output(ctx, r)
 	})

@@ -52,7 +52,7 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 // wanted gives everything a release of the service is made of.
 func (w *stageWork) wanted(ctx context.Context, env *Environment, name string) (release.Service, release.Artifact, map[string]string, error) {
 	s := w.project.Services[name]
-	digest, err := w.digestOf(s.Artifact)
+	digest, err := w.imageOf(ctx, env, name)
 	if err != nil {
 		return release.Service{}, release.Artifact{}, nil, err
 	}
@@ -61,6 +61,23 @@ func (w *stageWork) wanted(ctx context.Context, env *Environment, name string) (
 		return release.Service{}, release.Artifact{}, nil, err
 	}
 	return Service(name, s, env.Hosts(name)), release.Artifact{Digest: digest, Commit: w.flow.run.Source.Commit}, config, nil
+}
+
+// imageOf gives the digest of what a service is to run: of what this run has made,
+// or of what the environment's registry has under its image's name.
+func (w *stageWork) imageOf(ctx context.Context, env *Environment, name string) (digest string, err error) {
+	s := w.project.Services[name]
+	if s.Image == "" {
+		return w.digestOf(s.Artifact)
+	}
+	reference, err := w.expand(ctx, s.Image)
+	if err == nil {
+		digest, err = env.PullImage(ctx, reference)
+	}
+	if err != nil {
+		return "", fmt.Errorf("services.%s.image: %w", name, err)
+	}
+	return digest, nil
 }
 
 // Service gives a project's service as releases know it.

@@ -106,7 +106,7 @@ type Approval struct {
 type Event struct {
 	Number      int64     `json:"number"`
 	Time        time.Time `json:"time"`
-	Kind        string    `json:"kind"` // run, stage, plan, approval, resource, release, instance, drift, alarm; stack: by hand, drift
+	Kind        string    `json:"kind"` // run, stage, plan, approval, resource, release, instance, drift, alarm; stack, site: by hand, drift
 	Run         string    `json:"run,omitempty"`
 	Stage       string    `json:"stage,omitempty"`
 	Environment string    `json:"environment,omitempty"`
@@ -127,13 +127,16 @@ type runs struct {
 	approvals record.Collection[Approval]
 	counters  record.Collection[int64]
 	files     record.Collection[[]byte]
+	// publishing holds the buckets whose content is being changed, by
+	// environment and name.
+	publishing record.Collection[bool]
 }
 
 func newRuns(store record.Store) runs {
 	return runs{
 		store: store, runs: record.Of[Run](store, "run"), open: record.Of[string](store, "open-run"), stages: record.Of[StageRun](store, "stage"),
 		approvals: record.Of[Approval](store, "approval"), counters: record.Of[int64](store, "counter"),
-		files: record.Of[[]byte](store, "file"),
+		files: record.Of[[]byte](store, "file"), publishing: record.Of[bool](store, "publishing"),
 	}
 }
 

@@ -166,7 +166,7 @@ func stacksOf(p *project.Project, pl *project.Pipeline) (wanted, applied map[str
 		want(slices.Collect(maps.Values(stage.Env))...)
 		for _, service := range []string{stage.Release, stage.Serve} {
 			if service != "" {
-				want(slices.Collect(maps.Values(p.Services[service].Env))...)
+				want(p.Services[service].References()...)
 			}
 		}
 		if stage.Publish != "" {

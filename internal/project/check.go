@@ -204,11 +204,12 @@ func (c checker) references() {
 				m.Allowed, m.Hint = bad.allowed, bad.hint
 				return nil
 			}
-			if stacks := sortedKeys(c.p.Stacks); r.Kind == StackOutput && !slices.Contains(stacks, r.Name) {
-				m := c.list.Errorf(pos, "%s: found %s, but %q is not under stacks", text.path, r, r.Name)
-				m.Allowed, m.Hint = orList(stacks), suggest(r.Name, stacks)
-				if len(stacks) == 0 {
-					m.Hint = fmt.Sprintf("add %q under stacks", r.Name)
+			names := map[ReferenceKind][]string{StackOutput: sortedKeys(c.p.Stacks), ArtifactValue: sortedKeys(c.p.Artifacts)}[r.Kind]
+			if r.Name != "" && !slices.Contains(names, r.Name) {
+				m := c.list.Errorf(pos, "%s: found %s, but %q is not under %s", text.path, r, r.Name, r.Kind)
+				m.Allowed, m.Hint = orList(names), suggest(r.Name, names)
+				if len(names) == 0 {
+					m.Hint = fmt.Sprintf("add %q under %s", r.Name, r.Kind)
 				}
 			}
 			return nil
@@ -233,22 +234,28 @@ func columnIn(n *yaml.Node, offset int) (int, bool) {
 func (c checker) stackCycles() {
 	needs := map[string][]string{}
 	for name, s := range c.p.Stacks {
-		for _, text := range s.References() {
-			refs, err := References(text)
-			if err != nil {
-				continue // told by references
-			}
-			for _, r := range refs {
-				if r.Kind == StackOutput {
-					needs[name] = append(needs[name], r.Name)
-				}
-			}
-		}
+		needs[name] = namesIn(StackOutput, s.References())
 	}
 	for _, cycle := range cycles(sortedKeys(c.p.Stacks), needs) {
 		c.keyErrorf("stacks."+cycle[0], "the stacks need one another: %s", strings.Join(append(cycle, cycle[0]), " → ")).
 			Hint = "take the reference out of one of them"
 	}
+}
+
+// namesIn gives the names that references of a kind in texts have.
+func namesIn(kind ReferenceKind, texts []string) (names []string) {
+	for _, text := range texts {
+		refs, err := References(text)
+		if err != nil {
+			continue // told by references
+		}
+		for _, r := range refs {
+			if r.Kind == kind {
+				names = append(names, r.Name)
+			}
+		}
+	}
+	return names
 }
 
 // cycles gives each cycle that a walk along needs finds, begun from nodes in

@@ -127,23 +127,54 @@ func (c checker) needs(at string, stages []*Stage) bool {
 	return len(c.list) == before
 }
 
-// artifactsMade checks that an image is made before a service that runs it is
-// served or released.
+// artifactsMade checks that an image is made before a stage that needs it.
 func (c checker) artifactsMade(at string, stages []*Stage) {
 	graph := graphOf(stages)
 	for i, s := range stages {
-		service := c.p.Services[s.Release+s.Serve] // one of the two is empty
-		if service == nil || c.p.Artifacts[service.Artifact] == nil {
-			continue // told by stage and services
-		}
-		made := slices.ContainsFunc(stages, func(other *Stage) bool {
-			return other.Image == service.Artifact && reaches(graph, s.Name, other.Name)
-		})
-		if !made {
-			c.errorf(itemPath(at+".stages", i), "the stage %q runs the artifact %q, but no stage that it comes after makes it", s.Name, service.Artifact).
-				Hint = fmt.Sprintf("add the stage \"image: %s\" before it", service.Artifact)
+		for _, name := range c.artifactsOf(s) {
+			if c.p.Artifacts[name] == nil || slices.ContainsFunc(stages, func(other *Stage) bool {
+				return other.Image == name && reaches(graph, s.Name, other.Name)
+			}) {
+				continue // one that is not there has been told
+			}
+			c.errorf(itemPath(at+".stages", i), "the stage %q needs the artifact %q, but no stage that it comes after makes it%s", s.Name, name, madeBefore(graph, stages, s)).
+				Hint = fmt.Sprintf("add the stage \"image: %s\" before it", name)
 		}
 	}
+}
+
+// madeBefore says, behind a mistake, which artifacts are made before a stage.
+func madeBefore(graph map[string][]string, stages []*Stage, s *Stage) string {
+	var made []string
+	for _, other := range stages {
+		if other.Image != "" && reaches(graph, s.Name, other.Name) {
+			made = append(made, other.Image)
+		}
+	}
+	if len(made) == 0 {
+		return ""
+	}
+	return " (they make " + strings.Join(made, ", ") + ")"
+}
+
+// artifactsOf gives the artifacts that a stage runs, or whose digests it needs.
+func (c checker) artifactsOf(s *Stage) (names []string) {
+	var texts []string
+	if service := c.p.Services[s.Release+s.Serve]; service != nil { // one of the two is empty
+		names = append(names, service.Artifact)
+		texts = append(texts, service.References()...)
+	}
+	if site := c.p.Sites[s.Publish]; site != nil {
+		texts = append(texts, site.Bucket)
+	}
+	for _, name := range s.Apply {
+		if stack := c.p.Stacks[name]; stack != nil {
+			texts = append(texts, stack.References()...)
+		}
+	}
+	names = append(names, namesIn(ArtifactValue, append(texts, valuesOf(s.Env)...))...)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // runOnceAfterNamed finds stages that run once, in the first environment's

@@ -52,12 +52,7 @@ type Stack struct {
 
 // References gives the texts of a stack that may hold ${…} references.
 func (s *Stack) References() []string {
-	var texts []string
-	for _, values := range []map[string]string{s.Parameters, s.Tags} {
-		for _, key := range sortedKeys(values) {
-			texts = append(texts, values[key])
-		}
-	}
+	texts := append(valuesOf(s.Parameters), valuesOf(s.Tags)...)
 	if s.Rollback != nil {
 		texts = append(texts, s.Rollback.Alarms...)
 	}
@@ -97,15 +92,20 @@ type Image struct {
 	Binary string `yaml:"binary" required:"true" doc:"The binary's path, relative to makeitso.yaml; it becomes the entrypoint."`
 }
 
-// Service is something that runs an artifact and answers requests.
+// Service is something that runs an artifact and answers requests. Exactly one
+// kind of artifact is set.
 type Service struct {
-	Artifact  string            `yaml:"artifact" required:"true" doc:"The artifact it runs."`
+	Artifact  string            `yaml:"artifact" kind:"true" doc:"The artifact it runs."`
+	Image     string            `yaml:"image" json:",omitzero" kind:"true" refs:"true" doc:"An image of the environment's own registry that it runs instead, e.g. ${stacks.images.outputs.Uri}:v1."`
 	Port      int               `yaml:"port" required:"true" min:"1" max:"65535" doc:"The port it listens on; given to it as PORT."`
 	Health    string            `yaml:"health" doc:"The path that answers 200 when an instance is well."`
 	Instances int               `yaml:"instances" default:"1" min:"1" doc:"How many instances run."`
 	Env       map[string]string `yaml:"env" pattern:"variable" refs:"true" doc:"Its environment variables; may hold ${…} references."`
 	Rollout   Rollout           `yaml:"rollout" doc:"The way from one release to the next: rolling, or canary steps."`
 }
+
+// References gives the texts of a service that may hold ${…} references.
+func (s *Service) References() []string { return append(valuesOf(s.Env), s.Image) }
 
 // Rollout says how a release replaces the one before: by canary steps where
 // Canary is set, else rolling, one instance after another. The word "rolling"

@@ -15,6 +15,7 @@ type ReferenceKind string
 
 const (
 	StackOutput      ReferenceKind = "stacks"      // an output of a stack in the run's environment
+	ArtifactValue    ReferenceKind = "artifacts"   // the digest of what the run has built
 	EnvironmentValue ReferenceKind = "environment" // name, region or account of the run's environment
 	RunValue         ReferenceKind = "run"         // commit of the run
 )
@@ -22,15 +23,18 @@ const (
 // Reference is a ${…} in a text.
 type Reference struct {
 	Kind      ReferenceKind
-	Name      string // of the stack, "" for other kinds
+	Name      string // of the stack or the artifact, "" for other kinds
 	Attribute string // the output's key, or the word after the kind
 	Offset    int    // of the $ in the text, in bytes
 }
 
 // String gives the reference as it is written.
 func (r Reference) String() string {
-	if r.Kind == StackOutput {
+	switch r.Kind {
+	case StackOutput:
 		return "${stacks." + r.Name + ".outputs." + r.Attribute + "}"
+	case ArtifactValue:
+		return "${artifacts." + r.Name + "." + r.Attribute + "}"
 	}
 	return "${" + string(r.Kind) + "." + r.Attribute + "}"
 }
@@ -111,7 +115,8 @@ func (b badReference) next() string {
 
 const (
 	outputForm  = "${stacks.NAME.outputs.KEY}"
-	allForms    = outputForm + ", ${environment.name}, ${environment.region}, ${environment.account} or ${run.commit}"
+	digestForm  = "${artifacts.NAME.digest}"
+	allForms    = outputForm + ", " + digestForm + ", ${environment.name}, ${environment.region}, ${environment.account} or ${run.commit}"
 	escapedForm = "; $${ for a plain ${"
 )
 
@@ -133,6 +138,8 @@ func parseReference(text string) (Reference, *badReference) {
 	switch {
 	case kind == StackOutput && len(words) == 4 && words[2] == "outputs" && outputKey.MatchString(words[3]) && words[1] != "":
 		return Reference{Kind: kind, Name: words[1], Attribute: words[3]}, nil
+	case kind == ArtifactValue && len(words) == 3 && words[2] == "digest" && words[1] != "":
+		return Reference{Kind: kind, Name: words[1], Attribute: words[2]}, nil
 	case len(words) == 2 && slices.Contains(attributes[kind], words[1]):
 		return Reference{Kind: kind, Attribute: words[1]}, nil
 	}
@@ -142,12 +149,16 @@ func parseReference(text string) (Reference, *badReference) {
 
 // nearestReference proposes what words were meant to say.
 func nearestReference(words []string, attributes map[ReferenceKind][]string) string {
-	kind := ReferenceKind(diag.Nearest(words[0], []string{string(StackOutput), string(EnvironmentValue), string(RunValue)}))
+	kind := ReferenceKind(diag.Nearest(words[0], []string{string(StackOutput), string(ArtifactValue), string(EnvironmentValue), string(RunValue)}))
 	switch {
 	case kind == StackOutput && len(words) >= 3 && outputKey.MatchString(words[len(words)-1]):
 		return fmt.Sprintf("did you mean %q?", Reference{Kind: kind, Name: words[1], Attribute: words[len(words)-1]})
 	case kind == StackOutput:
 		return "write it as " + outputForm
+	case kind == ArtifactValue && len(words) > 1 && words[1] != "":
+		return fmt.Sprintf("did you mean %q?", Reference{Kind: kind, Name: words[1], Attribute: "digest"})
+	case kind == ArtifactValue:
+		return "write it as " + digestForm
 	case kind != "" && len(words) == 2:
 		if near := diag.Nearest(words[1], attributes[kind]); near != "" {
 			return fmt.Sprintf("did you mean %q?", Reference{Kind: kind, Attribute: near})

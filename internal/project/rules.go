@@ -131,3 +131,12 @@ func sortedKeys[T any](m map[string]T) []string {
 	slices.Sort(keys)
 	return keys
 }
+
+// valuesOf gives the values of m in the order of its keys.
+func valuesOf(m map[string]string) []string {
+	values := make([]string, 0, len(m))
+	for _, key := range sortedKeys(m) {
+		values = append(values, m[key])
+	}
+	return values
+}

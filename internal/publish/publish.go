@@ -6,12 +6,9 @@ package publish
 
 import (
 	"cmp"
-	"context"
-	"crypto/md5" // an ETag is an MD5; nothing is protected by it
-	"encoding/hex"
+	"context" // an ETag is an MD5; nothing is protected by it
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"mime"
 	"os"
@@ -30,10 +27,12 @@ type Bucket interface {
 	// List gives the ETag of every key: the MD5 of the content in lower-case
 	// hexadecimal digits. Another form of ETag counts as changed.
 	List(ctx context.Context) (map[string]string, error)
-	// Put stores the file at path under key with the given HTTP header
-	// (Content-Type, Cache-Control). Putting the same again is fine. It is called
-	// for several keys at once.
-	Put(ctx context.Context, key, path string, header map[string]string) error
+	// PutFiles stores files side by side: paths gives the file of each key,
+	// header the HTTP header (Content-Type, Cache-Control) of a key. It gives the
+	// keys that are there; after a failure, which names a key, it begins with no
+	// other and gives those too that may have come to be. Putting the same again
+	// is fine.
+	PutFiles(ctx context.Context, paths map[string]string, header func(key string) map[string]string) (put []string, err error)
 	// Delete removes keys; one that is gone is fine.
 	Delete(ctx context.Context, keys ...string) error
 }
@@ -42,13 +41,22 @@ type Bucket interface {
 type Options struct {
 	// Keep leaves keys in the bucket that are not in the folder.
 	Keep bool
+	// Digests remembers what files held when they were published before, nil
+	// for nothing.
+	Digests *Digests
 }
 
-// Report is what was done, each list in order of the keys.
+// Report is what was done, each list in order of the keys. After a failure, Put
+// has those too of which nobody knows.
 type Report struct {
 	Put       []string `json:"put"`
 	Deleted   []string `json:"deleted"`
 	Unchanged []string `json:"unchanged"`
+}
+
+// Summary says in one line how much was done.
+func (r Report) Summary() string {
+	return fmt.Sprintf("%d put, %d deleted, %d unchanged", len(r.Put), len(r.Deleted), len(r.Unchanged))
 }
 
 // Invalid gives the URL paths that caches must forget, in order.
@@ -69,15 +77,11 @@ func (r Report) Invalid() []string {
 // there, with the report of what was done until then. A folder that is missing
 // or empty is fault.Invalid, and the bucket stays as it is.
 func Publish(ctx context.Context, dir string, b Bucket, o Options) (Report, error) {
-	files, err := readFolder(ctx, dir)
+	files, there, err := compare(ctx, dir, b, cmp.Or(o.Digests, &Digests{}))
 	if err != nil {
 		return Report{}, err
 	}
-	there, err := b.List(ctx)
-	if err != nil {
-		return Report{}, fmt.Errorf("list the bucket: %w", err)
-	}
-	var r Report
+	r := Report{Put: []string{}, Deleted: []string{}, Unchanged: []string{}} // no list is missing where it is printed
 	var changed [ranks][]file
 	for _, f := range files {
 		if strings.Trim(there[f.key], `"`) == f.md5 {
@@ -87,7 +91,14 @@ func Publish(ctx context.Context, dir string, b Bucket, o Options) (Report, erro
 		changed[rank(f.key)] = append(changed[rank(f.key)], f)
 	}
 	for _, files := range changed {
-		put, err := putAll(ctx, b, files)
+		if len(files) == 0 {
+			continue
+		}
+		paths := map[string]string{}
+		for _, f := range files {
+			paths[f.key] = f.path
+		}
+		put, err := b.PutFiles(ctx, paths, header)
 		r.Put = append(r.Put, put...)
 		if err != nil {
 			return r.sorted(), err
@@ -102,37 +113,25 @@ func Publish(ctx context.Context, dir string, b Bucket, o Options) (Report, erro
 	return r.sorted(), nil
 }
 
-// atOnce is how many files are on their way at a time: no more than a client
-// keeps connections to one server.
-const atOnce = 8
-
-// putAll puts files side by side and gives the keys of those that are there.
-// After a failure it begins no other, but waits for those under way: whether
-// they came to be must be known, as caches are told of it.
-func putAll(ctx context.Context, b Bucket, files []file) (put []string, err error) {
-	going, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	var mu sync.Mutex // of put
-	var putting sync.WaitGroup
-	places := make(chan struct{}, atOnce)
-	for _, f := range files {
-		places <- struct{}{}
-		if going.Err() != nil {
-			break
-		}
-		putting.Go(func() {
-			defer func() { <-places }()
-			if err := b.Put(ctx, f.key, f.path, header(f.key)); err != nil {
-				fail(fmt.Errorf("put %s: %w", f.key, err))
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			put = append(put, f.key)
-		})
+// compare gives the files of dir with their digests, and the ETags of the
+// bucket, which it reads meanwhile.
+func compare(ctx context.Context, dir string, b Bucket, digests *Digests) (files []file, there map[string]string, err error) {
+	files, err = readFolder(dir)
+	if err != nil {
+		return nil, nil, err
 	}
-	putting.Wait()
-	return put, context.Cause(going)
+	var listErr error
+	var listing sync.WaitGroup
+	listing.Go(func() { there, listErr = b.List(ctx) })
+	err = digests.fill(ctx, dir, files)
+	listing.Wait()
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the site's folder: %w", err)
+	}
+	if listErr != nil {
+		return nil, nil, fmt.Errorf("list the bucket: %w", listErr)
+	}
+	return files, there, nil
 }
 
 func (r Report) sorted() Report {
@@ -164,10 +163,10 @@ type file struct {
 	md5  string
 }
 
-// readFolder finds the files of dir and their digests. Links to files are
+// readFolder finds the files of dir, not yet their digests. Links to files are
 // followed, as a build may link instead of copy; hidden files are published
 // too, since .well-known must be.
-func readFolder(ctx context.Context, dir string) ([]file, error) {
+func readFolder(dir string) ([]file, error) {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.Invalid, "the folder %s does not exist", dir).
@@ -188,8 +187,7 @@ func readFolder(ctx context.Context, dir string) ([]file, error) {
 		if err != nil {
 			return err
 		}
-		sum, err := digest(ctx, name)
-		files = append(files, file{key: filepath.ToSlash(rel), path: name, md5: sum})
+		files = append(files, file{key: filepath.ToSlash(rel), path: name})
 		return err
 	})
 	if err != nil {
@@ -200,29 +198,6 @@ func readFolder(ctx context.Context, dir string) ([]file, error) {
 			WithHint("run the build that fills it first; nothing was deleted from the bucket")
 	}
 	return files, nil
-}
-
-func digest(ctx context.Context, name string) (string, error) {
-	if err := context.Cause(ctx); err != nil {
-		return "", err
-	}
-	info, err := os.Stat(name)
-	if err != nil {
-		return "", err
-	}
-	if !info.Mode().IsRegular() {
-		return "", fault.New(fault.Invalid, "%s is not a regular file", name).WithHint("put files into the site's folder, not links to folders")
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() // read only: nothing to lose
-	sum := md5.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // ranks is how many ranks there are.

@@ -5,12 +5,12 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"makeitso/internal/fault"
@@ -19,11 +19,10 @@ import (
 
 // bucket is a bucket in memory. After each change it hands itself to check.
 type bucket struct {
-	mu      sync.Mutex
 	content map[string]string
 	header  map[string]map[string]string
 	log     []string
-	fail    string // the key at which Put fails
+	fail    string // the key at which PutFiles fails
 	check   func()
 }
 
@@ -42,20 +41,20 @@ func (b *bucket) List(context.Context) (map[string]string, error) {
 	return etags, nil
 }
 
-func (b *bucket) Put(_ context.Context, key, path string, header map[string]string) error {
-	if key == b.fail {
-		return errFull
+func (b *bucket) PutFiles(_ context.Context, paths map[string]string, header func(string) map[string]string) (put []string, err error) {
+	for _, key := range slices.Sorted(maps.Keys(paths)) {
+		if key == b.fail {
+			return put, fmt.Errorf("put %s: %w", key, errFull)
+		}
+		content, err := os.ReadFile(paths[key])
+		if err != nil {
+			return put, err
+		}
+		b.content[key], b.header[key] = string(content), header(key)
+		b.log, put = append(b.log, "put "+key), append(put, key)
+		b.check()
 	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.content[key], b.header[key] = string(content), header
-	b.log = append(b.log, "put "+key)
-	b.check()
-	return nil
+	return put, nil
 }
 
 func (b *bucket) Delete(_ context.Context, keys ...string) error {
@@ -160,30 +159,6 @@ func TestFailedPutDeletesNothing(t *testing.T) {
 	mustPublish(t, dir, b)
 	if got := slices.Sorted(maps.Keys(b.content)); !slices.Equal(got, []string{"a.js", "b.js", "index.html"}) {
 		t.Errorf("after trying again the bucket holds %v", got)
-	}
-}
-
-// slowBucket lets no put go on before as many are under way as it waits for.
-type slowBucket struct {
-	*bucket
-	together sync.WaitGroup
-}
-
-func (b *slowBucket) Put(ctx context.Context, key, path string, header map[string]string) error {
-	b.together.Done()
-	b.together.Wait()
-	return b.bucket.Put(ctx, key, path, header)
-}
-
-// What is under way when a put fails comes to its end, and is reported.
-func TestPutsSideBySide(t *testing.T) {
-	dir, b := filepath.Join(t.TempDir(), "dist"), &slowBucket{bucket: newBucket()}
-	write(t, dir, map[string]string{"a.js": "a", "b.js": "b", "c.js": "c", "index.html": "page"})
-	b.together.Add(3) // the page waits for them: with it there would be one too many
-	b.fail = "b.js"
-	r, err := publish.Publish(t.Context(), dir, b, publish.Options{})
-	if !errors.Is(err, errFull) || !slices.Equal(r.Put, []string{"a.js", "c.js"}) || len(b.content) != 2 {
-		t.Errorf("%v, reported %v, the bucket holds %v", err, r.Put, b.content)
 	}
 }
 

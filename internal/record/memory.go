@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 
@@ -88,35 +89,51 @@ func (m *Memory) AppendWith(_ context.Context, stream string, values [][]byte, o
 		return 0, err
 	}
 	for _, v := range values {
-		items := m.streams[stream]
-		m.streams[stream] = append(items, Item{Number: int64(len(items)) + 1, Value: slices.Clone(v)})
+		m.streams[stream] = append(m.streams[stream], Item{Number: m.last(stream) + 1, Value: slices.Clone(v)})
 	}
 	close(m.grown)
 	m.grown = make(chan struct{})
-	return int64(len(m.streams[stream])), nil
+	return m.last(stream), nil
+}
+
+// last gives the number of a stream's last item; m.mu is held.
+func (m *Memory) last(stream string) int64 {
+	items := m.streams[stream]
+	if len(items) == 0 {
+		return 0
+	}
+	return items[len(items)-1].Number
+}
+
+// from gives the place in a stream of the first item above a number; m.mu is held.
+func (m *Memory) from(stream string, after int64) int {
+	return sort.Search(len(m.streams[stream]), func(i int) bool { return m.streams[stream][i].Number > after })
 }
 
 func (m *Memory) Read(_ context.Context, stream string, after int64, limit int) ([]Item, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	items := m.streams[stream]
-	if after >= int64(len(items)) {
-		return nil, nil
-	}
-	items = items[after:]
+	items := m.streams[stream][m.from(stream, after):]
 	return slices.Clone(items[:min(limit, len(items))]), nil
 }
 
 func (m *Memory) Last(_ context.Context, stream string) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return int64(len(m.streams[stream])), nil
+	return m.last(stream), nil
+}
+
+func (m *Memory) Trim(_ context.Context, stream string, through int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.streams[stream] = slices.Clone(m.streams[stream][m.from(stream, min(through, m.last(stream)-1)):])
+	return nil
 }
 
 func (m *Memory) Wait(ctx context.Context, stream string, after int64) error {
 	for {
 		m.mu.Lock()
-		n, grown := int64(len(m.streams[stream])), m.grown
+		n, grown := m.last(stream), m.grown
 		m.mu.Unlock()
 		if n > after {
 			return nil

@@ -31,6 +31,9 @@ type Store interface {
 	Read(ctx context.Context, stream string, after int64, limit int) ([]Item, error)
 	// Last gives the number of a stream's last item, 0 for an empty stream.
 	Last(ctx context.Context, stream string) (int64, error)
+	// Trim removes the items of a stream with numbers up to through. The last item
+	// of a stream always stays: the next one's number is above it.
+	Trim(ctx context.Context, stream string, through int64) error
 	// Wait returns nil when the stream has an item above after, or ctx's error.
 	Wait(ctx context.Context, stream string, after int64) error
 }

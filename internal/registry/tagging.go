@@ -8,11 +8,10 @@ import (
 )
 
 // Tagging is how resources of a type take tags. The zero value is that of a type
-// whose schema does not speak of it: such a type takes none. The schemas' former
-// word for it, taggable, is to be read as true where it is missing, but most of
-// the types without tagging have no property for tags (wait conditions, record
-// sets, permissions), and which of the others pass on a stack's tags is nowhere
-// said: what cannot take tags must not be given any.
+// whose schema neither speaks of it nor has a property Tags (wait conditions,
+// record sets, permissions): such a type takes none. Schemas that have Tags and
+// are silent otherwise mean, by their definition, that the type takes tags: the
+// facts say so of those.
 type Tagging struct {
 	Taggable  bool   `json:"taggable"`
 	Updatable bool   `json:"tagUpdatable"`

@@ -12,6 +12,8 @@ func TestTaggingDefaults(t *testing.T) {
 		"AWS::S3::Bucket":                     {Taggable: true, Updatable: true, System: true, Property: "/properties/Tags"},
 		"AWS::Redshift::Cluster":              {Taggable: true, Updatable: true, System: true}, // says only that it is taggable
 		"AWS::RDS::Integration":               {Taggable: true, Updatable: true, System: true, Property: "/properties/Tags"},
+		"AWS::CodeBuild::Project":             {Taggable: true, Updatable: true, System: true, Property: "/properties/Tags"}, // has Tags, and no word about them
+		"AWS::MediaLive::InputSecurityGroup":  {Taggable: true, System: true, Property: "/properties/Tags"},                  // which are set once for all
 		"AWS::ACMPCA::Certificate":            {},
 		"AWS::CloudFormation::CustomResource": {}, // has no word about tags
 		"Test::Thing":                         {},
@@ -45,6 +47,8 @@ func TestOwnTags(t *testing.T) {
 		{"AWS::S3::Bucket", "Tags", properties{"Tags": list("b", "a", "b")}, []string{"a", "b"}},
 		{"AWS::AutoScaling::AutoScalingGroup", "Tags", properties{"Tags": list("a")}, []string{"a"}},
 		{"AWS::SSM::Parameter", "Tags", properties{"Tags": properties{"b": "1", "a": "2"}}, []string{"a", "b"}},
+		{"AWS::ApiGatewayV2::Stage", "Tags", properties{"Tags": properties{"a": "1"}}, []string{"a"}},
+		{"AWS::CertificateManager::Certificate", "Tags", properties{"Tags": list("a")}, []string{"a"}},
 		{"AWS::Glue::Job", "Tags", properties{"Tags": `{"a": "1"}`}, []string{"a"}},
 		{"AWS::Route53::HostedZone", "HostedZoneTags", properties{"HostedZoneTags": list("a"), "Tags": list("b")}, []string{"a"}},
 		{"AWS::EC2::CapacityReservation", "TagSpecifications", properties{"TagSpecifications": []any{properties{"Tags": list("a")}, properties{"Tags": list("b")}, "x"}}, []string{"a", "b"}},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"makeitso/internal/artifact/repository"
 	"makeitso/internal/cfnapi"
 	"makeitso/internal/changeset"
 	"makeitso/internal/control"
@@ -84,9 +85,17 @@ func reachable(listens string) string {
 // keys gives what clients of AWS need to drive the environment.
 func (env *environment) keys(context.Context) (control.Keys, error) {
 	k, err := env.platform.MakeKeys()
+	if err != nil {
+		return control.Keys{}, err
+	}
 	keys := control.Keys{AccessKey: k.Access, SecretKey: k.Secret, Region: k.Region, S3: k.S3}
 	if at := env.server.listensAt(); at != "" {
 		keys.CloudFormation = "http://" + reachable(at)
 	}
+	images, err := env.platform.ImageRegistry()
+	if fault.Is(err, fault.NotFound) {
+		return keys, nil
+	}
+	keys.Registry = &control.RegistryKeys{Address: images.Address(), User: repository.User, Password: images.Password}
 	return keys, err
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -34,6 +35,7 @@ type edgeProcess struct {
 
 	mu     sync.Mutex
 	config edge.Config // in force, or to be when it starts
+	unsure bool        // whether the edge may have taken another one, with no answer
 	actual string      // where the running one listens, "" if none is known to run
 }
 
@@ -115,29 +117,68 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 		next.TLS = &edge.TLS{Listen: e.secure}
 	}
 	if idle(next) && !e.running() {
-		e.config = next
+		e.config, e.unsure = next, true // an edge starts with what it had
 		return nil
 	}
 	if err := e.ensure(ctx); err != nil {
 		return err
 	}
-	if err := e.client.Configure(ctx, next); err != nil {
+	// Told again, it tries again to take the ports of balancers.
+	if !e.unsure && len(next.Balancers) == 0 && serveAlike(e.config, next) {
+		return nil
+	}
+	if err := e.configure(ctx, &next); err != nil {
 		return err
 	}
 	e.config = next
 	return nil
 }
 
+// serveAlike says whether two configurations differ in their versions at most.
+func serveAlike(a, b edge.Config) bool {
+	a.Version = b.Version
+	return reflect.DeepEqual(a, b)
+}
+
+// configure sends a configuration to the edge. One that has taken an earlier
+// configuration whose answer was lost is given a higher version than that.
+func (e *edgeProcess) configure(ctx context.Context, next *edge.Config) error {
+	err := e.client.Configure(ctx, *next)
+	if fault.Is(err, fault.Conflict) {
+		stats, statsErr := e.client.Stats(ctx)
+		if statsErr != nil {
+			return errors.Join(err, statsErr)
+		}
+		next.Version = stats.Version + 1
+		err = e.client.Configure(ctx, *next)
+	}
+	e.unsure = err != nil
+	return err
+}
+
 // Stats implements release.Edge. An edge that does not run because there is
 // nothing to serve has nothing in flight.
 func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) {
-	e.mu.Lock()
-	none := idle(e.config) && !e.running()
-	e.mu.Unlock()
-	if none {
+	if e.stopped() {
 		return edge.Stats{}, nil
 	}
 	return e.client.Stats(ctx)
+}
+
+// Traffic implements local.Edge. An edge that does not run because there is
+// nothing to serve has seen nothing.
+func (e *edgeProcess) Traffic(ctx context.Context) (edge.Traffic, error) {
+	if e.stopped() {
+		return edge.Traffic{}, nil
+	}
+	return e.client.Traffic(ctx)
+}
+
+// stopped says that the edge has nothing to serve, and does not run.
+func (e *edgeProcess) stopped() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return idle(e.config) && !e.running()
 }
 
 // Invalidate drops paths of a site from the cache.

@@ -82,6 +82,10 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 			c, err := s.images.Unpack(ctx, digest, into)
 			return c.Entrypoint, c.Env, err
 		},
+		Pull: func(ctx context.Context, reference, user, password string) (string, error) {
+			img, err := s.images.Pull(ctx, reference, user, password)
+			return img.Digest, err
+		},
 	})
 	if err != nil {
 		return err
@@ -149,6 +153,7 @@ func (env *environment) supervise() error {
 			s.o.Announce(fmt.Sprintf("environment %s: its logs and alarms are not watched any more: %v", env.name, err))
 		}
 	})
+	s.working.Go(func() { env.sweep(s.ctx) })
 	s.working.Go(func() {
 		if err := env.lookForDrift(s.ctx); err != nil {
 			s.o.Announce(fmt.Sprintf("environment %s is not looked at for drift any more: %v", env.name, err))
@@ -225,7 +230,7 @@ func (s *Server) pipelineEnvironment(ctx context.Context, p *project.Project, na
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts}, nil
+	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts, PullImage: env.platform.PullImage}, nil
 }
 
 // Bucket implements pipeline.Sites.

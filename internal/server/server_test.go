@@ -56,8 +56,9 @@ func TestMain(m *testing.M) {
 	os.Exit(cli.Main(ctx, os.Args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Dir: dir}))
 }
 
-// patience is how long a test waits for what must come.
-const patience = 30 * time.Second
+// patience is how long a test waits for what must come. A command may build a
+// program and wait a minute for its instances, on a machine that is at its limit.
+const patience = 3 * time.Minute
 
 // site is a project that is served, and how it is reached.
 type site struct {
@@ -78,14 +79,15 @@ func self(t *testing.T) string {
 	return path
 }
 
+// freeAddress gives an address for an edge, from a range in which systems give
+// no port to anybody who asks for any: while an edge is down nobody takes it.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := machine.FreePort(func(int) bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return machine.Loopback(port)
 }
 
 // newProject writes a new project into a folder of the test's own; extra is

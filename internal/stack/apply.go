@@ -22,7 +22,7 @@ import (
 // same answer again and does nothing.
 func (e *Engine) Apply(ctx context.Context, cs *changeset.Set, listen func(Event)) error {
 	if cs.Action == changeset.Delete {
-		return e.delete(ctx, cs.Stack, cs.Digest, listen)
+		return e.delete(ctx, cs.Stack, deletion{digest: cs.Digest}, listen)
 	}
 	if cs.Empty() {
 		return nil

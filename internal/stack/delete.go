@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/dag"
@@ -38,8 +40,8 @@ func (d *doom) add(p changeset.Physical, policy string, retain ...string) {
 const deleteAttempts = 3
 
 // deleteAll deletes things, dependents first. It gives the logical ids of
-// which something could not be deleted; that stays in their records.
-func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (failed []string, err error) {
+// which something could not be deleted, and why; that stays in their records.
+func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (failed map[string]error, err error) {
 	graph := map[string][]string{} // from what goes later to what goes first
 	for id, d := range dooms {
 		graph[id] = append(graph[id], nil...)
@@ -51,55 +53,59 @@ func (o *operation) deleteAll(ctx context.Context, dooms map[string]doom) (faile
 			}
 		}
 	}
-	results := make(chan string, len(dooms))
+	var mu sync.Mutex
+	failed = map[string]error{}
 	err = dag.Walk(ctx, dag.Acyclic(graph), o.e.o.Parallel, func(ctx context.Context, id string) error {
-		ok, err := o.deleteOne(ctx, id, dooms[id])
-		if err == nil && !ok {
-			results <- id
+		reason, err := o.deleteOne(ctx, id, dooms[id])
+		if err == nil && reason != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			failed[id] = reason
 		}
 		return err
 	})
-	close(results)
-	for id := range results {
-		failed = append(failed, id)
-	}
-	slices.Sort(failed)
 	if err != nil && suspended(ctx) {
 		err = suspension(ctx)
 	}
 	return failed, err
 }
 
-// deleteOne deletes what is doomed of one logical id.
-func (o *operation) deleteOne(ctx context.Context, id string, d doom) (ok bool, err error) {
+// deleteOne deletes what is doomed of one logical id. It gives a reason why
+// something of it is left.
+func (o *operation) deleteOne(ctx context.Context, id string, d doom) (reason, err error) {
 	for _, p := range d.retained {
 		if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped}); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	for _, p := range d.released {
 		if err := o.release(ctx, id, p); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
 	var left []changeset.Physical
-	var reason error
 	for _, p := range d.things {
-		if err := o.deleteThing(ctx, id, p); halted(err) {
-			return false, err
-		} else if err != nil {
+		err := o.deleteThing(ctx, id, p)
+		switch {
+		case halted(err):
+			return nil, err
+		case err != nil && o.set.Leave.Failing:
+			if err := o.tell(ctx, Event{LogicalID: id, PhysicalID: p.PhysicalID, Type: p.Type, Status: DeleteSkipped, Reason: err.Error()}); err != nil {
+				return nil, err
+			}
+		case err != nil:
 			left, reason = append(left, p), err
 		}
 	}
 	s := d.keep
 	s.Doomed = append(left, d.held...)
 	if s.Current == nil && len(s.Doomed) == 0 {
-		return true, o.forget(ctx, id)
+		return nil, o.forget(ctx, id)
 	}
 	if len(left) > 0 && s.Current == nil {
 		s.Status, s.Reason = DeleteFailed, reason.Error()
 	}
-	return len(left) == 0, o.keep(ctx, s)
+	return reason, o.keep(ctx, s)
 }
 
 // deleteThing deletes one physical thing, trying more than once.
@@ -141,26 +147,43 @@ func takeAway(ctx context.Context, h Handler, r Request, snapshot bool) (told st
 	return told, h.Delete(ctx, r)
 }
 
-func deleteFailure(ids []string) error {
-	return fault.New(fault.Failed, "The following resource(s) failed to delete: [%s].", strings.Join(ids, ", "))
+func deleteFailure(failed map[string]error) error {
+	var reasons []string
+	ids := slices.Sorted(maps.Keys(failed))
+	for _, id := range ids {
+		reasons = append(reasons, id+": "+fault.Text(failed[id]))
+	}
+	return fault.New(fault.Failed, "The following resource(s) failed to delete: [%s].", strings.Join(ids, ", ")).
+		WithHint("%s", strings.Join(reasons, "\n"))
 }
 
 // Delete removes a stack and all its resources but those with a DeletionPolicy
 // of Retain. It works from every status, so that nothing is ever stuck.
 func (e *Engine) Delete(ctx context.Context, stack string, listen func(Event)) error {
-	return e.delete(ctx, stack, "", listen)
+	return e.delete(ctx, stack, deletion{}, listen)
 }
 
-// delete is Delete, if the stack is still as the digest says; "" is any.
-func (e *Engine) delete(ctx context.Context, stack, digest string, listen func(Event)) error {
-	if err := e.deleteStack(ctx, stack, digest, listen); err != nil {
+// DeleteLeaving is Delete of a stack that could not be deleted and has to go
+// without some of its resources.
+func (e *Engine) DeleteLeaving(ctx context.Context, stack string, leave changeset.Leave, listen func(Event)) error {
+	return e.delete(ctx, stack, deletion{leave: leave}, listen)
+}
+
+// deletion is how a stack is deleted.
+type deletion struct {
+	digest string // of what was looked at before; "" is whatever there is now
+	leave  changeset.Leave
+}
+
+func (e *Engine) delete(ctx context.Context, stack string, d deletion, listen func(Event)) error {
+	if err := e.deleteStack(ctx, stack, d, listen); err != nil {
 		return err
 	}
 	return e.letAllGo(ctx, listen)
 }
 
 // deleteStack is delete with the stack's lease.
-func (e *Engine) deleteStack(ctx context.Context, stack, digest string, listen func(Event)) (err error) {
+func (e *Engine) deleteStack(ctx context.Context, stack string, d deletion, listen func(Event)) (err error) {
 	ctx, release, err := e.acquire(ctx, stack, true)
 	if err != nil {
 		return err
@@ -170,34 +193,61 @@ func (e *Engine) deleteStack(ctx context.Context, stack, digest string, listen f
 	if err != nil {
 		return err
 	}
-	if digest != "" && s.Digest == digest && s.Status == DeleteComplete {
+	if d.digest != "" && s.Digest == d.digest && s.Status == DeleteComplete {
 		return nil // applied before
 	}
 	if s, err = e.Stack(ctx, stack); err != nil {
 		return err
 	}
-	if err := cmp.Or(whole(s), deletable(s)); err != nil {
+	if err := cmp.Or(whole(s), deletable(s), e.leavable(ctx, s, d.leave)); err != nil {
 		return err
 	}
-	if digest != "" {
+	if d.digest != "" {
 		cs, err := e.compareDelete(ctx, s, nil)
 		if err != nil {
 			return err
 		}
-		if cs.Digest != digest {
+		if cs.Digest != d.digest {
 			return fault.New(fault.Conflict, "stack %s has changed since the change set was made", stack).
 				WithHint("look again at what would be removed: makeitso destroy %s", stack)
 		}
 	}
-	o, err := e.beginDelete(ctx, s, listen)
+	o, err := e.beginDelete(ctx, s, d.leave, listen)
 	if err != nil {
 		return err
 	}
 	return o.remove(ctx)
 }
 
+// leavable says why a delete may not leave something where it is.
+func (e *Engine) leavable(ctx context.Context, s Stack, leave changeset.Leave) error {
+	if leave.IsZero() {
+		return nil
+	}
+	if s.Status != DeleteFailed {
+		return fault.New(fault.Conflict, "Invalid operation on stack [%s]. When you delete a stack, specify which resources to retain only when the stack is in the DELETE_FAILED state.", s.ID).
+			WithHint("it is in %s state: delete it first without leaving anything, or give what shall stay a DeletionPolicy of Retain", s.Status)
+	}
+	there, err := e.resourcesOf(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	for _, id := range leave.Resources {
+		r, exists := there[id]
+		if !exists {
+			return fault.New(fault.Invalid, "The specified resources to retain must be in a valid state. Do not specify resources that are in the DELETE_COMPLETE state.").
+				WithHint("of %s there is nothing; these are left: %s", id, strings.Join(slices.Sorted(maps.Keys(there)), ", "))
+		}
+		if r.typ() == changeset.NestedType { // it could not be changed by itself
+			return fault.New(fault.Unsupported, "resource %s is a stack, which is not left whole", id).
+				WithHint("leave what cannot be deleted in it, with the deletion mode FORCE_DELETE_STACK")
+		}
+	}
+	return nil
+}
+
 // beginDelete makes the first record of a delete, or finds one that was begun.
-func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (*operation, error) {
+func (e *Engine) beginDelete(ctx context.Context, s Stack, leave changeset.Leave, listen func(Event)) (*operation, error) {
 	if s.Status == DeleteInProgress {
 		return e.underWay(ctx, s, listen)
 	}
@@ -212,6 +262,7 @@ func (e *Engine) beginDelete(ctx context.Context, s Stack, listen func(Event)) (
 	} else if !fault.Is(err, fault.NotFound) {
 		return nil, fmt.Errorf("read the change of stack %s that failed: %w", s.Name, err)
 	}
+	cs.Leave = leave
 	before := e.verdicts.ForgetOp(e.verdictKey(s))
 	s.Revision, s.Digest = s.Revision+1, cs.Digest
 	o, err := e.operation(ctx, s, *cs, listen)
@@ -240,6 +291,11 @@ func (o *operation) remove(ctx context.Context) error {
 	o.mu.Lock()
 	for id, s := range o.resources {
 		d := doom{keep: resourceState{LogicalID: id}}
+		if slices.Contains(o.set.Leave.Resources, id) {
+			d.retained = s.all()
+			dooms[id] = d
+			continue
+		}
 		for _, p := range s.all() {
 			policy := p.Fate()
 			if slices.ContainsFunc(s.Doomed, func(x changeset.Physical) bool { return x.Token == p.Token }) {
@@ -257,8 +313,8 @@ func (o *operation) deleteFailed(ctx context.Context, err error) error {
 	if e := o.enter(ctx, DeleteFailed, err.Error()); e != nil {
 		return e
 	}
-	return fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name).
-		WithHint("see what happened: makeitso events %s; then delete it again", o.stack.Name)
+	return hinted(fault.Wrap(fault.Failed, err, "stack %s could not be deleted", o.stack.Name), err, fmt.Sprintf(
+		"see what happened: makeitso events %[1]s; then delete it again, or without what cannot go: aws cloudformation delete-stack --stack-name %[1]s --retain-resources RESOURCE", o.stack.Name))
 }
 
 // vanish deletes things, and then the stack.

@@ -39,9 +39,20 @@ type ResourceDrift struct {
 	Status      string                `json:"status"` // IN_SYNC, MODIFIED, DELETED, UNKNOWN, NOT_CHECKED
 	Reason      string                `json:"reason,omitempty"`
 	Differences []registry.Difference `json:"differences,omitempty"`
+	// Expected is the properties that it was made with, if it was compared.
+	Expected map[string]any `json:"expected,omitempty"`
 
 	actual Result
 	cause  error // why it could not be read
+}
+
+// Actual gives the properties that it has of those that it was made with; nil if
+// it is gone or was not compared.
+func (r ResourceDrift) Actual() map[string]any {
+	if r.Expected == nil || r.Status == Deleted {
+		return nil
+	}
+	return registry.Adopt(r.Expected, r.Differences)
 }
 
 // amiss says whether there is something to repair: it differs, is gone, or
@@ -94,6 +105,9 @@ func (e *Engine) look(ctx context.Context, s Stack) (StackDrift, error) {
 	p.Secrets = p.Hidden()
 	for r := range found {
 		r.Differences = p.Conceal(r.LogicalID, r.Differences)
+		if r.Status == InSync || r.Status == Modified || r.Status == Deleted {
+			r.Expected = p.Shown(r.LogicalID)
+		}
 		drift.add(r)
 	}
 	slices.SortFunc(drift.Resources, func(a, b ResourceDrift) int { return strings.Compare(a.LogicalID, b.LogicalID) })

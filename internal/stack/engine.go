@@ -96,6 +96,9 @@ func New(environment string, platform Platform, store record.Store, o Options) *
 	}
 }
 
+// Region is AWS::Region.
+func (e *Engine) Region() string { return e.o.Region }
+
 // key is the record key of a stack or an export.
 func (e *Engine) key(name string) string { return e.environment + "/" + name }
 
@@ -139,15 +142,20 @@ func (e *Engine) Known(ctx context.Context, name string) (Stack, error) {
 // else the one that it was made by. That of a stack whose creation was rolled
 // back, or that was deleted, is the zero Change. It holds secrets.
 func (e *Engine) Change(ctx context.Context, name string) (changeset.Change, error) {
+	src, err := e.asked(ctx, name)
+	return src.Change, err
+}
+
+// asked is Change, with what was looked up for it.
+func (e *Engine) asked(ctx context.Context, name string) (source, error) {
 	cs, err := e.changes.Get(ctx, e.key(name))
 	if err == nil && cs.Action != changeset.Delete {
-		return cs.Change, nil
+		return source{Change: cs.Change, Imports: cs.Imports, Outside: cs.Outside}, nil
 	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
-		return changeset.Change{}, fmt.Errorf("read the change of stack %s under way: %w", name, err)
+		return source{}, fmt.Errorf("read the change of stack %s under way: %w", name, err)
 	}
-	src, err := e.present(ctx, name)
-	return src.Change, err
+	return e.present(ctx, name)
 }
 
 // Stacks gives all stacks of the environment that exist, by name.
@@ -244,6 +252,8 @@ func (e *Engine) EventsBefore(ctx context.Context, name string, before int64, mo
 	}
 	from := max(before-int64(most), 1)
 	events, err := e.readEvents(ctx, name, from-1, int(before-from))
+	// Where old ones were removed, those come that are not before.
+	events = slices.DeleteFunc(events, func(ev Event) bool { return ev.Number >= before })
 	slices.Reverse(events)
 	return events, err
 }

@@ -148,7 +148,8 @@ type scene struct {
 	wanted  string            // the template to apply, "" to delete
 	drift   stack.DriftPolicy // what becomes of what prepare did, in place of applying
 	prepare func(*stacktest.Platform)
-	signals bool // what is launched or made says that it is well
+	leave   changeset.Leave // of a delete that has failed before
+	signals bool            // what is launched or made says that it is well
 	onFail  string
 	cancel  string                  // a resource whose making has the update cancelled
 	change  func(*changeset.Change) // what is wanted besides the template
@@ -179,6 +180,8 @@ func scenes() []scene {
 		{name: "update that fails", present: killBefore, wanted: killAfter, prepare: fail("create", "Last"), status: stack.UpdateRollbackComplete},
 		{name: "update that is cancelled", present: killBefore, wanted: killAfter, cancel: "New", status: stack.UpdateRollbackComplete},
 		{name: "delete", present: killBefore, status: "gone"},
+		{name: "delete that leaves", present: killBefore, prepare: fail("delete", "Reader"), leave: changeset.Leave{Resources: []string{"Reader"}}, status: "gone"},
+		{name: "delete that leaves what fails", present: nesting("small", "one"), prepare: fail("delete", "Thing"), leave: changeset.Leave{Failing: true}, status: "gone"},
 		{name: "update that deletes first", present: attachment("one"), wanted: attachment("two"), status: stack.UpdateComplete},
 		{name: "update that deletes first and fails", present: attachment("one"), wanted: attachment("two") + "  More: {Type: Test::Thing, DependsOn: Last}\n",
 			prepare: fail("create", "More"), status: stack.UpdateRollbackComplete},
@@ -358,6 +361,18 @@ func (s scene) play(t *testing.T, end int) (passed int, outcome string) {
 	}
 	if s.signals {
 		b.signalAll()
+	}
+	if !s.leave.IsZero() {
+		if err := b.engine.Delete(t.Context(), "app", nil); !fault.Is(err, fault.Failed) {
+			t.Fatal(err)
+		}
+		act = func(e *stack.Engine) error {
+			err := e.DeleteLeaving(t.Context(), "app", s.leave, nil)
+			if fault.Is(err, fault.NotFound) { // it has gone
+				return nil
+			}
+			return err
+		}
 	}
 	if s.cancel != "" {
 		b.platform.On("create", s.cancel, func(ctx context.Context, _ stack.Request) error {

@@ -151,6 +151,6 @@ func (o *operation) discard(ctx context.Context, cause error) error {
 }
 
 func discarded(s Stack, cause error) error {
-	return fault.Wrap(outcome(cause), cause, "stack %s could not be created and was deleted (%s)", s.Name, s.Status).
-		WithHint("see what happened: makeitso events %s", s.Name)
+	return hinted(fault.Wrap(outcome(cause), cause, "stack %s could not be created and was deleted (%s)", s.Name, s.Status), cause,
+		"see what happened: makeitso events "+s.Name)
 }

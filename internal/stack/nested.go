@@ -74,6 +74,10 @@ func nestedChange(parent *changeset.Set, name string, properties map[string]any)
 	if minutes, err := strconv.Atoi(fmt.Sprint(properties["TimeoutInMinutes"])); err == nil {
 		c.Timeout = time.Duration(minutes) * time.Minute
 	}
+	notified, _ := properties["NotificationARNs"].([]any)
+	for _, arn := range notified {
+		c.Noted.NotificationARNs = append(c.Noted.NotificationARNs, parameterText(arn))
+	}
 	tags, _ := properties["Tags"].([]any)
 	for _, item := range tags {
 		tag, _ := item.(map[string]any)
@@ -319,7 +323,7 @@ func (n nested) Delete(ctx context.Context, r Request) error {
 	if s.Status == "" || s.Status == DeleteComplete {
 		return nil
 	}
-	child, err := n.e.beginDelete(ctx, s, n.listen())
+	child, err := n.e.beginDelete(ctx, s, changeset.Leave{Failing: n.o.set.Leave.Failing}, n.listen())
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (e *Engine) outside(ctx context.Context, cs *changeset.Set) changeset.Looku
 		if err == nil {
 			cs.Outside.Macros[id] = answer
 		}
-		return answer, err
+		return answer, veiled(err, func() []string { return r.Secrets })
 	}
 	if fragments, ok := offered[FragmentStore](e.platform); ok {
 		out.Fragment = func(location string) ([]byte, error) {

@@ -192,7 +192,7 @@ func (e *Engine) fill(ctx context.Context, s Stack, p *changeset.Planner) error 
 	if p.Before, err = e.program(s, src); err != nil {
 		return err
 	}
-	p.Imports, p.Tags = src.Imports, src.Change.Tags
+	p.Imports, p.Tags, p.Noted = src.Imports, src.Change.Tags, src.Change.Noted
 	states, err := e.resources.List(ctx, e.resourceKey(s.Name, ""))
 	if err != nil {
 		return fmt.Errorf("list resources of %s: %w", s.Name, err)
@@ -228,6 +228,25 @@ func (e *Engine) program(s Stack, src source) (*changeset.Program, error) {
 	return p, nil
 }
 
+// Processed gives the template of what a stack was asked to be last, as its
+// transforms leave it.
+func (e *Engine) Processed(ctx context.Context, name string) (string, error) {
+	s, err := e.Stack(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	src, err := e.asked(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return changeset.Processed(src.Change, e.pseudo(s.Name, s.ID), recorded(src.Imports, src.Outside))
+}
+
+// ProcessedOf is Processed for a change set.
+func (e *Engine) ProcessedOf(cs *changeset.Set) (string, error) {
+	return changeset.Processed(cs.Change, e.pseudo(cs.Stack, cs.StackID), recorded(cs.Imports, cs.Outside))
+}
+
 // otherChanges names what changes although no resource or output does.
 func (e *Engine) otherChanges(p *changeset.Planner, s Stack, cs *changeset.Set) []string {
 	var other []string
@@ -240,6 +259,9 @@ func (e *Engine) otherChanges(p *changeset.Planner, s Stack, cs *changeset.Set) 
 	}
 	if s.exists() && !maps.Equal(p.Imports, cs.Imports) {
 		other = append(other, "Imports")
+	}
+	if s.exists() && !slices.Equal(p.Noted.NotificationARNs, cs.Change.Noted.NotificationARNs) {
+		other = append(other, "NotificationARNs")
 	}
 	for id, on := range p.After.Graph {
 		physical, exists := p.Exists[id]

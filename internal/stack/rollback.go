@@ -77,16 +77,27 @@ func (o *operation) withdraw(ctx context.Context) error {
 
 // rolledBack is the answer of an operation that came back to where it began.
 func rolledBack(s Stack, cause error) error {
-	code := outcome(cause)
+	code, look := outcome(cause), "see what happened: makeitso events "+s.Name
+	if s.Status == UpdateRollbackFailed {
+		look += "; go on when the cause is taken away: makeitso stack rollback " + s.Name
+	}
 	if strings.HasSuffix(s.Status, "_FAILED") {
-		return fault.Wrap(code, cause, "stack %s could not be changed, nor could all be put back (%s)", s.Name, s.Status).
-			WithHint("see what happened: makeitso events %s", s.Name)
+		return hinted(fault.Wrap(code, cause, "stack %s could not be changed, nor could all be put back (%s)", s.Name, s.Status), cause, look)
 	}
 	err := fault.Wrap(code, cause, "stack %s could not be changed; everything was put back (%s)", s.Name, s.Status)
 	if hint := fault.HintOf(cause); hint != "" {
 		return err.WithHint("%s", hint)
 	}
-	return err.WithHint("see what happened: makeitso events %s", s.Name)
+	return err.WithHint("%s", look)
+}
+
+// hinted gives what a stack answers a hint: what its cause says is to be done,
+// if it does, and what is next for the stack.
+func hinted(err *fault.Error, cause error, next string) error {
+	if hint := fault.HintOf(cause); hint != "" {
+		next = hint + "\n" + next
+	}
+	return err.WithHint("%s", next)
 }
 
 // outcome is the code of a change that did not succeed.

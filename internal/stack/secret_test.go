@@ -479,3 +479,53 @@ func TestSecretsInQuotes(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsOfSecrets has errors name a secret in Base64, alone and within a
+// longer text, and single texts of one that is JSON.
+func TestPartsOfSecrets(t *testing.T) {
+	const word = `{"user": "carol", "keys": ["open sesame", "ouvre-toi"], "port": 1}`
+	for name, said := range map[string]string{
+		"Base64":              base64.StdEncoding.EncodeToString([]byte(word)),
+		"Base64 of a field":   base64.StdEncoding.EncodeToString([]byte("open sesame")),
+		"in a text, by one":   base64.StdEncoding.EncodeToString([]byte("-open sesame-")),
+		"in a text, by two":   base64.URLEncoding.EncodeToString([]byte("p=open sesame\n")),
+		"in a text, by three": base64.StdEncoding.EncodeToString([]byte("pw=open sesame")),
+		"fields":              "carol and open sesame and ouvre-toi",
+	} {
+		b := newBench(t)
+		b.platform.On("create", "Thing", func(context.Context, stack.Request) error { return errors.New("bad request " + said) })
+		raw, err := json.Marshal(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = b.apply("app", `{"Parameters":{"Word":{"Type":"String","NoEcho":true,"Default":`+string(raw)+`}},"Resources":{"Thing":{"Type":"Test::Thing"}}}`)
+		told := fmt.Sprint(err) + b.shown("app")
+		if err == nil || !strings.Contains(told, "bad request") || !strings.Contains(told, changeset.Masked) {
+			t.Errorf("%s: told %s", name, told)
+		}
+		wantNone(t, told, "carol", "sesame", "ouvre", "IHNlc2Ft", "BzZXNhb", "gc2VzYW") // sesame in Base64, wherever it begins
+	}
+}
+
+// TestMacrosAndSignalsNameNoSecret has a macro and a signal say the value of a
+// secret parameter.
+func TestMacrosAndSignalsNameNoSecret(t *testing.T) {
+	b := newBench(t)
+	b.setMacros(map[string]func(map[string]any) map[string]any{"Adds": func(request map[string]any) map[string]any {
+		return map[string]any{"requestId": request["requestId"], "status": "failed", "errorMessage": fmt.Sprint("was given ", request["templateParameterValues"])}
+	}})
+	_, err := b.engine.Plan(t.Context(), changeset.Change{Stack: "app", File: "app.yaml", Template: []byte(macroTemplate)})
+	if err == nil || !strings.Contains(err.Error(), "Transform 000000000000::Adds failed with: was given map[Secret:****]") {
+		t.Errorf("the macro's failure is told as %v", err)
+	}
+
+	b = newBench(t)
+	leaks := bad("very-secret-1")
+	leaks.Reason = "no very-secret-1"
+	b.platform.On("create", "Machine", func(ctx context.Context, r stack.Request) error {
+		return b.engine.Receive(ctx, r.Properties["Tell"].(string), leaks)
+	})
+	err = b.apply("app", "Parameters: {Secret: {Type: String, NoEcho: true, Default: very-secret-1}}"+strings.Replace(condition, "TIMEOUT", "600", 1))
+	b.wantReason("Condition", "WaitCondition received failed message: 'no ****' for uniqueId: ****")
+	wantNone(t, fmt.Sprint(err)+fault.HintOf(err)+b.shown("app"), "very-secret")
+}

@@ -82,12 +82,13 @@ func (o *operation) gaveUp(ctx context.Context, s resourceState, err error) erro
 		}
 		err = fault.New(outcome(context.Cause(ctx)), "Resource %s cancelled", what)
 	}
-	return o.failed(ctx, s, err)
+	return o.failed(ctx, s, veiled(err, o.hidden))
 }
 
 // teller tells something about a resource whose status stays.
 func (o *operation) teller(s resourceState) func(context.Context, string) error {
 	return func(ctx context.Context, reason string) error {
+		reason = changeset.ScrubText(reason, o.hidden())
 		return o.tell(ctx, Event{LogicalID: s.LogicalID, PhysicalID: s.Step.Next.PhysicalID, Type: s.Step.Next.Type, Status: s.Status, Reason: reason})
 	}
 }

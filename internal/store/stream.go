@@ -72,6 +72,14 @@ func (s *Store) Last(ctx context.Context, stream string) (last int64, err error)
 	return last, s.fault(err)
 }
 
+// Trim implements record.Store.
+func (s *Store) Trim(ctx context.Context, stream string, through int64) error {
+	return s.change(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, s.sql(`DELETE FROM makeitso_streams WHERE stream = ? AND number <= ? AND number < (SELECT MAX(number) FROM makeitso_streams WHERE stream = ?)`), stream, through, stream)
+		return err
+	})
+}
+
 // Wait implements record.Store.
 func (s *Store) Wait(ctx context.Context, stream string, after int64) error {
 	for {

@@ -34,8 +34,12 @@ type Options struct {
 	// ValueOf gives an attribute of what a parameter's value names, for the
 	// rule functions Fn::ValueOf and Fn::ValueOfAll.
 	ValueOf func(parameterType, value, attribute string) (string, error)
+	// NotificationARNs is the value of the pseudo parameter of that name.
+	NotificationARNs []string
 	// MaxResources is the most resources there may be; 0 is no limit.
 	MaxResources int
+
+	read func(*parser, []pair) // is told what was read last: see Process
 }
 
 // early is what has been decided while a template is read.
@@ -77,7 +81,7 @@ func (r *reader) early(v *Value) (any, bool) {
 		return Unknown{Because: name}
 	}
 	scope := &Scope{
-		Parameters: r.t.early.bound, Pseudo: r.options.Pseudo, Conditions: map[string]bool{},
+		Parameters: r.t.early.bound, Pseudo: r.options.Pseudo, NotificationARNs: r.options.NotificationARNs, Conditions: map[string]bool{},
 		Ref: missing,
 		GetAtt: func(id, attribute string) (any, error) {
 			return nil, fmt.Errorf("Fn::GetAtt of %s.%s cannot stand where values are needed before there are resources", id, attribute)

@@ -27,15 +27,10 @@ func (r *reader) writeLong(b *bytes.Buffer, n *yaml.Node, depth int) {
 	case isShort(n):
 		r.writeLong(b, r.long(n), depth)
 	case n.Kind == yaml.MappingNode:
-		b.WriteByte('{')
-		for i, p := range r.pairs(n, depth) {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString(jsonText(p.key) + ":")
-			r.writeLong(b, p.value, depth+1)
+		pairs := r.pairs(n, depth)
+		if !r.writeExtension(b, n, pairs, depth) {
+			writeMap(b, pairs, func(p pair) { r.writeLong(b, p.value, depth+1) })
 		}
-		b.WriteByte('}')
 	case n.Kind == yaml.SequenceNode:
 		b.WriteByte('[')
 		for i, item := range n.Content {

@@ -20,6 +20,7 @@ type MacroRequest struct {
 	Fragment   json.RawMessage `json:"fragment"`   // with functions in their long form
 	Params     json.RawMessage `json:"params"`     // what it is given there
 	Parameters map[string]any  `json:"parameters"` // the values of the template's parameters
+	Secrets    []string        `json:"-"`          // what of those may not be shown
 }
 
 // Limits of what macros may make of a template.
@@ -144,8 +145,9 @@ func (p *parser) parametersFirst(root *yaml.Node) {
 // be a template.
 type expansion struct {
 	*reader
-	bound map[string]any
-	done  map[site]*yaml.Node
+	bound   map[string]any
+	secrets []string // among what is bound
+	done    map[site]*yaml.Node
 }
 
 // site is a node, and whether it lies in what a macro is given: there the
@@ -159,7 +161,7 @@ type site struct {
 // is the template as far as it is known, with the values of its parameters.
 func (p *parser) expand(root *yaml.Node, former *Template, bound map[string]any) *yaml.Node {
 	p.t.Parameters, p.t.early.bound, p.literal = former.Parameters, bound, true
-	x := &expansion{reader: &p.reader, bound: bound, done: map[site]*yaml.Node{}}
+	x := &expansion{reader: &p.reader, bound: bound, secrets: former.Secrets(bound), done: map[site]*yaml.Node{}}
 	whole := x.whole(root)
 	p.t.Parameters, p.t.early.bound, p.literal = map[string]*Parameter{}, nil, false
 	if p.diags.HasErrors() {
@@ -322,7 +324,7 @@ func (x *expansion) ask(u use, fragment *yaml.Node, depth int) *yaml.Node {
 	if place.By = ""; place.File == x.file { // a template may be read under another name later
 		place.File = ""
 	}
-	answer, err := x.options.Macro(MacroRequest{Name: name, Place: strings.TrimPrefix(place.String(), ":"), Fragment: given, Params: params, Parameters: x.bound})
+	answer, err := x.options.Macro(MacroRequest{Name: name, Place: strings.TrimPrefix(place.String(), ":"), Fragment: given, Params: params, Parameters: x.bound, Secrets: x.secrets})
 	switch {
 	case err != nil:
 		x.diags.Errorf(pos, "%v", err).Hint = fault.HintOf(err)

@@ -28,6 +28,23 @@ type Parameter struct {
 	NoEcho                bool // the value is a secret
 }
 
+// Secrets gives those of the values of parameters that may not be shown, and
+// each item of a list.
+func (t *Template) Secrets(values map[string]any) []string {
+	var found []string
+	for name, d := range t.Parameters {
+		if d.NoEcho {
+			Rewrite(values[name], func(leaf any) any {
+				if text, ok := leaf.(string); ok {
+					found = append(found, text)
+				}
+				return leaf
+			})
+		}
+	}
+	return found
+}
+
 // Limits of CloudFormation.
 const (
 	maxParameterValue       = 4096

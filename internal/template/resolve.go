@@ -18,7 +18,9 @@ import (
 type Scope struct {
 	Parameters map[string]any    // of Bind
 	Pseudo     map[string]string // AWS::Region and so on, without AWS::NoValue
-	Conditions map[string]bool   // of Decide
+	// NotificationARNs is the pseudo parameter of that name, which is a list.
+	NotificationARNs []string
+	Conditions       map[string]bool // of Decide
 	// Ref gives a resource's physical id, or Unknown.
 	Ref func(logicalID string) any
 	// GetAtt gives a resource's attribute, or Unknown.
@@ -222,7 +224,11 @@ func (r *resolver) ref(v *Value) any {
 	case name == "AWS::NoValue":
 		return noValue{}
 	case name == "AWS::NotificationARNs":
-		return []any{}
+		list := make([]any, len(r.s.NotificationARNs))
+		for i, arn := range r.s.NotificationARNs {
+			list[i] = arn
+		}
+		return list
 	case strings.HasPrefix(name, "AWS::"):
 		if value, ok := r.s.Pseudo[name]; ok || r.missing == nil {
 			return value

@@ -130,7 +130,11 @@ const (
 
 func (p *parser) sections(root *yaml.Node) {
 	hasResources := false
-	for _, s := range p.sectionsOf(root) {
+	all := p.sectionsOf(root)
+	if p.options.read != nil {
+		p.options.read(p, all)
+	}
+	for _, s := range all {
 		p.section = s.key
 		switch s.key {
 		case "AWSTemplateFormatVersion":

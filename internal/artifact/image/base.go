@@ -108,12 +108,7 @@ func (s *Store) pulled(ctx context.Context, reference string) (base, error) {
 func (s *Store) pull(ctx context.Context, ref name.Reference) (keptBase, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	slow := time.AfterFunc(pullTimeout, func() { cancel(fmt.Errorf("no answer within %s", pullTimeout)) })
-	img, err := remote.Image(ref,
-		remote.WithContext(ctx),
-		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}),
-		remote.WithAuthFromKeychain(authn.DefaultKeychain))
-	slow.Stop()
+	img, err := fetch(ctx, cancel, ref, remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	if err != nil {
 		return keptBase{}, pullFault(err, ref)
 	}
@@ -142,6 +137,14 @@ func (s *Store) pull(ctx context.Context, ref name.Reference) (keptBase, error) 
 		return keptBase{}, err
 	}
 	return keptBase{Reference: ref.Name(), Digest: digest.String()}, nil
+}
+
+// fetch asks a registry for an image, which can be read until ctx ends. cancel
+// ends it, if the registry does not answer.
+func fetch(ctx context.Context, cancel context.CancelCauseFunc, ref name.Reference, who remote.Option) (v1.Image, error) {
+	slow := time.AfterFunc(pullTimeout, func() { cancel(fmt.Errorf("no answer within %s", pullTimeout)) })
+	defer slow.Stop()
+	return remote.Image(ref, remote.WithContext(ctx), remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}), who)
 }
 
 // pullLayer stores a layer of a registry as it is.
@@ -272,7 +275,7 @@ func (s *Store) readLayer(d v1.Descriptor, each func(*tar.Header, io.Reader) err
 }
 
 func readTar(blob io.Reader, mediaType types.MediaType, each func(*tar.Header, io.Reader) error) error {
-	if mediaType != types.OCIUncompressedLayer {
+	if mediaType != types.OCIUncompressedLayer && mediaType != types.DockerUncompressedLayer {
 		zip, err := gzip.NewReader(blob)
 		if err != nil {
 			return err

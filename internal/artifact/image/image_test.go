@@ -501,6 +501,53 @@ func TestBaseFromRegistry(t *testing.T) {
 	mustBuild(t, s, sp) // the base outlives the image
 }
 
+func TestPulledImageIsTheSame(t *testing.T) {
+	reference, stop := pushBase(t, []tar.Header{regular("one", "1")}, []tar.Header{regular("two", "2")})
+	ref, err := name.ParseReference(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := remote.Get(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	s := image.New(dir, image.Options{})
+	img, err := s.Pull(t.Context(), reference, "AWS", "x")
+	if err != nil || img.Digest != there.Digest.String() || !slices.Equal(img.Entrypoint, []string{"x"}) {
+		t.Fatalf("%+v, %v; want digest %s", img, err, there.Digest)
+	}
+	root := filepath.Join(t.TempDir(), "root")
+	config, err := s.Unpack(t.Context(), img.Digest, root)
+	if text, readErr := os.ReadFile(filepath.Join(root, "two")); err != nil || readErr != nil || string(text) != "2" || !slices.Equal(config.Env, []string{"A=b"}) {
+		t.Errorf("%q, %+v, %v, %v", text, config, err, readErr)
+	}
+	_, err = s.Pull(t.Context(), strings.Replace(reference, ":1", ":2", 1), "AWS", "x")
+	wantFault(t, err, fault.NotFound, "the registry has no image")
+	_, err = s.Pull(t.Context(), "http://x", "AWS", "x")
+	wantFault(t, err, fault.Invalid, "is not an image reference")
+
+	other, err := remote.Image(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err = mutate.ConfigFile(other, &v1.ConfigFile{Architecture: "moon", OS: "linux"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(ref.Context().Tag("moon"), other); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Pull(t.Context(), strings.Replace(reference, ":1", ":moon", 1), "AWS", "x")
+	wantFault(t, err, fault.Invalid, "is for linux/moon")
+
+	stop() // what is here is not asked for
+	if again, err := s.Pull(t.Context(), strings.TrimSuffix(reference, ":1")+"@"+img.Digest, "AWS", "x"); err != nil || again.Digest != img.Digest {
+		t.Errorf("%+v, %v", again, err)
+	}
+	_, err = s.Pull(t.Context(), reference, "AWS", "x")
+	wantFault(t, err, fault.Unavailable, "cannot pull")
+}
+
 func TestUnpackStaysInside(t *testing.T) {
 	outside := t.TempDir()
 	layers := map[string][]tar.Header{

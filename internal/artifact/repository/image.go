@@ -14,7 +14,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
+	"makeitso/internal/fault"
 	"makeitso/internal/statefile"
 )
 
@@ -43,8 +45,10 @@ func digestOf(content []byte) string {
 // image is the file of a manifest. Its bytes are kept as they came: the digest
 // is theirs.
 type image struct {
-	MediaType string `json:"mediaType"`
-	Manifest  []byte `json:"manifest"`
+	MediaType string    `json:"mediaType"`
+	Manifest  []byte    `json:"manifest"`
+	Pushed    time.Time `json:"pushed"`             // the first time
+	Untagged  bool      `json:"untagged,omitempty"` // it has never had a tag
 }
 
 // descriptor is how a manifest names something.
@@ -149,6 +153,33 @@ func (s *Store) resolve(name, reference string) (string, error) {
 	return "", unknownImage(name, reference)
 }
 
+// Digest gives the digest of the image with a tag or a digest, fault.NotFound if
+// the repository has not got it, or there is none.
+func (s *Store) Digest(name, reference string) (string, error) {
+	d, found, err := s.read(name)
+	if err == nil && !found {
+		err = s.unknown(name)
+	}
+	if err == nil {
+		if reference, err = s.resolve(name, reference); err == nil {
+			_, err = s.image(name, reference)
+		}
+	}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		err = fault.New(fault.NotFound, "%s%s", refused.message, instead(d))
+	}
+	return reference, err
+}
+
+// instead says which tags there are.
+func instead(d document) string {
+	if len(d.Tags) == 0 {
+		return ""
+	}
+	return "; it has " + strings.Join(slices.Sorted(maps.Keys(d.Tags)), ", ")
+}
+
 // images gives the manifests of a repository by their digests.
 func (s *Store) images(name string) (map[string]manifest, error) {
 	found, err := list(filepath.Join(s.folder(name), "images"))
@@ -213,19 +244,34 @@ func (s *Store) put(name, reference string, i image) (string, manifest, error) {
 		if err != nil {
 			return err
 		}
-		if byDigest {
-			return statefile.Write(s.imageFile(name, digest), i)
-		}
 		has := d.Tags[reference]
 		if has != "" && has != digest && d.immutable(reference) {
 			return refuse(http.StatusBadRequest, "TAG_INVALID", "The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the tag is immutable.", reference, name)
 		}
-		if err := statefile.Write(s.imageFile(name, digest), i); err != nil || has == digest {
+		if err := s.keep(name, digest, i, byDigest); err != nil || byDigest || has == digest {
 			return err
 		}
 		d.Tags[reference] = digest
-		return statefile.Write(s.file(name), d)
+		if err := statefile.Write(s.file(name), d); err != nil {
+			return err
+		}
+		return s.expire(name, time.Now())
 	})
+}
+
+// keep writes an image that is pushed, maybe again, down.
+func (s *Store) keep(name, digest string, i image, byDigest bool) error {
+	was, err := s.image(name, digest)
+	var none *refusal
+	switch {
+	case errors.As(err, &none):
+		i.Pushed, i.Untagged = time.Now().UTC(), byDigest
+	case err != nil:
+		return err
+	default:
+		i.Pushed, i.Untagged = was.Pushed, was.Untagged && byDigest
+	}
+	return statefile.Write(s.imageFile(name, digest), i)
 }
 
 // complete refuses a manifest of which something is missing here.
@@ -278,8 +324,7 @@ func (s *Store) remove(name, digest string) error {
 		if err != nil {
 			return err
 		}
-		gone, there := images[digest]
-		if !there {
+		if _, there := images[digest]; !there {
 			return unknownImage(name, digest)
 		}
 		for list, m := range images {
@@ -291,19 +336,32 @@ func (s *Store) remove(name, digest string) error {
 		if err != nil {
 			return err
 		}
-		// The tags first: none may lead nowhere.
-		maps.DeleteFunc(d.Tags, func(_, tagged string) bool { return tagged == digest })
-		if err := statefile.Write(s.file(name), d); err != nil {
-			return err
-		}
+		return s.discard(name, d, images, map[string]bool{digest: true})
+	})
+}
+
+// discard removes images, their tags, and the blobs that nothing else needs.
+// The lock is held.
+func (s *Store) discard(name string, d document, images map[string]manifest, gone map[string]bool) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	// The tags first: none may lead nowhere.
+	maps.DeleteFunc(d.Tags, func(_, tagged string) bool { return gone[tagged] })
+	if err := statefile.Write(s.file(name), d); err != nil {
+		return err
+	}
+	for digest := range gone {
 		if err := os.Remove(s.imageFile(name, digest)); err != nil {
 			return err
 		}
-		held, err := s.held(name)
-		if err != nil {
-			return err
-		}
-		for _, b := range gone.blobs() {
+	}
+	held, err := s.held(name)
+	if err != nil {
+		return err
+	}
+	for digest := range gone {
+		for _, b := range images[digest].blobs() {
 			if held[hexOf(b.Digest)] {
 				continue
 			}
@@ -311,8 +369,8 @@ func (s *Store) remove(name, digest string) error {
 				return err
 			}
 		}
-		return s.sweep()
-	})
+	}
+	return s.sweep()
 }
 
 // referrers gives the images that say of themselves that they are about the one

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -66,16 +67,20 @@ func Main(args []string) error {
 	if err := images.Sweep(); err != nil {
 		return fmt.Errorf("remove what broken pushes have left: %w", err)
 	}
+	report := func(err error) { fmt.Fprintln(os.Stderr, time.Now().UTC().Format(time.RFC3339), err) }
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "listen on %s", c.Listen)
 	}
-	report := func(err error) { fmt.Fprintln(os.Stderr, time.Now().UTC().Format(time.RFC3339), err) }
+	var expiring sync.WaitGroup
+	defer expiring.Wait()
+	expiring.Go(func() { images.expireHourly(ctx, report) })
 	server := &http.Server{Handler: images.Handler(c.PasswordSum, report), ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	select {
 	case err := <-served:
+		stop()
 		return fmt.Errorf("serve images: %w", err)
 	case <-ctx.Done():
 	}
@@ -87,4 +92,20 @@ func Main(args []string) error {
 	}
 	<-served
 	return err
+}
+
+// expireHourly removes what expires, now and every hour until ctx ends.
+func (s *Store) expireHourly(ctx context.Context, report func(error)) {
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
+	for {
+		if err := s.Expire(time.Now()); err != nil {
+			report(err)
+		}
+		select {
+		case <-hourly.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

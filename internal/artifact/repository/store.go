@@ -41,6 +41,8 @@ type Settings struct {
 	// Except are patterns, '*' for any text, of tags for which the opposite of
 	// Immutable holds.
 	Except []string `json:"except,omitempty"`
+	// Lifecycle is the text of the policy by which images expire, "" for none.
+	Lifecycle string `json:"lifecycle,omitempty"`
 }
 
 // What the mutability of tags can be; with the suffix, patterns say for which

@@ -53,12 +53,12 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 		own, _ := b.Attributes["DNSName"].(string)
 		hosts := p.Hosts(own)
 		for i, l := range p.listeners(b) {
-			next := edge.Balancer{Name: p.Environment + "/balancer/" + b.Name() + "/" + l.LogicalID, Hosts: hosts}
+			next := edge.Balancer{Name: p.balancer(b, l), Hosts: hosts}
 			if i > 0 { // the edge has one port: it tells them by names
 				next.Hosts = []string{Host(own, l)}
 			}
 			next.Rules = p.rules(l, names)
-			if protocol := l.Text("Protocol"); protocol != "HTTPS" && protocol != "TLS" { // what the edge speaks is plain
+			if !Encrypted(l) { // what the edge speaks is plain
 				next.Port = number(l.Properties, "Port", 0)
 			}
 			if i == 0 {
@@ -77,6 +77,33 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 	return services, balancers
 }
 
+// FullNames gives what load balancers and target groups are called in metrics, by
+// the names of the balancers and services that Edge gives for them.
+func (p Parts) FullNames() map[string]string {
+	names := map[string]string{}
+	for _, r := range p.Resources[TargetGroupType] {
+		names[p.service(r).Name], _ = r.Attributes["TargetGroupFullName"].(string)
+	}
+	for _, b := range p.Resources[LoadBalancerType] {
+		for _, l := range p.listeners(b) {
+			names[p.balancer(b, l)], _ = b.Attributes["LoadBalancerFullName"].(string)
+		}
+	}
+	return names
+}
+
+// balancer is the name that the edge has for a listener of a load balancer.
+func (p Parts) balancer(b, listener model.Resource) string {
+	return p.Environment + "/balancer/" + b.Name() + "/" + listener.LogicalID
+}
+
+// Encrypted says whether a listener gets what is encrypted. The edge does not
+// speak TLS: it serves such a listener plain at the host name, not at its port.
+func Encrypted(listener model.Resource) bool {
+	protocol := listener.Text("Protocol")
+	return protocol == "HTTPS" || protocol == "TLS"
+}
+
 // Host is the host name of a listener that is not the first of its load
 // balancer, such as 8081.front-1a2b3c.elb.local.shop.localhost.
 func Host(dnsName string, listener model.Resource) string {
@@ -89,7 +116,7 @@ func (p Parts) listeners(b model.Resource) []model.Resource {
 	all := slices.DeleteFunc(slices.Clone(p.Resources[ListenerType]), func(l model.Resource) bool { return l.Text("LoadBalancerArn") != b.PhysicalID })
 	slices.SortFunc(all, func(a, b model.Resource) int {
 		plain := func(l model.Resource) int {
-			if protocol := l.Text("Protocol"); protocol == "HTTPS" || protocol == "TLS" {
+			if Encrypted(l) {
 				return 0
 			}
 			return 1

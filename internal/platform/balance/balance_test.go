@@ -128,6 +128,10 @@ func TestWhatCannotBeServedIsRefused(t *testing.T) {
 		{LoadBalancerType, object{"Type": "network"}, ""},
 		{ListenerType, object{"DefaultActions": []any{object{"Type": "authenticate-oidc"}}}, fault.Unsupported},
 		{ListenerType, object{"DefaultActions": []any{object{"Type": late}}}, ""},
+		{ListenerType, object{"Protocol": "HTTPS"}, fault.Invalid},
+		{ListenerType, object{"Protocol": "TLS", "Certificates": []any{object{}, object{}}}, fault.Invalid},
+		{ListenerType, object{"Protocol": "HTTPS", "Certificates": []any{object{"CertificateArn": late}}}, ""},
+		{ListenerType, object{"Protocol": "HTTPS", "Certificates": late}, ""},
 		{RuleType, object{"Actions": []any{object{"Type": "jwt-validation"}}}, fault.Unsupported},
 		{RuleType, object{"Conditions": []any{object{"Field": "moon"}}}, fault.Invalid},
 		{RuleType, object{"Conditions": []any{object{"Field": "source-ip", "SourceIpConfig": object{"Values": []any{"here"}}}}}, fault.Invalid},
@@ -136,6 +140,16 @@ func TestWhatCannotBeServedIsRefused(t *testing.T) {
 		err := Judge(resource(c.typ, "r", c.properties))
 		if (err == nil) != (c.want == "") || err != nil && !fault.Is(err, c.want) {
 			t.Errorf("%s %v: %v; want %q", c.typ, c.properties, err, c.want)
+		}
+	}
+}
+
+func TestPlanTellsOfTLS(t *testing.T) {
+	t.Parallel()
+	for protocol, told := range map[string]bool{"HTTPS": true, "TLS": true, "HTTP": false, "": false} {
+		got := strings.Join(Notes(resource(ListenerType, "r", object{"Protocol": protocol, "Port": "443"})), "")
+		if strings.Contains(got, "plain HTTP") != told || strings.Contains(got, "port 443") != told {
+			t.Errorf("of Protocol %q it tells %q", protocol, got)
 		}
 	}
 }

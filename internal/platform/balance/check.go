@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -18,12 +19,39 @@ func Judge(r model.Resource) error {
 			return unsupported(r, "Type gateway", "use application or network")
 		}
 	case ListenerType:
+		if err := judgeCertificates(r); err != nil {
+			return err
+		}
 		return judgeActions(r, "DefaultActions")
 	case RuleType:
 		if err := judgeActions(r, "Actions"); err != nil {
 			return err
 		}
 		return judgeConditions(r)
+	}
+	return nil
+}
+
+// Notes gives what of r has another meaning on this machine, for its plan.
+func Notes(r model.Resource) []string {
+	if r.Type != ListenerType || !Encrypted(r) {
+		return nil
+	}
+	return []string{fmt.Sprintf("the edge speaks no TLS yet: what Protocol %s serves is plain HTTP at the load balancer's DNSName and the edge's own port; nothing listens on port %s, and Certificates are not used",
+		r.Text("Protocol"), r.Text("Port"))}
+}
+
+// judgeCertificates wants the one certificate that a listener presents.
+func judgeCertificates(r model.Resource) error {
+	given := r.Properties["Certificates"]
+	certificates, isList := given.([]any)
+	switch {
+	case !Encrypted(r) || given != nil && !isList: // or not known yet
+		return nil
+	case len(certificates) == 0:
+		return r.Invalid("Certificates", "is missing: a listener with Protocol %s has exactly one, such as [{CertificateArn: …}]", r.Text("Protocol"))
+	case len(certificates) > 1:
+		return r.Invalid("Certificates", "has %d; a listener has exactly one, and more by AWS::ElasticLoadBalancingV2::ListenerCertificate", len(certificates))
 	}
 	return nil
 }

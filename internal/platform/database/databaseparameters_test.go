@@ -17,7 +17,6 @@ import (
 	"makeitso/internal/platform/database/databasetest"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/machine/machinetest"
-	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/postgresql"
 	"makeitso/internal/stack"
 	"makeitso/internal/testneed"
@@ -202,28 +201,6 @@ Outputs:
 	}
 	if has, err := databaseOf(database[0]).Parameters(t.Context(), "max_connections", "shared_buffers"); err != nil || has["max_connections"].Is != "70" || has["shared_buffers"].Is != "16000kB" {
 		t.Errorf("the server has %v, %v", has, err)
-	}
-}
-
-// TestAGroupThatWasModelledBefore changes a group that an earlier makeitso kept
-// as a model.
-func TestAGroupThatWasModelledBefore(t *testing.T) {
-	t.Parallel()
-	p := onMachine(t, machine.Options{})
-	r := machinetest.Request(databaseParametersType, "Group", map[string]any{"DBParameterGroupName": "small"})
-	r.PhysicalID = "small"
-	if err := os.MkdirAll(p.Dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Models.Put(t.Context(), p.ModelKey(r.Token), machine.Resource{Resource: model.Resource{Token: r.Token, Type: r.Type, PhysicalID: "small", Properties: r.Properties}, Complete: true}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := machinetest.Handler(t, p, r.Type).Read(t.Context(), r); err != nil {
-		t.Errorf("read: %v", err)
-	}
-	mustChange(t, p, &r, map[string]any{"Parameters": map[string]any{"work_mem": "8MB"}})
-	if is := mustLoad(t, p, r.Token); !is.Complete || len(parametersOf(is.Properties["Parameters"])) != 1 {
-		t.Errorf("kept %+v", is)
 	}
 }
 

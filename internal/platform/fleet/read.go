@@ -63,8 +63,8 @@ func Image(id string) (digest string, err error) {
 	if id == "" || strings.HasPrefix(id, "ami-") || strings.HasPrefix(id, "resolve:ssm:") {
 		return "", nil
 	}
-	return "", fault.New(fault.Invalid, "ImageId is %q; allowed are the digest of an image, sha256:…, alone or behind its name, and an ami-… of which nothing is started", id).
-		WithHint("makeitso's image stages give digests")
+	return "", fault.New(fault.Invalid, "ImageId is %q; allowed are the digest of an image, sha256:…, alone or behind its name, REPOSITORY_URI:TAG of an AWS::ECR::Repository, and an ami-… of which nothing is started", id).
+		WithHint("what a run has built is ${artifacts.NAME.digest} in the parameters of its stack")
 }
 
 func number(r model.Resource, property string, fallback int) int {

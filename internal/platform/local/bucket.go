@@ -119,14 +119,7 @@ func (h bucket) configure(ctx context.Context, client *s3.Client, r *machine.Res
 		}
 		return nil
 	}
-	config := &types.WebsiteConfiguration{}
-	if index := machine.TextIn(website, "IndexDocument"); index != "" {
-		config.IndexDocument = &types.IndexDocument{Suffix: &index}
-	}
-	if page := machine.TextIn(website, "ErrorDocument"); page != "" {
-		config.ErrorDocument = &types.ErrorDocument{Key: &page}
-	}
-	_, err := client.PutBucketWebsite(ctx, &s3.PutBucketWebsiteInput{Bucket: &r.PhysicalID, WebsiteConfiguration: config})
+	_, err := client.PutBucketWebsite(ctx, &s3.PutBucketWebsiteInput{Bucket: &r.PhysicalID, WebsiteConfiguration: websiteOf(website)})
 	if err != nil {
 		return fault.Wrap(fault.Failed, err, "set the website of bucket %s", r.PhysicalID)
 	}

@@ -33,6 +33,8 @@ type Edge interface {
 	SetBalancing(ctx context.Context, environment string, services []edge.Service, balancers []edge.Balancer) error
 	// Stats gives the edge's report.
 	Stats(ctx context.Context) (edge.Stats, error)
+	// Traffic gives what the edge has seen of requests.
+	Traffic(ctx context.Context) (edge.Traffic, error)
 }
 
 // newFleets makes what keeps the groups of instances.
@@ -74,15 +76,24 @@ func (p *Platform) Balance(ctx context.Context) error {
 	return nil
 }
 
-// balanced gives what the edge is to serve of load balancers and of Beanstalk.
-func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balancers []edge.Balancer, err error) {
-	parts := balance.Parts{Environment: p.Env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{}}
-	all, err := p.recordsOf(ctx, balance.Types...)
-	if err != nil {
-		return nil, nil, err
+// balancers gives the load balancers of the environment, without targets.
+func (p *Platform) balancers(ctx context.Context) (balance.Parts, error) {
+	parts := balance.Parts{
+		Environment: p.Env, Resources: map[string][]model.Resource{}, Targets: map[string][]edge.Instance{},
+		Hosts: func(own string) []string { return []string{own} },
 	}
+	all, err := p.recordsOf(ctx, balance.Types...)
 	for _, r := range all {
 		parts.Resources[r.Type] = append(parts.Resources[r.Type], r.Resource)
+	}
+	return parts, err
+}
+
+// balanced gives what the edge is to serve of load balancers and of Beanstalk.
+func (p *Platform) balanced(ctx context.Context) (services []edge.Service, balancers []edge.Balancer, err error) {
+	parts, err := p.balancers(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	links, err := p.links()
 	if err != nil {
@@ -138,6 +149,11 @@ func (h balancing) Check(ctx context.Context, r *machine.Resource) error {
 	return balance.Judge(r.Resource)
 }
 
+// Warn implements machine.Warner.
+func (h balancing) Warn(_ context.Context, r *machine.Resource) ([]string, error) {
+	return balance.Notes(r.Resource), nil
+}
+
 func (h balancing) Make(ctx context.Context, r *machine.Resource) error {
 	if err := h.modelled.Make(ctx, r); err != nil || r.Type != balance.LoadBalancerType {
 		return err
@@ -145,16 +161,6 @@ func (h balancing) Make(ctx context.Context, r *machine.Resource) error {
 	name, _ := r.Attributes["LoadBalancerName"].(string)
 	r.Attributes["DNSName"] = strings.ToLower(fmt.Sprintf("%s-%s.elb.%s.%s.localhost", name, model.Digits(r.Token, "dns", 6), h.p.Env, h.p.o.Project))
 	return nil
-}
-
-// launchTemplate makes AWS::EC2::LaunchTemplate, of which every version is kept:
-// a group may name an older one.
-type launchTemplate struct{ modelled }
-
-func (h launchTemplate) Make(ctx context.Context, r *machine.Resource) error {
-	data, _ := r.Properties["LaunchTemplateData"].(map[string]any)
-	r.Launches = append(r.Launches[:min(r.Changes, len(r.Launches)):min(r.Changes, len(r.Launches))], data)
-	return h.modelled.Make(ctx, r)
 }
 
 // group makes AWS::AutoScaling::AutoScalingGroup.
@@ -189,7 +195,7 @@ func (h group) Make(ctx context.Context, r *machine.Resource) error {
 		return err
 	}
 	if spec.Image == "" {
-		h.p.o.Announce(fmt.Sprintf("%s: nothing is started, since %s names no image of this machine; ImageId may be a digest, sha256:…", r.Name(), spec.From))
+		h.p.o.Announce(fmt.Sprintf("%s: nothing is started, since %s names no image of this machine; ImageId may be a digest, sha256:…, or REPOSITORY_URI:TAG", r.Name(), spec.From))
 	}
 	return h.p.fleets.Apply(ctx, spec)
 }
@@ -253,7 +259,7 @@ func (p *Platform) refreshGroups(ctx context.Context) error {
 func (h group) launch(ctx context.Context, r *machine.Resource) (fleet.Launch, error) {
 	if name := r.Text("LaunchConfigurationName"); name != "" {
 		found, err := h.p.recordNamed(ctx, configurationType, name)
-		return fleet.Launch{Name: name, Data: found.Properties}, err
+		return fleet.Launch{Name: name, Data: pinned(found, found.Properties)}, err
 	}
 	given, _ := r.Properties["LaunchTemplate"].(map[string]any)
 	if mixed, is := r.Properties["MixedInstancesPolicy"].(map[string]any); is {
@@ -273,7 +279,7 @@ func (h group) launch(ctx context.Context, r *machine.Resource) (fleet.Launch, e
 	if err != nil || n < 1 || n > len(found.Launches) {
 		return fleet.Launch{}, r.Invalid("LaunchTemplate", "names version %s of %s, which has %d", version, id, len(found.Launches))
 	}
-	return fleet.Launch{Name: fmt.Sprintf("%s:%d", found.PhysicalID, n), Data: found.Launches[n-1]}, nil
+	return fleet.Launch{Name: fmt.Sprintf("%s:%d", found.PhysicalID, n), Data: pinned(found, found.Launches[n-1])}, nil
 }
 
 // recordNamed finds a modelled resource by its physical id or its name.

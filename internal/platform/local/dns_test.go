@@ -20,8 +20,6 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/machine/machinetest"
-	"makeitso/internal/platform/model"
-	"makeitso/internal/record"
 	"makeitso/internal/stack"
 	"makeitso/internal/stack/stacktest"
 	"makeitso/internal/statefile"
@@ -513,35 +511,6 @@ func TestNamesOfDistributions(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantDig(t, p, "", first)
-}
-
-// TestModelledZonesBecomeReal takes over what an older makeitso has kept.
-func TestModelledZonesBecomeReal(t *testing.T) {
-	t.Parallel()
-	records := record.NewMemory()
-	p := newPlatform(t, Options{Options: machine.Options{Records: records}})
-	zone := machine.Requested(zoneRequest("example.com"))
-	id := "Z" + strings.ToUpper(model.Digits(zone.Token, "id", 17))
-	zone.PhysicalID, zone.Complete = id, true
-	if err := p.Models.Put(t.Context(), p.ModelKey(zone.Token), *zone); err != nil {
-		t.Fatal(err)
-	}
-	old := machine.Requested(recordRequest("Www", id, "www.example.com", "A", "192.0.2.1"))
-	old.PhysicalID, old.Complete = "www.example.com", true
-	if err := p.Save(old); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.Resume(t.Context()); err != nil {
-		t.Fatal(fault.Text(err))
-	}
-	read, err := machinetest.Handler(t, p, zone.Type).Read(t.Context(), zoneRequest("example.com"))
-	if err != nil || read.PhysicalID != id {
-		t.Errorf("the zone is %+v, %v; want %s", read, err, id)
-	}
-	wantDig(t, p, "192.0.2.1", "www.example.com")
-	if left, err := p.Models.List(t.Context(), p.ModelKey("")); err != nil || len(left) != 0 {
-		t.Errorf("still modelled: %v, %v", left, err)
-	}
 }
 
 // TestTwoEnvironmentsServeZonesSideBySide gives each a server of its own.

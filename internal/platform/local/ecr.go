@@ -105,7 +105,21 @@ func (h imageRepository) settings(r *machine.Resource) (repository.Settings, err
 		return s, r.Invalid(property, "%v", err)
 	}
 	s.Owner = r.Token
-	return s, nil
+	s.Lifecycle, err = h.lifecycle(r)
+	return s, err
+}
+
+// lifecycle gives the text of the policy by which images expire.
+func (h imageRepository) lifecycle(r *machine.Resource) (string, error) {
+	const property = "LifecyclePolicy"
+	text := machine.TextIn(r.Properties[property], "LifecyclePolicyText")
+	if text == "" || model.Unknown(text) {
+		return "", nil
+	}
+	if _, err := repository.ParsePolicy(text); err != nil {
+		return "", r.Invalid(property, "is wrong: LifecyclePolicyText, %v", err)
+	}
+	return text, nil
 }
 
 var hyphens = regexp.MustCompile(`-+`)
@@ -160,8 +174,8 @@ func (h imageRepository) Read(context.Context, *machine.Resource) error {
 	return h.p.Running(registryProcess, "the image registry of environment "+h.p.Env)
 }
 
-// Tell gives a repository with the mutability of its tags as the registry has
-// it.
+// Tell gives a repository with the mutability of its tags and its policy as the
+// registry has them.
 func (h imageRepository) Tell(_ context.Context, r *machine.Resource) (map[string]any, error) {
 	has, err := h.p.repositories().Get(r.PhysicalID)
 	if err != nil {
@@ -171,10 +185,17 @@ func (h imageRepository) Tell(_ context.Context, r *machine.Resource) (map[strin
 	if err != nil {
 		return nil, err
 	}
-	if has.Immutable == wanted.Immutable && slices.Equal(has.Except, wanted.Except) {
-		return r.Properties, nil
-	}
 	told := maps.Clone(r.Properties)
+	switch has.Lifecycle {
+	case wanted.Lifecycle:
+	case "":
+		delete(told, "LifecyclePolicy")
+	default:
+		told["LifecyclePolicy"] = map[string]any{"LifecyclePolicyText": has.Lifecycle}
+	}
+	if has.Immutable == wanted.Immutable && slices.Equal(has.Except, wanted.Except) {
+		return told, nil
+	}
 	delete(told, "ImageTagMutabilityExclusionFilters")
 	if len(has.Except) > 0 {
 		filters := make([]any, len(has.Except))

@@ -98,6 +98,32 @@ func wantImage(t *testing.T, p *Platform, made stack.Result, tag string, want v1
 	}
 }
 
+// keepTwo lets all images but two expire.
+const keepTwo = `{"rules": [{"rulePriority": 1, "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 2}, "action": {"type": "expire"}}]}`
+
+// TestRepositoryRunsItsPolicy pushes more images than a policy keeps.
+func TestRepositoryRunsItsPolicy(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	r := imagesRequest("Images", object{"LifecyclePolicy": object{"LifecyclePolicyText": keepTwo}})
+	made := machinetest.Create(t, p, r)
+	for _, tag := range []string{"v1", "v2", "v3"} {
+		pushImage(t, p, made, tag)
+	}
+	tags, err := remote.List(tagged(t, made, "v1").Context(), login(t, p))
+	if err != nil || fmt.Sprint(tags) != "[v2 v3]" {
+		t.Errorf("there are %v, %v", tags, err)
+	}
+	r.Previous, r.Properties = r.Properties, object{}
+	if _, err := machinetest.Handler(t, p, repositoryType).Update(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	pushImage(t, p, made, "v4")
+	if tags, err = remote.List(tagged(t, made, "v1").Context(), login(t, p)); err != nil || fmt.Sprint(tags) != "[v2 v3 v4]" {
+		t.Errorf("without a policy there are %v, %v", tags, err)
+	}
+}
+
 func TestRepositoryChecks(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t, Options{})
@@ -114,7 +140,9 @@ func TestRepositoryChecks(t *testing.T) {
 		{map[string]any{mutability: "MUTABLE_WITH_EXCLUSION", filters: filter("WILDCARD", "v*")}, ""},
 		{map[string]any{"RepositoryName": "a"}, "RepositoryName"},
 		{map[string]any{"RepositoryPolicyText": "all"}, "RepositoryPolicyText"},
-		{map[string]any{"RepositoryPolicyText": map[string]any{}, "LifecyclePolicy": map[string]any{"LifecyclePolicyText": "{}"}}, ""},
+		{map[string]any{"RepositoryPolicyText": map[string]any{}, "LifecyclePolicy": map[string]any{"LifecyclePolicyText": keepTwo}}, ""},
+		{map[string]any{"LifecyclePolicy": map[string]any{"LifecyclePolicyText": strings.Replace(keepTwo, "2", `"two"`, 1)}}, "LifecyclePolicy is wrong: LifecyclePolicyText, line 1, column"},
+		{map[string]any{"LifecyclePolicy": map[string]any{"LifecyclePolicyText": strings.Replace(keepTwo, "any", "all", 1)}}, "rules[0].selection.tagStatus"},
 		{map[string]any{"RepositoryName": "a_-b"}, "RepositoryName"},
 		{map[string]any{mutability: "FIXED"}, "ImageTagMutability is FIXED, not MUTABLE, IMMUTABLE or"},
 		{map[string]any{mutability: true}, "ImageTagMutability is true"},
@@ -354,6 +382,13 @@ func TestRepositoryDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.WantModified("Images", "/ImageTagMutability", "MUTABLE", "IMMUTABLE_WITH_EXCLUSION")
+	d.Apply(strings.Replace(driftingRepository, "web}", "web, LifecyclePolicy: {LifecyclePolicyText: '"+keepTwo+"'}}", 1))
+	d.WantInSync(stack.ReportDrift)
+	other := strings.Replace(keepTwo, "2", "3", 1)
+	if err := d.Platform.repositories().Make("web", repository.Settings{Owner: owner, Lifecycle: other}); err != nil {
+		t.Fatal(err)
+	}
+	d.WantModified("Images", "/LifecyclePolicy/LifecyclePolicyText", keepTwo, other)
 	if err := d.Platform.repositories().Remove("web", owner, true); err != nil {
 		t.Fatal(err)
 	}

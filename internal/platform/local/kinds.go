@@ -14,7 +14,7 @@ func (p *Platform) allKinds() map[string]machine.Kind {
 	kinds := map[string]machine.Kind{
 		"AWS::S3::Bucket":                          machine.Real("a bucket of this environment's S3 server", bucket{p}),
 		"AWS::S3::BucketPolicy":                    machine.Real("public access, on the S3 server", bucketPolicy{p}),
-		repositoryType:                             machine.Real("a repository of this environment's image registry; its policies are kept and not run", imageRepository{p}),
+		repositoryType:                             machine.Real("a repository of this environment's image registry, where images expire by its LifecyclePolicy; what else it says of access and scanning is kept and not run", imageRepository{p}),
 		"AWS::CloudFront::Distribution":            machine.Real("served and cached by the edge", distribution{p}),
 		"AWS::Route53::HostedZone":                 machine.Real("answered by a DNS server of this environment", hostedZone{p}),
 		"AWS::Route53::RecordSet":                  machine.Real("answered by the DNS server, and routed at the edge if it leads to a distribution", recordSet{p}),

@@ -44,6 +44,9 @@ type Options struct {
 	// Unpack puts an image's files into a folder that exists and is empty, and
 	// gives its command line and environment. Needed for instances only.
 	Unpack func(ctx context.Context, digest, into string) (entrypoint, env []string, err error)
+	// Pull fetches an image of a registry for Unpack, and gives its digest.
+	// Needed for images that were pushed to this environment's registry only.
+	Pull func(ctx context.Context, reference, user, password string) (digest string, err error)
 }
 
 // Platform is one environment on this machine. It is safe for concurrent use.
@@ -73,7 +76,7 @@ func New(env string, o Options) (*Platform, error) {
 	}
 	p := &Platform{o: o}
 	m, err := machine.New(env, o.Options, machine.Hooks{
-		Ports: p.otherPorts, Adopt: p.adopt, Forget: p.forget, Concerns: isSite, Changed: p.sitesChanged,
+		Ports: p.otherPorts, Forget: p.forget, Concerns: isSite, Changed: p.sitesChanged,
 	})
 	if err != nil {
 		return nil, err

@@ -17,13 +17,6 @@ import (
 	"makeitso/internal/stack"
 )
 
-// recorded is a maker for whose resources no software runs: what is known of
-// them is all that there is.
-type recorded interface {
-	machine.Maker
-	table() model.Type
-}
-
 // modelled makes the resources of one type for which nothing runs.
 type modelled struct {
 	p *Platform
@@ -51,8 +44,6 @@ func (m modelled) Make(_ context.Context, r *machine.Resource) (err error) {
 	r.PhysicalID, r.Attributes, err = m.t.Make(r.Resource, m.p.place())
 	return err
 }
-
-func (m modelled) table() model.Type { return m.t }
 
 // Wrap implements machine.Wrapper.
 func (m modelled) Wrap(h *machine.Handler) stack.Handler { return &modelHandler{h, m.p, m.t} }

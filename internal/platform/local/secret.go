@@ -47,7 +47,9 @@ func kept(m modelled, name string) (machine.Maker, bool) {
 		return balancing{m}, true
 	case templateType:
 		return launchTemplate{m}, true
-	case configurationType, beanstalk.ApplicationType, beanstalk.TemplateType:
+	case configurationType:
+		return launchConfiguration{m}, true
+	case beanstalk.ApplicationType, beanstalk.TemplateType:
 		return m, true
 	case beanstalk.VersionType:
 		return version{m}, true

@@ -13,6 +13,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/objectserver"
 )
 
 // distribution makes AWS::CloudFront::Distribution: a site of the edge.
@@ -78,6 +79,13 @@ func (h distribution) origin(r *machine.Resource) (*machine.Resource, error) {
 	}
 	return nil, fault.New(fault.Unsupported, "%s: the origin %s is no bucket of environment %s", r.Name(), domain, h.p.Env).
 		WithHint("on this machine a distribution serves a bucket: use !GetAtt Bucket.RegionalDomainName")
+}
+
+// asWebsite says whether a distribution serves its bucket's website, with what
+// that does with paths and errors, rather than the objects themselves.
+func asWebsite(r *machine.Resource) bool {
+	origin, err := defaultOrigin(r)
+	return err == nil && strings.Contains(machine.TextIn(origin, "DomainName"), ".s3-website")
 }
 
 func (h distribution) Make(ctx context.Context, r *machine.Resource) error {
@@ -185,15 +193,33 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 		if err != nil {
 			return nil, err
 		}
-		site := siteOf(r, config)
+		site := siteOf(config)
 		site.Name = p.Env + "/" + r.Name()
 		site.Hosts = hostsOf(r, links)
-		site.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
-		site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
+		if asWebsite(r) {
+			site.Origin = "http://" + machine.Loopback(c.WebsitePort)
+			site.OriginHost = from.PhysicalID + "." + objectserver.WebsiteDomain
+		} else {
+			site.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
+			site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
+		}
 		sites = append(sites, site)
 	}
 	slices.SortFunc(sites, func(a, b edge.Site) int { return strings.Compare(a.Name, b.Name) })
 	return sites, nil
+}
+
+// managedTTL gives how long an object without Cache-Control is kept by a cache
+// policy that CloudFront has for everybody; given is false for any other.
+func managedTTL(policy string) (ttl time.Duration, given bool) {
+	switch policy {
+	case "658327ea-f89d-4fab-a63d-7e88639e58f6", // CachingOptimized
+		"b2884449-e4de-46a7-ac36-70bc7f1ddd6d": // CachingOptimizedForUncompressedObjects
+		return 24 * time.Hour, true
+	case "4135ea2d-6df8-44a3-9df3-4b5a84be39ad": // CachingDisabled
+		return 0, true
+	}
+	return 0, false
 }
 
 // isSite says whether a site depends on r: it is one, or may lead to one.
@@ -217,11 +243,16 @@ func isSite(r *machine.Resource) bool {
 }
 
 // siteOf gives what a distribution says of the way it is served.
-func siteOf(r *machine.Resource, config map[string]any) edge.Site {
+func siteOf(config map[string]any) edge.Site {
 	s := edge.Site{Index: strings.TrimPrefix(machine.TextIn(config, "DefaultRootObject"), "/")}
 	behavior, _ := config["DefaultCacheBehavior"].(map[string]any)
-	if seconds, given := machine.Number(behavior["DefaultTTL"]); given {
-		s.TTL = time.Duration(seconds) * time.Second
+	s.Compress = fmt.Sprint(behavior["Compress"]) == "true"
+	ttl, given := managedTTL(machine.TextIn(behavior, "CachePolicyId"))
+	if seconds, is := machine.Number(behavior["DefaultTTL"]); is && !given {
+		ttl, given = time.Duration(seconds)*time.Second, true
+	}
+	if given {
+		s.TTL = max(ttl, 1) // none would be the edge's own default
 	}
 	responses, _ := config["CustomErrorResponses"].([]any)
 	for _, v := range responses {

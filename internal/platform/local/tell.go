@@ -66,16 +66,7 @@ func tellWebsite(ctx context.Context, client *s3.Client, r *machine.Resource, to
 	if err != nil {
 		return notThere(err, r.PhysicalID)
 	}
-	website := maps.Clone(declared)
-	delete(website, "IndexDocument")
-	delete(website, "ErrorDocument")
-	if is.IndexDocument != nil {
-		website["IndexDocument"] = aws.ToString(is.IndexDocument.Suffix)
-	}
-	if is.ErrorDocument != nil {
-		website["ErrorDocument"] = aws.ToString(is.ErrorDocument.Key)
-	}
-	told["WebsiteConfiguration"] = website
+	told["WebsiteConfiguration"] = toldWebsite(declared, is)
 	return nil
 }
 

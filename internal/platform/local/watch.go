@@ -3,6 +3,7 @@ package local
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,10 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/metric"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
+	"makeitso/internal/platform/traffic"
 	"makeitso/internal/platform/watch"
 	"makeitso/internal/record"
 	"makeitso/internal/template"
@@ -26,7 +29,7 @@ func (p *Platform) Watch(ctx context.Context) error { return watch.New(p.watchin
 func (p *Platform) watching() watch.Options {
 	return watch.Options{
 		Environment: p.Env, Records: p.o.Records, Region: p.o.Region, Account: p.o.Account, Announce: p.o.Announce,
-		Declared: p.declared, Changed: p.Next, Said: p.said, Say: p.say, Events: p.o.Events,
+		Declared: p.declared, Changed: p.Next, Said: p.said, Say: p.say, Measure: p.measure, Events: p.o.Events,
 		Put: func(ctx context.Context, bucket, key string, gzipped []byte) error {
 			b, err := p.Bucket(bucket)
 			if err != nil {
@@ -97,14 +100,45 @@ func watchedAlarm(r machine.Resource) watch.Alarm {
 	if err != nil {
 		a.Metric.Unwatched = fault.Text(err)
 	}
+	a.Measured = slices.ContainsFunc(a.Metric.Series(), traffic.Gives)
 	return a
+}
+
+// measure gives what the edge has seen of the environment's load balancers and
+// services since it gave mark.
+func (p *Platform) measure(ctx context.Context, mark json.RawMessage) (map[metric.Series]metric.Point, json.RawMessage, error) {
+	if p.o.Edge == nil {
+		return nil, nil, nil
+	}
+	parts, err := p.balancers(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := traffic.Names{Environment: p.Env, Full: parts.FullNames()}
+	_, names.Balancers = parts.Edge()
+	report, err := p.o.Edge.Traffic(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := names.Own(report)
+	before := now
+	if mark != nil {
+		before = edge.Traffic{}
+		if err := json.Unmarshal(mark, &before); err != nil {
+			return nil, nil, fmt.Errorf("decode what the edge had seen: %w", err)
+		}
+	}
+	raw, err := json.Marshal(now)
+	return names.Points(before, now), raw, err
 }
 
 // settled says whether all properties are known, as they are when a resource is
 // made.
-func settled(r *machine.Resource) bool {
+func settled(r *machine.Resource) bool { return allKnown(r.Properties) }
+
+func allKnown(value any) bool {
 	known := true
-	template.Rewrite(r.Properties, func(leaf any) any {
+	template.Rewrite(value, func(leaf any) any {
 		known = known && !model.Unknown(leaf)
 		return leaf
 	})
@@ -263,12 +297,34 @@ type evaluated struct {
 }
 
 func (h evaluated) Check(ctx context.Context, r *machine.Resource) error {
-	if settled(r) {
+	if allKnown(withoutDimensions(r.Properties)) {
 		if err := h.more(r); err != nil {
 			return err
 		}
 	}
 	return h.modelled.Check(ctx, r)
+}
+
+// withoutDimensions gives properties without those that say which load balancer,
+// queue or other thing an alarm is about: it is judged before that exists.
+func withoutDimensions(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		rest := map[string]any{}
+		for name, v := range value {
+			if name != "Dimensions" {
+				rest[name] = withoutDimensions(v)
+			}
+		}
+		return rest
+	case []any:
+		rest := make([]any, len(value))
+		for i, v := range value {
+			rest[i] = withoutDimensions(v)
+		}
+		return rest
+	}
+	return value
 }
 
 func (h evaluated) Make(ctx context.Context, r *machine.Resource) error {

@@ -5,10 +5,13 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,8 +19,10 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/metric"
 	"makeitso/internal/pace"
+	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/machine/machinetest"
 	"makeitso/internal/platform/watch"
+	"makeitso/internal/record"
 	"makeitso/internal/stack"
 )
 
@@ -69,6 +74,82 @@ func TestLogsRollBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := d.Engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm:both is in state ALARM") {
+		t.Errorf("answered %v", err)
+	}
+}
+
+// TestBalancerRollsBack has answers of a load balancer's target roll a stack back,
+// by way of the edge's counts and an expression over them.
+func TestBalancerRollsBack(t *testing.T) {
+	t.Parallel()
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer target.Close()
+	_, port, _ := strings.Cut(target.Listener.Addr().String(), ":")
+	front := newEdge(t)
+	p := newPlatform(t, Options{Edge: front})
+	d := newDriftingOn(t, p, `
+Resources:
+  Front: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer}
+  Targets: {Type: AWS::ElasticLoadBalancingV2::TargetGroup, Properties: {Port: 80, Protocol: HTTP, TargetType: ip, HealthCheckEnabled: false, Targets: [{Id: 127.0.0.1, Port: `+port+`}]}}
+  Listener: {Type: AWS::ElasticLoadBalancingV2::Listener, Properties: {LoadBalancerArn: !Ref Front, Port: 80, Protocol: HTTP, DefaultActions: [{Type: forward, TargetGroupArn: !Ref Targets}]}}
+  Rate:
+    Type: AWS::CloudWatch::Alarm
+    Properties:
+      AlarmName: rate
+      EvaluationPeriods: 1
+      Threshold: 50
+      ComparisonOperator: GreaterThanThreshold
+      Metrics:
+        - {Id: rate, Expression: "IF(requests > 1, 100 * errors / requests)"}
+        - Id: errors
+          ReturnData: false
+          MetricStat:
+            Period: 10
+            Stat: Sum
+            Metric:
+              Namespace: AWS/ApplicationELB
+              MetricName: HTTPCode_Target_5XX_Count
+              Dimensions: &of
+                - {Name: LoadBalancer, Value: !GetAtt Front.LoadBalancerFullName}
+                - {Name: TargetGroup, Value: !GetAtt Targets.TargetGroupFullName}
+        - Id: requests
+          ReturnData: false
+          MetricStat: {Period: 10, Stat: SampleCount, Metric: {Namespace: AWS/ApplicationELB, MetricName: TargetResponseTime, Dimensions: *of}}
+Outputs: {Host: {Value: !GetAtt Front.DNSName}}
+`)
+	stacks, err := d.Engine.Stacks(t.Context())
+	if err != nil || len(stacks) != 1 || len(stacks[0].Outputs) != 1 {
+		t.Fatalf("the stacks are %+v (%v)", stacks, err)
+	}
+	host := stacks[0].Outputs[0].Value
+	running, stop := context.WithCancel(t.Context())
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer stop()
+	beside.Go(func() {
+		if err := p.Watch(running); err != nil {
+			t.Error(err)
+		}
+	})
+	beside.Go(func() {
+		for running.Err() == nil { // as people do, while the change is watched
+			if _, err := front.get(host, "/"); err == nil || !strings.Contains(err.Error(), "500 Internal Server Error") {
+				t.Errorf("the load balancer answered %v", err)
+				return
+			}
+			select {
+			case <-running.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+	change := changeset.Change{Stack: "web", Template: []byte(`Resources: {V: {Type: AWS::EC2::VPC, Properties: {CidrBlock: 10.0.0.0/16}}}`),
+		Rollback: pace.Alarms{ARNs: []string{"arn:aws:cloudwatch:us-east-1:000000000000:alarm:rate"}, Monitor: time.Hour}}
+	cs, err := d.Engine.Plan(t.Context(), change)
+	if err != nil {
+		t.Fatal(fault.Text(err))
+	}
+	if err := d.Engine.Apply(t.Context(), cs, nil); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "alarm:rate is in state ALARM") {
 		t.Errorf("answered %v", err)
 	}
 }
@@ -159,6 +240,20 @@ func TestWatchedMistakes(t *testing.T) {
 			t.Errorf("%s: %v; want %s", c.typ, err, want)
 		}
 	}
+	// What is known only later does not keep the rest from being judged.
+	engine := stack.New("local", p, p.o.Records, stack.Options{Holder: "test"})
+	const of = `Namespace: AWS/ApplicationELB, MetricName: RequestCount, Dimensions: [{Name: LoadBalancer, Value: !GetAtt B.LoadBalancerFullName}]`
+	for want, alarm := range map[string]string{
+		"bands of anomalies are not computed here":      of + `, Statistic: Sum, ThresholdMetricId: band`,
+		`at 10 a number, an id, a function or a ( is`:   `Metrics: [{Id: rate, Expression: "errors / )"}, {Id: errors, ReturnData: false, MetricStat: {Stat: Sum, Metric: {` + of + `}}}]`,
+		"STDDEV is no function that is computed here":   `Metrics: [{Id: e, Expression: STDDEV(m)}]`,
+		`ExtendedStatistic is "TM(1%:9%)", and trimmed`: of + `, ExtendedStatistic: "TM(1%:9%)"`,
+	} {
+		template := `Resources: {B: {Type: AWS::ElasticLoadBalancingV2::LoadBalancer}, A: {Type: AWS::CloudWatch::Alarm, Properties: {EvaluationPeriods: 1, Threshold: 1, ComparisonOperator: GreaterThanThreshold, ` + alarm + `}}}`
+		if _, err := engine.Plan(t.Context(), changeset.Change{Stack: "web", Template: []byte(template)}); err == nil || !strings.Contains(fault.Text(err), want) {
+			t.Errorf("a plan answered %v; want %s", err, want)
+		}
+	}
 	for group, file := range map[string]string{"/makeitso/local/web": "web-local.web-3.1.log", "/makeitso/local/web-local": "web-local-local.web-local.test.7.log"} {
 		for name, want := range map[string]bool{file: true, "web-admin-local.web-admin-3.1.log": false, "web-local.webs-3.1.log": false} {
 			if has := p.logSources(group)[1].Has(name); has != want {
@@ -171,11 +266,24 @@ func TestWatchedMistakes(t *testing.T) {
 	}
 }
 
+// counting counts what is listed of a store.
+type counting struct {
+	record.Store
+	listed atomic.Int64
+}
+
+func (c *counting) List(ctx context.Context, kind, prefix string) ([]record.Entry, error) {
+	c.listed.Add(1)
+	return c.Store.List(ctx, kind, prefix)
+}
+
 // TestResumeKeepsRecords starts an environment again that has an alarm and a
-// secret: real as they are, they stay the records that they were.
+// secret: real as they are, they stay the records that they were, and nobody
+// goes through all records for what has a folder.
 func TestResumeKeepsRecords(t *testing.T) {
 	t.Parallel()
-	p := newPlatform(t, Options{})
+	records := &counting{Store: record.NewMemory()}
+	p := newPlatform(t, Options{Options: machine.Options{Records: records}})
 	alarm := machinetest.Request(alarmType, "Alarm", map[string]any{"AlarmName": "errors", "EvaluationPeriods": "1", "ComparisonOperator": "GreaterThanThreshold"})
 	hidden := machinetest.Request(secretType, "Secret", map[string]any{"Name": "contract", "SecretString": "open sesame"})
 	machinetest.Create(t, p, alarm)
@@ -183,8 +291,12 @@ func TestResumeKeepsRecords(t *testing.T) {
 	if err := p.SetAlarm(t.Context(), "errors", string(metric.On), ""); err != nil {
 		t.Fatal(err)
 	}
+	records.listed.Store(0)
 	if err := p.Resume(t.Context()); err != nil {
 		t.Fatal(fault.Text(err))
+	}
+	if n := records.listed.Load(); n != 0 {
+		t.Errorf("resumed, it listed records %d times", n)
 	}
 	for _, r := range []stack.Request{alarm, hidden} {
 		if _, err := machinetest.Handler(t, p, r.Type).Read(t.Context(), r); err != nil {

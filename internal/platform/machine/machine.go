@@ -60,9 +60,6 @@ type Options struct {
 type Hooks struct {
 	// Ports gives the ports that belong to no resource.
 	Ports func() ([]int, error)
-	// Adopt is called by Resume before anything is started, while no resource
-	// is changed.
-	Adopt func(ctx context.Context) error
 	// Forget is called by Destroy when nothing runs any more, and forgets what
 	// lies outside of the environment's folder.
 	Forget func(ctx context.Context) error
@@ -235,14 +232,11 @@ func (m *Machine) Resume(ctx context.Context) (err error) {
 	m.changing.Lock()
 	defer m.changing.Unlock()
 	defer func() { m.missing.Store(err != nil) }()
-	var failures []error
-	if m.hooks.Adopt != nil {
-		failures = append(failures, m.hooks.Adopt(ctx))
-	}
 	all, err := m.Resources()
 	if err != nil {
 		return fmt.Errorf("resume environment %s: %w", m.Env, err)
 	}
+	var failures []error
 	for _, r := range all {
 		k, known := m.kinds[r.Type]
 		if !known || !r.Complete || r.Group != "" { // a node is its group's matter

@@ -38,6 +38,9 @@ type Resource struct {
 	Vault vault.Vault `json:"vault,omitzero"`
 	// Launches are the versions of a launch template.
 	Launches []map[string]any `json:"launches,omitempty"`
+	// Images are the digests of the images that it is or was made from, by
+	// their references.
+	Images map[string]string `json:"images,omitempty"`
 	// Key is the text of an encryption key.
 	Key string `json:"key,omitempty"`
 	// Password is the one the server has now.
@@ -113,19 +116,6 @@ func (m *Machine) Load(token string) (*Resource, error) {
 
 // ModelKey is the key of a modelled resource's record.
 func (m *Machine) ModelKey(token string) string { return m.Env + "/" + token }
-
-// stored is load for a handler: a type that has become real may still be kept
-// as an earlier makeitso did, which only modelled it.
-func (m *Machine) stored(ctx context.Context, token string) (*Resource, error) {
-	res, err := m.Load(token)
-	if !fault.Is(err, fault.NotFound) {
-		return res, err
-	}
-	if modelled, modelErr := m.Models.Get(ctx, m.ModelKey(token)); modelErr == nil {
-		return &modelled, nil
-	}
-	return nil, err
-}
 
 // Resources gives everything there is, by token.
 func (m *Machine) Resources() ([]*Resource, error) {
@@ -239,7 +229,7 @@ func (h *Handler) Create(ctx context.Context, r stack.Request) (stack.Result, er
 
 // Read implements stack.Handler.
 func (h *Handler) Read(ctx context.Context, r stack.Request) (stack.Result, error) {
-	res, err := h.m.stored(ctx, r.Token)
+	res, err := h.m.Load(r.Token)
 	if err != nil {
 		return stack.Result{}, err
 	}
@@ -287,7 +277,7 @@ func (h *Handler) Among(all []*Resource, identifier map[string]string) (*Resourc
 // Update implements stack.Handler.
 func (h *Handler) Update(ctx context.Context, r stack.Request) (stack.Result, error) {
 	defer h.m.Begin()()
-	res, err := h.m.stored(ctx, r.Token)
+	res, err := h.m.Load(r.Token)
 	if err == nil {
 		err = res.InPlace(r.Properties)
 	}

@@ -5,7 +5,7 @@ package model
 func operations() map[string]Type {
 	return map[string]Type{
 		"AWS::CloudWatch::Alarm": {
-			Note: "evaluated by what metric filters count while makeitso serve runs; not by metric math, percentiles and anomalies; its actions are told, not taken",
+			Note: "evaluated while makeitso serve runs, by what metric filters count and what the edge sees of load balancers and services; its actions are told, not taken",
 			ref:  "{name AlarmName 255}", attributes: map[string]any{"Arn": "arn:aws:cloudwatch:{region}:{account}:alarm:{ref}"},
 			checks: []check{number("EvaluationPeriods", 1, 1440), number("DatapointsToAlarm", 1, 1440), words("TreatMissingData", "breaching", "notBreaching", "ignore", "missing")},
 		},

@@ -70,7 +70,8 @@ func Serve(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	options := posix.PosixOpts{VersioningDir: c.Versions, CopyObjectThreshold: 5 << 30, Concurrency: 256}
+	// This process alone has the folder: its own locks on objects suffice.
+	options := posix.PosixOpts{VersioningDir: c.Versions, CopyObjectThreshold: 5 << 30, Concurrency: 256, ForceNoObjLockFile: true}
 	// Metadata lies in extended attributes of the files, or beside them where
 	// the file system has none. The choice holds: the file system stays.
 	var metadata meta.MetadataStorer = meta.XattrMeta{}
@@ -88,10 +89,11 @@ func Serve(args []string) error {
 	// Put together here and not by the gateway's own main, which brings along
 	// clients of message brokers, directories and vaults that nobody asks for.
 	root := auth.Account{Access: c.AccessKey, Secret: c.SecretKey, Role: auth.RoleAdmin}
+	users := auth.NewIAMServiceSingle(root)
 	api, err := s3api.New(files, middlewares.RootUserConfig{Access: c.AccessKey, Secret: c.SecretKey}, c.Region,
-		auth.NewIAMServiceSingle(root), nil, nil, nil, nil,
-		s3api.WithHostStyle(Domain), s3api.WithHealth(healthPath), s3api.WithCORSAllowOrigin("*"), s3api.WithKeepAlive(), s3api.WithQuiet(),
-		s3api.WithConcurrencyLimiter(maxConnections, maxRequests), s3api.WithMpMaxParts(maxParts))
+		users, nil, nil, nil, nil, append(bulkServer{files, metadata, root, users, c.Region}.routes(),
+			s3api.WithHostStyle(Domain), s3api.WithHealth(healthPath), s3api.WithCORSAllowOrigin("*"), s3api.WithKeepAlive(), s3api.WithQuiet(),
+			s3api.WithConcurrencyLimiter(maxConnections, maxRequests), s3api.WithMpMaxParts(maxParts))...)
 	if err != nil {
 		return fmt.Errorf("serve S3: %w", err)
 	}

@@ -56,15 +56,19 @@ func (w *Watcher) points(ctx context.Context, s metric.Series, from, to time.Tim
 
 // count gives what adds samples to their series at now.
 func (w *Watcher) count(ctx context.Context, samples []metric.Sample, now time.Time) ([]record.Op, error) {
-	now = now.UTC().Truncate(metric.Resolution)
 	sums := map[metric.Series]metric.Point{}
 	for _, s := range samples {
-		p := sums[s.Series]
-		p.Time = now
-		sums[s.Series] = p.Add(s.Value)
+		sums[s.Series] = sums[s.Series].Add(s.Value)
 	}
+	return w.add(ctx, sums, now)
+}
+
+// add gives what adds points to their series at a time.
+func (w *Watcher) add(ctx context.Context, sums map[metric.Series]metric.Point, now time.Time) ([]record.Op, error) {
+	now = now.UTC().Truncate(metric.Resolution)
 	var ops []record.Op
 	for series, sum := range sums {
+		sum.Time = now
 		key := w.seriesKey(series) + now.Format(minuteFormat)
 		c, err := w.metrics.Get(ctx, key)
 		if err != nil && !fault.Is(err, fault.NotFound) {

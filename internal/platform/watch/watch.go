@@ -1,12 +1,13 @@
 // Package watch is what goes on beside the resources of an environment on this
 // machine: it follows the files of log groups and counts what filters match,
-// evaluates alarms, removes logs that are older than they shall be, and writes
+// counts what is measured elsewhere, evaluates alarms, removes logs that are older than they shall be, and writes
 // trails into buckets. It knows files, records and the clock; it must not know
 // stacks, or how resources are kept.
 package watch
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,6 +47,7 @@ type Filter struct {
 type Alarm struct {
 	Token, Name, ARN string
 	Metric           metric.Alarm
+	Measured         bool // it watches what Measure gives
 	Rule             *metric.Rule
 }
 
@@ -70,6 +72,9 @@ type Options struct {
 	// is fault.Conflict.
 	Said func(ctx context.Context, a Alarm) (Said, int64, error)
 	Say  func(ctx context.Context, a Alarm, s Said, version int64) error
+	// Measure gives what has come since it gave mark, and a new mark; with no
+	// mark, what is from now on. Needed for alarms that are Measured.
+	Measure func(ctx context.Context, mark json.RawMessage) (map[metric.Series]metric.Point, json.RawMessage, error)
 	// Put stores an object of a trail.
 	Put func(ctx context.Context, bucket, key string, gzipped []byte) error
 	// Events is the stream of records that trails write down.
@@ -103,6 +108,7 @@ func New(o Options) *Watcher {
 // The kinds of records that are kept, by environment and something's token.
 const (
 	metricKind   = "local-metric"
+	measuredKind = "local-measured"
 	followedKind = "local-followed"
 	trailKind    = "local-trail"
 )
@@ -110,7 +116,7 @@ const (
 // ForgetAll gives what removes all that is kept of an environment.
 func ForgetAll(ctx context.Context, records record.Store, environment string) ([]record.Op, error) {
 	var ops []record.Op
-	for _, kind := range []string{metricKind, followedKind, trailKind} {
+	for _, kind := range []string{metricKind, measuredKind, followedKind, trailKind} {
 		kept, err := records.List(ctx, kind, environment+"/")
 		if err != nil {
 			return nil, fmt.Errorf("list what was watched: %w", err)
@@ -215,6 +221,7 @@ func (w *Watcher) pass(ctx context.Context, d Declared, now time.Time, files *fs
 			failures = append(failures, fmt.Errorf("log group %s cannot be followed: %w", f.Group, err))
 		}
 	}
+	failures = append(failures, w.measure(ctx, d.Alarms, now))
 	next, err = w.evaluate(ctx, d.Alarms, now)
 	failures = append(failures, err)
 	for name, group := range d.Groups {
@@ -280,9 +287,11 @@ func (w *Watcher) judge(ctx context.Context, a Alarm, now time.Time) error {
 		return err
 	}
 	from, to := a.Metric.Window(now)
-	points, err := w.points(ctx, a.Metric.Series, from, to)
-	if err != nil {
-		return err
+	points := map[metric.Series][]metric.Point{}
+	for _, series := range a.Metric.Series() {
+		if points[series], err = w.points(ctx, series, from, to); err != nil {
+			return err
+		}
 	}
 	verdict := a.Metric.Evaluate(now, points, is.State)
 	return w.say(ctx, a, verdict, is, version, now)

@@ -97,7 +97,11 @@ func TestAlarm(t *testing.T) {
 	w.filter("f", "ERROR")
 	w.alarm("a", map[string]any{"TreatMissingData": "notBreaching"})
 	w.alarm("b", nil)
-	w.alarm("math", map[string]any{"Metrics": []any{}})
+	w.alarm("math", map[string]any{"Namespace": nil, "MetricName": nil, "Statistic": nil, "Metrics": []any{
+		map[string]any{"Id": "twice", "Expression": "n * 2"},
+		map[string]any{"Id": "n", "ReturnData": false, "MetricStat": map[string]any{"Stat": "p50", "Metric": map[string]any{"Namespace": "s", "MetricName": "n"}}},
+	}})
+	w.alarm("bare", map[string]any{"MetricName": ""})
 	by := w.watcher()
 	want := func(at time.Duration, a, b metric.State) {
 		t.Helper()
@@ -121,10 +125,13 @@ func TestAlarm(t *testing.T) {
 	w.say("a", Said{State: metric.OK, Reason: "by hand"})
 	want(time.Minute+30*time.Second, metric.OK, metric.On) // holds until the next evaluation
 	by = w.watcher()
+	if got := w.said["math"].Reason; !strings.Contains(got, "datapoints [2.0 (02/01/26 12:00:00)] was greater") {
+		t.Errorf("the one with an expression: %s", got)
+	}
 	want(2*time.Minute, metric.On, metric.On)
 	want(4*time.Minute, metric.OK, metric.Insufficient)
-	if w.version["math"] != 0 {
-		t.Errorf("of an alarm that cannot be evaluated is said %+v", w.said["math"])
+	if w.version["bare"] != 0 {
+		t.Errorf("of an alarm that cannot be evaluated is said %+v", w.said["bare"])
 	}
 }
 

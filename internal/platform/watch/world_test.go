@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ type world struct {
 	version map[string]int64
 	put     func(bucket, key string, body []byte) error
 	told    []string
+	measure func(context.Context, json.RawMessage) (map[metric.Series]metric.Point, json.RawMessage, error)
 }
 
 // store is a store that can be made to fail, and tells of what was written.
@@ -88,6 +90,9 @@ func (w *world) watcher() *Watcher {
 			w.say(a.Token, s)
 			return nil
 		},
+		Measure: func(ctx context.Context, mark json.RawMessage) (map[metric.Series]metric.Point, json.RawMessage, error) {
+			return w.measure(ctx, mark)
+		},
 		Put: func(_ context.Context, bucket, key string, body []byte) error { return w.put(bucket, key, body) },
 		Announce: func(text string) {
 			w.mu.Lock()
@@ -122,7 +127,9 @@ func (w *world) alarm(token string, more map[string]any) {
 	w.t.Helper()
 	properties := map[string]any{"Namespace": "s", "MetricName": "n", "Statistic": "Sum", "Threshold": 0, "ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1}
 	for name, value := range more {
-		properties[name] = value
+		if properties[name] = value; value == nil {
+			delete(properties, name)
+		}
 	}
 	m, err := metric.ReadAlarm(properties)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func Run(t *testing.T, store record.Store) {
 	t.Run("concurrent counter", func(t *testing.T) { counter(ctx, t, store) })
 	t.Run("many writers", func(t *testing.T) { manyWriters(ctx, t, store) })
 	t.Run("streams", func(t *testing.T) { streams(ctx, t, store) })
+	t.Run("trim", func(t *testing.T) { trim(ctx, t, store) })
 	t.Run("wait", func(t *testing.T) { wait(ctx, t, store) })
 }
 
@@ -249,6 +251,47 @@ func streams(ctx context.Context, t *testing.T, store record.Store) {
 	if n, err := store.Append(ctx, "other", []byte("z")); err != nil || n != 1 {
 		t.Errorf("a second stream begins at %d, %v; want 1", n, err)
 	}
+}
+
+func trim(ctx context.Context, t *testing.T, store record.Store) {
+	for _, stream := range []string{"t", "kept"} {
+		if _, err := store.Append(ctx, stream, []byte("1"), []byte("2"), []byte("3")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what, stream string, numbers ...int64) {
+		t.Helper()
+		items, err := store.Read(ctx, stream, 0, 10)
+		got := []int64{}
+		for _, item := range items {
+			got = append(got, item.Number)
+		}
+		if err != nil || !slices.Equal(got, numbers) {
+			t.Errorf("%s: %s has %v, %v; want %v", what, stream, got, err, numbers)
+		}
+	}
+	for _, step := range []struct {
+		through int64
+		left    []int64
+	}{{0, []int64{1, 2, 3}}, {1, []int64{2, 3}}, {1, []int64{2, 3}}, {9, []int64{3}}} {
+		if err := store.Trim(ctx, "t", step.through); err != nil {
+			t.Error(err)
+		}
+		want(fmt.Sprint("trimmed through ", step.through), "t", step.left...)
+	}
+	if err := store.Trim(ctx, "none", 5); err != nil {
+		t.Errorf("trimming what is not there: %v", err)
+	}
+	if n, err := store.Append(ctx, "t", []byte("4")); err != nil || n != 4 {
+		t.Errorf("the next is %d, %v; want 4", n, err)
+	}
+	if items, err := store.Read(ctx, "t", 3, 10); err != nil || len(items) != 1 || string(items[0].Value) != "4" {
+		t.Errorf("after 3 there is %v, %v", items, err)
+	}
+	if err := store.Wait(ctx, "t", 3); err != nil {
+		t.Error(err)
+	}
+	want("of another", "kept", 1, 2, 3)
 }
 
 func wait(ctx context.Context, t *testing.T, store record.Store) {
