@@ -103,6 +103,8 @@ func (u *upload) copyTo(w io.Writer) error {
 			}
 		}
 		switch {
+		case u.request.Length >= 0 && u.sent == u.request.Length: // not read further: the answer may be there, and this ended
+			return nil
 		case err == io.EOF && u.request.Length < 0:
 			_, err := w.Write(u.request.lastChunk())
 			return err
