@@ -1,9 +1,12 @@
 // Command bench measures makeitso against the targets of its design, and next
 // to what a user would otherwise run, both sides in one go: it prints a table
-// and ends with 1 if a target is missed. It knows makeitso as a program only.
+// and ends with 1 if a target is missed. It knows makeitso as a program only,
+// but for the judgement of canaries: false alarms are too rare to be counted on
+// real traffic, so the case canary plays rollouts by internal/analysis/simulate.
 //
 //	go run ./bench                      # about five minutes
 //	go run ./bench --cases start,stages # these alone
+//	go run ./bench --cases canary --trials 4000
 //	go run ./bench --cold               # and a build from an empty cache, minutes more
 package main
 
@@ -25,12 +28,13 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 11, "how often each side of a comparison runs; the median counts")
+	trials := flag.Int("trials", 50, "how many rollouts of each kind the case canary plays")
 	cold := flag.Bool("cold", false, "also build from an empty build cache")
 	names := flag.String("cases", "", "the cases to measure, with commas between; default all of "+strings.Join(caseNames(), ","))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	met, err := run(ctx, max(1, *rounds), *names, *cold)
+	met, err := run(ctx, &bench{rounds: max(1, *rounds), trials: max(1, *trials)}, *names, *cold)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
@@ -43,6 +47,7 @@ func main() {
 // bench is what the cases share.
 type bench struct {
 	rounds  int
+	trials  int    // rollouts of the case canary
 	folder  string // temporary, removed at the end
 	program string // makeitso, built plainly
 	rows    []row
@@ -69,7 +74,7 @@ func cases() []measured {
 		{"size", (*bench).size}, {"start", (*bench).start}, {"synced", (*bench).synced}, {"stages", (*bench).stages}, {"memory", (*bench).memory},
 		{"apply", (*bench).applies}, {"growth", (*bench).growth}, {"validate", (*bench).validate},
 		{"data", (*bench).data}, {"objects", (*bench).objects},
-		{"dns", (*bench).dns}, {"edge", (*bench).edge},
+		{"dns", (*bench).dns}, {"canary", (*bench).canary}, {"edge", (*bench).edge},
 	}
 }
 
@@ -102,13 +107,13 @@ func choose(names string, cold bool) ([]measured, error) {
 
 // run measures the cases, prints the table and says whether all targets are
 // met.
-func run(ctx context.Context, rounds int, names string, cold bool) (met bool, err error) {
+func run(ctx context.Context, b *bench, names string, cold bool) (met bool, err error) {
 	folder, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return false, fmt.Errorf("make a work folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	b := &bench{rounds: rounds, folder: folder, program: filepath.Join(folder, "makeitso")}
+	b.folder, b.program = folder, filepath.Join(folder, "makeitso")
 	chosen, err := choose(names, cold)
 	if err != nil {
 		return false, err

@@ -138,7 +138,7 @@ func (k *keeper) countFrom(seen edge.Stats, route int, weight float64) {
 		k.rec.Evidence = &evidenceRecord{New: plan.New.Release, Test: analysis.New(k.rule()).State()}
 	}
 	e := k.rec.Evidence
-	test := analysis.Resume(k.rule(), e.Test)
+	test := analysis.Resume(e.Test)
 	test.SetWeight(weight)
 	test.Tick(k.now())
 	e.Test, e.Route = test.State(), route
@@ -187,13 +187,13 @@ func (k *keeper) weigh(ctx context.Context, seen edge.Stats) {
 		k.countFrom(seen, state.InForce, weight) // another edge, which counts from the beginning
 		return
 	}
-	test := analysis.Resume(k.rule(), e.Test)
+	test := analysis.Resume(e.Test)
 	n, o := minus(newer, e.NewSeen), minus(older, e.OldSeen)
 	test.ObserveCounts(n.Requests-n.Bad, n.Bad, o.Requests-o.Bad, o.Bad)
 	explained := test.Explain()
 	test.Tick(k.now())
 	e.Test, e.NewSeen, e.OldSeen = test.State(), newer, older
-	if explained.Verdict == analysis.RollBack {
+	if explained.Verdict.Condemns() {
 		k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: explained.String()})
 		return
 	}
@@ -201,7 +201,7 @@ func (k *keeper) weigh(ctx context.Context, seen edge.Stats) {
 		k.saved = k.now()
 		k.saveOrBreak(ctx)
 		k.tell(state.Plan.New.Release, EventWatch, fmt.Sprintf("canary %s at %s: %d requests, %d bad; evidence %.3g of %.3g",
-			state.Plan.New.Release, rollout.Percent(weight), explained.Canary.Requests, explained.Canary.Bad, explained.Evidence, explained.Threshold))
+			state.Plan.New.Release, rollout.Percent(weight), explained.Canary.Requests, explained.Canary.Bad, explained.Evidence, explained.Limit))
 	}
 	if due := state.Due(); !due.IsZero() && !k.now().Before(due) {
 		k.apply(ctx, rollout.Event{Kind: rollout.Tick})
@@ -219,7 +219,7 @@ func (k *keeper) sensitivity() string {
 	if e == nil || e.New != k.rec.State.Plan.New.Release || !watched {
 		return ""
 	}
-	return analysis.Resume(k.rule(), e.Test).Explain().Sensitivity()
+	return analysis.Resume(e.Test).Explain().Sensitivity()
 }
 
 // verify asks every instance of the old version, and the edge about them.

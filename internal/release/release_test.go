@@ -111,7 +111,7 @@ func TestEvidenceCountsEachRequestOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, most := rec.Evidence.Test.Canary.Requests, w.edge.seen("api-2").Requests; got == 0 || got > most {
+	if got, most := rec.Evidence.Test.Seen().Canary().Requests, w.edge.seen("api-2").Requests; got == 0 || got > most {
 		t.Errorf("%d requests of the canary were weighed, the edge sent it %d", got, most)
 	}
 }
@@ -176,7 +176,7 @@ func TestBadCanaryIsRolledBack(t *testing.T) {
 			c.mustRelease(canary(time.Minute), "one", "run-1")
 			end := w.load(500 * time.Microsecond)
 			_, err := c.Release(within(t), canary(time.Minute), Artifact{Digest: artifact}, nil, "run-2")
-			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "release api-2 was rolled back: 5xx: canary ") || !strings.Contains(err.Error(), " ≥ 125") {
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "release api-2 was rolled back: 5xx: canary ") || !strings.Contains(err.Error(), " ≥ 100") {
 				t.Fatalf("got %v", err)
 			}
 			if _, bad := end(); bad == 0 || bad > 100 {
