@@ -75,7 +75,9 @@ func (b *bench) edge(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if sides[i].running, err = begin(ctx, exec.CommandContext(ctx, args[0], args[1:]...), func() error { return listens(sides[i].address, "GET / HTTP/1.1\r\nHost: "+edgeHost+"\r\n\r\n", "HTTP/1.1 200") }); err != nil {
+		if sides[i].running, err = begin(ctx, exec.CommandContext(ctx, args[0], args[1:]...), func() error {
+			return listens(sides[i].address, "GET / HTTP/1.1\r\nHost: "+edgeHost+"\r\n\r\n", "HTTP/1.1 200")
+		}); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, sides[i].running.stop()) }()
