@@ -210,3 +210,21 @@ func TestLineEndsStayInTheirField(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestRequestThatCannotBeRepeated goes on no connection that has been closed.
+func TestRequestThatCannotBeRepeated(t *testing.T) {
+	closed := make(chan struct{}, 1)
+	p := pool(t, raw(t, func(in *bufio.Reader, conn net.Conn) {
+		if _, err := http.ReadRequest(in); err == nil {
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			conn.Close()
+			closed <- struct{}{}
+		}
+	}), Options{})
+	for range 20 {
+		if _, got := take(t, p, ask("POST")); got != "ok" {
+			t.Errorf("got %q", got)
+		}
+		<-closed
+	}
+}
