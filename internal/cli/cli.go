@@ -127,6 +127,7 @@ type app struct {
 	database  string
 	key       string
 	edge      string
+	edgeTLS   string
 	as        string
 
 	understood bool // whether the command line was, so that what fails now is the command itself
@@ -161,7 +162,7 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 		a.demoCommand(), a.initCommand(), a.validateCommand(), a.upCommand(), a.serveCommand(), a.pushCommand(),
 		a.planCommand(), a.applyCommand(), a.publishCommand(), a.importCommand(), a.outputsCommand(), a.eventsCommand(), a.driftCommand(), a.stackCommand(), a.credentialsCommand(), a.destroyCommand(),
 		a.runCommand(), a.runsCommand(), a.logsCommand(), a.approveCommand(), a.rejectCommand(), a.cancelCommand(), a.retryCommand(),
-		a.statusCommand(), a.releasesCommand(), a.rollbackCommand(), a.rolloutCommand(), a.typesCommand(),
+		a.statusCommand(), a.releasesCommand(), a.rollbackCommand(), a.rolloutCommand(), a.typesCommand(), a.trustCommand(),
 		a.internalCommand(),
 	)
 	return root

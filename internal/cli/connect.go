@@ -20,7 +20,7 @@ func (a *app) serverOptions() (server.Options, error) {
 	if err != nil {
 		return server.Options{}, err
 	}
-	o := server.Options{Folder: folder, State: a.state, Database: a.database, Key: a.key, Edge: a.edge, Announce: a.announce}
+	o := server.Options{Folder: folder, State: a.state, Database: a.database, Key: a.key, Edge: a.edge, EdgeTLS: a.edgeTLS, Announce: a.announce}
 	if o.State == "" {
 		o.State = filepath.Join(folder, ".makeitso")
 	} else if !filepath.IsAbs(o.State) {
@@ -34,6 +34,7 @@ func (a *app) serverOptions() (server.Options, error) {
 // one that starts it.
 func (a *app) edgeFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&a.edge, "edge", server.DefaultEdge, "the address that serves sites and services")
+	cmd.Flags().StringVar(&a.edgeTLS, "edge-tls", "", "the address that serves them over HTTPS (default "+server.DefaultEdgeTLS+" with the default --edge, else none)")
 }
 
 func (a *app) announce(text string) { a.note("%s", text) }

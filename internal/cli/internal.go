@@ -24,6 +24,8 @@ func (a *app) internalCommand() *cobra.Command {
 	edgeCommand.Flags().StringVar(&o.Socket, "socket", "", "the control socket")
 	edgeCommand.Flags().StringVar(&o.Config, "config", "", "the file that keeps the configuration")
 	edgeCommand.Flags().StringVar(&o.Log, "log", "", "the access log")
+	edgeCommand.Flags().StringVar(&o.Metrics, "metrics", "", "an address that gives metrics")
+	edgeCommand.Flags().BoolVar(&o.TakeOver, "take-over", false, "take over from the edge that runs")
 	group.AddCommand(
 		edgeCommand,
 		child("exec", func(_ *cobra.Command, args []string) error { return process.Exec(args[0]) }),

@@ -19,7 +19,9 @@ type Balancer struct {
 	Hosts []string `json:"hosts"`
 	// Port is one of this machine's loopback address that it answers at too,
 	// whatever the host name if no other balancer has that port; 0 for none.
-	Port  int    `json:"port,omitempty"`
+	Port int `json:"port,omitempty"`
+	// TLS says that HTTPS is spoken at the port.
+	TLS   bool   `json:"tls,omitempty"`
 	Rules []Rule `json:"rules"`
 }
 
@@ -109,7 +111,7 @@ func (x *exchange) answerFixed(f *Fixed) {
 		x.w.Header().Set("Content-Type", f.Type)
 	}
 	x.w.WriteHeader(f.Status)
-	if _, err := io.WriteString(x.w, f.Body); err != nil {
+	if _, err := io.WriteString(&x.w, f.Body); err != nil {
 		x.entry.Error = err.Error()
 	}
 }
@@ -197,11 +199,15 @@ func like(pattern, text string) bool {
 
 // location is where a redirect sends a request.
 func (d Redirect) location(r *http.Request) string {
+	asked, usual := "http", "80"
+	if r.TLS != nil {
+		asked, usual = "https", "443"
+	}
 	host, port, err := net.SplitHostPort(r.Host)
 	if err != nil {
-		host, port = r.Host, "80"
+		host, port = r.Host, usual
 	}
-	fill := strings.NewReplacer("#{protocol}", "http", "#{host}", host, "#{port}", port,
+	fill := strings.NewReplacer("#{protocol}", asked, "#{host}", host, "#{port}", port,
 		"#{path}", strings.TrimPrefix(r.URL.EscapedPath(), "/"), "#{query}", r.URL.RawQuery).Replace
 	protocol, port := strings.ToLower(fill(d.Protocol)), fill(d.Port)
 	to := protocol + "://" + fill(d.Host)
@@ -217,7 +223,7 @@ func (d Redirect) location(r *http.Request) string {
 
 func (v *validation) balancer(b Balancer, services map[string]bool) {
 	where := fmt.Sprintf("balancer %q", b.Name)
-	v.hostNames(where, b.Hosts)
+	v.hostNames(where, b.Hosts, "")
 	if b.Port < 0 || b.Port > 65535 {
 		v.wrong("%s: port is %d; it is from 1 to 65535", where, b.Port)
 	}

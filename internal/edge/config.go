@@ -4,7 +4,11 @@
 // It knows hosts, arms and instances; it must not know releases or pipelines.
 package edge
 
-import "time"
+import (
+	"time"
+
+	"makeitso/internal/edge/certificate"
+)
 
 // Config is everything the edge does. Documents are swapped whole; Version
 // rises with each, and an older one is refused.
@@ -14,6 +18,16 @@ type Config struct {
 	Sites    []Site    `json:"sites"`
 	// Balancers choose among services by rules.
 	Balancers []Balancer `json:"balancers,omitempty"`
+	TLS       *TLS       `json:"tls,omitempty"`
+}
+
+// TLS is where HTTPS is spoken and where its certificates come from: the files
+// first, then ACME for its hosts, then the local authority for what is served
+// below .localhost. All that is served is served there too.
+type TLS struct {
+	Listen       string             `json:"listen,omitempty"` // host:port; "" speaks it at the ports of balancers only
+	Certificates []certificate.Pair `json:"certificates,omitempty"`
+	ACME         *certificate.ACME  `json:"acme,omitempty"`
 }
 
 // Service is instances behind host names.
@@ -22,7 +36,16 @@ type Service struct {
 	// Hosts are host names without port, e.g. api.shop.localhost. None are
 	// needed where a balancer forwards to the service.
 	Hosts []string `json:"hosts"`
+	// Paths narrow that to paths below these, e.g. /api; of several services
+	// at one host, the one with the longest path that fits answers.
+	Paths []string `json:"paths,omitempty"`
 	Arms  []Arm    `json:"arms"`
+	// Protocol is what the instances speak: "" is HTTP/1.1, h2c is HTTP/2
+	// without TLS, which gRPC needs.
+	Protocol string `json:"protocol,omitempty"`
+	Limits   Limits `json:"limits,omitzero"`
+	// Sticky keeps a client at the arm that it drew first; nil draws for each request.
+	Sticky *Sticky `json:"sticky,omitempty"`
 	// Health is the path asked of every instance, "" for none.
 	Health         string        `json:"health,omitempty"`
 	HealthCodes    string        `json:"healthCodes,omitempty"`    // of a healthy answer, e.g. 200,301-302; default 200-399
@@ -32,9 +55,35 @@ type Service struct {
 	// successes bring it back; default 2 and 1.
 	UnhealthyAfter int `json:"unhealthyAfter,omitempty"`
 	HealthyAfter   int `json:"healthyAfter,omitempty"`
+	// EjectAfter is how many bad answers in a row take an instance out for a
+	// time that grows each time; at least half of an arm's stay. Default 5,
+	// negative for never.
+	EjectAfter int `json:"ejectAfter,omitempty"`
+	// SlowStart is how long an instance that is new, or was out, gets less than
+	// its part: from a tenth up to all. Default none.
+	SlowStart time.Duration `json:"slowStart,omitempty"`
 	// RequestTimeout is the time until an answer's header; it is also the
 	// deadline L at which an outcome is fixed as bad. Default 10 s.
 	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
+}
+
+// Limits bound what clients may ask of a service; the zero value of each is
+// its default.
+type Limits struct {
+	HeaderBytes int   `json:"headerBytes,omitempty"` // of a request; default, and most, 64 KiB
+	BodyBytes   int64 `json:"bodyBytes,omitempty"`   // of a request; default any number
+	// ClientTimeout is how long a client may neither send of a body that it
+	// has announced nor take of the answer; default 60 s.
+	ClientTimeout time.Duration `json:"clientTimeout,omitempty"`
+	// Requests is how many may be under way at one instance; default any number.
+	Requests int `json:"requests,omitempty"`
+}
+
+// Sticky says how a client is known again. Its first request draws the arm and
+// is counted; those that follow go the same way, and are not.
+type Sticky struct {
+	Cookie string        `json:"cookie"`        // its name
+	TTL    time.Duration `json:"ttl,omitempty"` // default until the browser ends
 }
 
 // Arm is the instances of one version. Each request draws its arm by an
@@ -99,6 +148,9 @@ type Stats struct {
 	// PortsRefused lists the ports of balancers that could not be taken, with
 	// the reason: they answer at the edge's own port only.
 	PortsRefused map[int]string `json:"portsRefused,omitempty"`
+	// Secure gives the addresses at which HTTPS is spoken, by the configured ones.
+	Secure  map[string]string `json:"secure,omitempty"`
+	Metrics string            `json:"metrics,omitempty"` // the address that gives metrics, host:port
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

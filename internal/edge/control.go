@@ -40,8 +40,11 @@ func (p *plane) control() http.Handler {
 		answer(w, struct{}{}, err)
 	})
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, p.stats(), nil)
+		answer(w, p.stats(r.Context()), nil)
 	})
+	mux.HandleFunc("GET /watch", p.watch)
+	mux.HandleFunc("GET /metrics", p.metrics)
+	mux.HandleFunc("POST /handover", p.handOver)
 	mux.HandleFunc("GET /traffic", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, p.traffic.report(p.current()), nil)
 	})
@@ -124,28 +127,14 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 			return fmt.Errorf("encode %s %s: %w", method, path, err)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, bytes.NewReader(raw))
+	res, err := c.do(ctx, method, path, raw)
 	if err != nil {
-		return fmt.Errorf("ask the edge: %w", err)
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fault.Wrap(fault.Unavailable, err, "the edge does not answer at %s", c.socket)
+		return err
 	}
 	defer res.Body.Close()
 	raw, err = io.ReadAll(res.Body)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge broke off its answer to %s %s", method, path)
-	}
-	if res.StatusCode != http.StatusOK {
-		var f failure
-		if err := json.Unmarshal(raw, &f); err != nil || f.Code == "" {
-			return fault.New(fault.Internal, "the edge answered %s %s with %s: %.200s", method, path, res.Status, raw)
-		}
-		return &fault.Error{Code: f.Code, Message: f.Message, Hint: f.Hint}
 	}
 	if into == nil {
 		return nil
@@ -154,4 +143,32 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 		return fmt.Errorf("decode the edge's answer to %s %s: %w", method, path, err)
 	}
 	return nil
+}
+
+// do asks, and gives an answer that is 200.
+func (c *Client) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://edge"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask the edge: %w", err)
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fault.Wrap(fault.Unavailable, err, "the edge does not answer at %s", c.socket)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer res.Body.Close()
+	raw, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, fault.Wrap(fault.Unavailable, err, "the edge broke off its answer to %s %s", method, path)
+	}
+	var f failure
+	if err := json.Unmarshal(raw, &f); err != nil || f.Code == "" {
+		return nil, fault.New(fault.Internal, "the edge answered %s %s with %s: %.200s", method, path, res.Status, raw)
+	}
+	return nil, &fault.Error{Code: f.Code, Message: f.Message, Hint: f.Hint}
 }

@@ -43,6 +43,7 @@ type running struct {
 	address string // where it serves
 	http    *http.Client
 	stop    func() // ends it and waits
+	wait    func() // waits until it has ended by itself
 }
 
 // start runs an edge until the test ends.
@@ -63,13 +64,13 @@ func start(t testing.TB, o Options) *running {
 	go func() { done <- Main(ctx, o) }()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
 	r := &running{Client: NewClient(o.Socket), options: o, http: &http.Client{Transport: transport}}
-	r.stop = sync.OnceFunc(func() {
+	r.wait = sync.OnceFunc(func() {
 		transport.CloseIdleConnections()
-		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("the edge ended with: %v", err)
 		}
 	})
+	r.stop = func() { cancel(); r.wait() }
 	t.Cleanup(r.stop)
 	eventually(t, "the edge answers", func() bool {
 		stats, err := r.Stats(t.Context())
@@ -165,8 +166,8 @@ func (r *running) raw(t testing.TB, text string) string {
 	return string(answer)
 }
 
-// upstream serves a handler until the test ends and gives its address.
-func upstream(t testing.TB, handler http.HandlerFunc) string {
+// backend serves a handler until the test ends and gives its address.
+func backend(t testing.TB, handler http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewServer(handler)
 	t.Cleanup(s.Close)
@@ -238,7 +239,7 @@ func service1(version int64, addresses ...string) Config {
 func TestRequestReachesServiceByHost(t *testing.T) {
 	e := start(t, Options{})
 	var seen *http.Request
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		seen = r.Clone(context.Background())
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Mine", "yes")
@@ -275,7 +276,7 @@ func TestRequestReachesServiceByHost(t *testing.T) {
 
 func TestRestartedEdgeServesAsBefore(t *testing.T) {
 	e := start(t, Options{})
-	e.configure(t, service1(7, upstream(t, says("still here"))))
+	e.configure(t, service1(7, backend(t, says("still here"))))
 	e.stop()
 	if info, err := os.Stat(e.options.Config); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the saved configuration: %v %v", info, err)

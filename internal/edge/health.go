@@ -22,6 +22,16 @@ const (
 	// checkTimeout is how long a health check waits for its answer, where its
 	// service does not say.
 	checkTimeout = 2 * time.Second
+
+	// An instance is ejected for ejectTime at first, and for as much longer
+	// each time again, up to maxEject; after wellTime without a bad answer it
+	// begins anew.
+	defaultEjectAfter = 5
+	ejectTime         = 5 * time.Second
+	maxEject          = 5 * time.Minute
+	wellTime          = 5 * time.Minute
+
+	leastPart = 0.1 // that an instance gets at the beginning of its slow start
 )
 
 // Check is how an instance is asked whether it is well.
@@ -38,9 +48,68 @@ type health struct {
 	mu        sync.Mutex
 	failures  int
 	successes int // since it failed last
+
+	// What its answers to requests say.
+	badInARow atomic.Int64
+	until     atomic.Int64 // the time up to which it is ejected, in nanoseconds
+	since     atomic.Int64 // the time from which it gets requests
+	ejections atomic.Int64
+	growth    int       // how often its time has grown; mu is held
+	last      time.Time // when it was ejected; mu is held
 }
 
+// out says that it fails its checks.
 func (h *health) out() bool { return h.reason.Load() != nil }
+
+// ejected says that its answers were bad.
+func (h *health) ejected(now time.Time) bool { return now.UnixNano() < h.until.Load() }
+
+// saw takes the outcome of a request; after so many bad ones in a row, the
+// instance is ejected.
+func (h *health) saw(bad bool, after int, now time.Time) {
+	if !bad {
+		if h.badInARow.Load() != 0 {
+			h.badInARow.Store(0)
+		}
+		return
+	}
+	if after < 0 || h.badInARow.Add(1) < int64(after) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ejected(now) {
+		return
+	}
+	if now.Sub(h.last) > wellTime {
+		h.growth = 0
+	}
+	h.growth, h.last = h.growth+1, now
+	until := now.Add(min(maxEject, time.Duration(h.growth)*ejectTime))
+	h.badInARow.Store(0)
+	h.until.Store(until.UnixNano())
+	h.since.Store(until.UnixNano())
+	h.ejections.Add(1)
+}
+
+// part is how much of what the others get the instance gets, up to 1.
+func (h *health) part(slow time.Duration, now time.Time) float64 {
+	if slow <= 0 {
+		return 1
+	}
+	return max(leastPart, min(1, float64(now.UnixNano()-h.since.Load())/float64(slow)))
+}
+
+// why says why it gets no requests, "" if it does.
+func (h *health) why(now time.Time) string {
+	if reason := h.reason.Load(); reason != nil {
+		return *reason
+	}
+	if h.ejected(now) {
+		return "its answers were bad; it is asked again at " + time.Unix(0, h.until.Load()).Format(time.TimeOnly)
+	}
+	return ""
+}
 
 // refuse takes the instance out at once: it was seen not to take connections.
 func (h *health) refuse(reason string) {
@@ -56,8 +125,9 @@ func (h *health) report(p probe, reason string) {
 	defer h.mu.Unlock()
 	if reason == "" {
 		if h.successes++; h.failures == 0 || h.successes >= p.in {
-			h.failures = 0
-			h.reason.Store(nil)
+			if h.failures = 0; h.reason.Swap(nil) != nil {
+				h.since.Store(time.Now().UnixNano())
+			}
 		}
 		return
 	}

@@ -2,12 +2,15 @@ package edge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -21,10 +24,27 @@ type Options struct {
 	Socket string // path of the control socket
 	Config string // file that keeps the accepted configuration, "" for none
 	Log    string // access log, "" for none
+	// Metrics is an address that gives metrics to Prometheus, which the control
+	// socket does always; "" for none.
+	Metrics string
+	// Certificates is the folder of the certificates that the edge makes and
+	// gets; default "certificates" beside the configuration.
+	Certificates string
+
+	// TakeOver gets sockets, configuration and cursors from the edge that runs
+	// behind Socket, which then ends when its connections have.
+	TakeOver bool
 
 	LogBytes int64         // size at which the log is rotated; default 64 MiB
 	Drain    time.Duration // how long requests may finish at the end; default 10 s
 }
+
+// maxHeaderBytes is how large the header of a request may be.
+const maxHeaderBytes = 64 << 10
+
+// gcPercent makes the collector run less often than Go does by itself: the
+// edge holds little and throws away much.
+const gcPercent = 400
 
 // maxSocketPath is what the kernel allows, without the final zero.
 const maxSocketPath = 107
@@ -35,6 +55,9 @@ func (o Options) normalize() (Options, error) {
 	}
 	if o.Drain == 0 {
 		o.Drain = 10 * time.Second
+	}
+	if o.Certificates == "" && o.Config != "" {
+		o.Certificates = filepath.Join(filepath.Dir(o.Config), "certificates")
 	}
 	if o.Listen == "" || o.Socket == "" {
 		return o, fault.New(fault.Invalid, "the edge needs an address to listen on and the path of its socket")
@@ -55,66 +78,167 @@ func Main(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	public, err := listen(o.Listen)
-	if err != nil {
-		return err
-	}
-	defer public.Close() // again, where a server has closed it already
+	debug.SetGCPercent(gcPercent)
 	log, err := openAccessLog(o.Log, o.LogBytes)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot write its log")
 	}
-	p, err := newPlane(public.Addr().String(), o.Config, log)
+	p, before, err := prepare(ctx, o, log)
 	if err != nil {
 		return errors.Join(err, log.close())
 	}
-	private, err := listenSocket(ctx, o.Socket)
-	if err != nil {
-		return errors.Join(err, p.close())
-	}
-	return errors.Join(p.serve(ctx, public, private, o.Drain), p.close())
+	defer p.public.Close() // again, where a server has closed it already
+	return errors.Join(p.serve(ctx, before), p.close())
 }
 
-// serve runs both servers until ctx ends or one of them fails.
-func (p *plane) serve(ctx context.Context, public, private net.Listener, drain time.Duration) error {
+// prepare gets the sockets, of the system or of the edge that runs, and makes
+// the plane; all is closed on failure.
+func prepare(ctx context.Context, o Options, log *accessLog) (p *plane, before *inheritance, err error) {
+	if o.TakeOver {
+		before, err = takeOver(ctx, o.Socket)
+		if err != nil {
+			return nil, nil, err
+		}
+		if p, err = newPlane(before.sockets[publicSocket], o, log, before); err != nil {
+			return nil, nil, errors.Join(err, before.close())
+		}
+		p.private, p.measured = before.sockets[controlSocket], before.sockets[metricsSocket]
+		if err = before.succeed(p.current()); err != nil {
+			p.checker.run(nil)
+			return nil, nil, errors.Join(fault.Wrap(fault.Failed, err, "the running edge did not hand over"), before.close())
+		}
+		return p, before, nil
+	}
+	public, err := listen(o.Listen)
+	if err != nil {
+		return nil, nil, err
+	}
+	if p, err = newPlane(public, o, log, nil); err != nil {
+		return nil, nil, errors.Join(err, public.Close())
+	}
+	if o.Metrics != "" {
+		p.measured, err = listen(o.Metrics)
+	}
+	if err == nil {
+		p.private, err = listenSocket(ctx, o.Socket)
+	}
+	if err != nil {
+		p.checker.run(nil)
+		if p.measured != nil {
+			err = errors.Join(err, p.measured.Close())
+		}
+		return nil, nil, errors.Join(err, public.Close())
+	}
+	return p, nil, nil
+}
+
+// serve runs all servers until ctx ends, one of them fails, or another process
+// has taken over and the connections are gone.
+func (p *plane) serve(ctx context.Context, before *inheritance) error {
 	requests, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	front := &http.Server{
-		Handler:           p,
-		BaseContext:       func(net.Listener) context.Context { return requests },
-		ConnContext:       connContext,
-		ConnState:         connState,
-		ErrorLog:          p.quiet,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-	}
+	front := p.server(requests)
 	control := &http.Server{Handler: p.control(), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 2)
-	var servers sync.WaitGroup
-	for server, l := range map[*http.Server]net.Listener{front: headListener{public}, control: private} {
+	failed := make(chan error, 3)
+	var servers, beside sync.WaitGroup
+	run := func(server *http.Server, l, socket net.Listener) {
 		servers.Go(func() {
-			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				failed <- fmt.Errorf("serve %s: %w", socket.Addr(), err)
 			}
 		})
 	}
-	var beside sync.WaitGroup
+	run(front, headListener{p.public}, p.public)
+	run(control, p.private, p.private)
+	measure := &http.Server{Handler: http.HandlerFunc(p.metrics), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
+	if p.measured != nil {
+		run(measure, p.measured, p.measured)
+	}
 	p.ports.begin(func(l net.Listener) {
-		beside.Go(func() { _ = front.Serve(headListener{l}) }) // ends when its listener is closed
+		beside.Go(func() { _ = front.Serve(l) }) // ends when its listener is closed
 	})
+	if before != nil {
+		servers.Go(func() { p.follow(requests, before) })
+	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+	case <-p.parting.left:
+		run(control, p.parting.private, p.parting.private)
+		err = p.part(ctx)
 	}
 	p.ports.end()
 	beside.Wait() // a server that still knows a closed listener would fail to close it at its shutdown
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.options.Drain)
 	defer cancel()
-	err = errors.Join(err, p.shutdown(draining, front, stop), control.Close())
+	err = errors.Join(err, p.shutdown(draining, front, stop), p.farewell())
+	if p.leaving.Load() { // whoever reads outcomes gets the last ones, and is told that there are no more
+		if late := control.Shutdown(draining); late != nil && !errors.Is(late, context.DeadlineExceeded) && !errors.Is(late, net.ErrClosed) {
+			err = errors.Join(err, late)
+		}
+	}
+	err = errors.Join(err, unlessClosed(control.Close()), unlessClosed(measure.Close()))
 	servers.Wait()
 	return err
+}
+
+// server is what the clients reach.
+func (p *plane) server(requests context.Context) *http.Server {
+	front := &http.Server{
+		Handler:     p,
+		BaseContext: func(net.Listener) context.Context { return requests },
+		ConnContext: connContext,
+		ConnState: func(conn net.Conn, state http.ConnState) {
+			connState(conn, state)
+			switch state {
+			case http.StateNew:
+				p.clients.add(1)
+			case http.StateClosed, http.StateHijacked:
+				p.clients.add(-1)
+			}
+		},
+		ErrorLog:          p.quiet,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeaderBytes,
+		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250, SendPingTimeout: 30 * time.Second},
+	}
+	front.Protocols.SetHTTP1(true)
+	front.Protocols.SetHTTP2(true)
+	front.Protocols.SetUnencryptedHTTP2(true)
+	return front
+}
+
+// part takes no more connections, and waits until those that there are have
+// ended: each is told with its next answer.
+func (p *plane) part(ctx context.Context) error {
+	p.ports.end()
+	if unix, ok := p.private.(*net.UnixListener); ok {
+		unix.SetUnlinkOnClose(false) // the name leads to the process that took over
+	}
+	err := errors.Join(p.public.Close(), p.private.Close())
+	if p.measured != nil {
+		err = errors.Join(err, p.measured.Close())
+	}
+	drain, cancel := context.WithTimeout(ctx, handoverDrain)
+	defer cancel()
+	select {
+	case <-p.clients.gone():
+	case <-drain.Done():
+	}
+	return err
+}
+
+// farewell gives the process that took over the last report, if there is one.
+func (p *plane) farewell() error {
+	if p.parting.conn == nil {
+		return nil
+	}
+	// A process that took over and is gone already has no use for it.
+	_ = json.NewEncoder(p.parting.conn).Encode(p.stats(context.Background()))
+	return p.parting.conn.Close()
 }
 
 // listen takes the address that the edge serves.

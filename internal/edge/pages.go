@@ -41,7 +41,7 @@ func (x *exchange) render(status int, data pageData) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Request-Id", x.entry.ID)
 	x.w.WriteHeader(status)
-	if _, err := io.WriteString(x.w, data.html()); err != nil && x.entry.Error == "" {
+	if _, err := io.WriteString(&x.w, data.html()); err != nil && x.entry.Error == "" {
 		x.entry.Error = err.Error()
 	}
 }

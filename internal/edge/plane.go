@@ -2,36 +2,50 @@ package edge
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
 )
 
 // plane is the data plane: it serves the table in force and lets it be
 // swapped while it does.
 type plane struct {
+	options   Options
 	listen    string // address served
+	public    net.Listener
+	private   net.Listener // the control socket
+	measured  net.Listener // where metrics are given, nil for the control socket only
+	clients   crowd
+	parting   parting
+	leaving   atomic.Bool // another process takes over
+	elder     elder
 	saved     string // where the accepted configuration is kept, "" for nowhere
 	transport *http.Transport
-	buffers   *bufferPool
 	quiet     *log.Logger
 	log       *accessLog
 	cache     *cache
 	traffic   *traffic
-	running   sync.WaitGroup // requests under way, upgraded connections too
+
+	certificates *certificate.Store
+	running      sync.WaitGroup // requests under way, upgraded connections too
 
 	life context.Context // of what goes on without a request; ends with end
 	end  context.CancelFunc
@@ -43,31 +57,58 @@ type plane struct {
 	mu    sync.RWMutex
 	table *table
 
+	exchanges sync.Pool // of *exchange
+
 	ports    ports
 	applying sync.Mutex // one configuration at a time
 	checker  *checker
 }
 
-// newPlane makes a plane that serves nothing yet; or, if saved names a file,
-// what was accepted last.
-func newPlane(listen, saved string, log *accessLog) (*plane, error) {
+// newPlane makes a plane that serves what the edge before did, else what was
+// accepted last, else nothing yet.
+func newPlane(public net.Listener, o Options, log *accessLog, before *inheritance) (*plane, error) {
 	p := &plane{
-		listen: listen, saved: saved, log: log, quiet: quietLogger(), checker: newChecker(),
-		buffers: newBufferPool(), cache: newCache(cacheBytes), transport: newTransport(), traffic: newTraffic(),
-		table: &table{},
+		options: o, listen: public.Addr().String(), public: public, saved: o.Config, log: log, quiet: quietLogger(), checker: newChecker(),
+		certificates: certificate.NewStore(o.Certificates), cache: newCache(cacheBytes), transport: newTransport(),
+		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
+		parting: parting{left: make(chan struct{})}, traffic: newTraffic(),
 	}
 	p.life, p.end = context.WithCancel(context.Background())
-	if saved == "" {
-		return p, nil
+	p.ports.secure = p.certificates.Config()
+	c, err := Config{}, error(nil)
+	switch {
+	case before != nil:
+		c, p.ports.given = before.Config, maps.Clone(before.sockets)
+		delete(p.ports.given, publicSocket)
+		delete(p.ports.given, controlSocket)
+		delete(p.ports.given, metricsSocket)
+		p.elder.client = NewClient(before.Old)
+	case p.saved != "":
+		c, err = LoadConfig(p.saved)
 	}
-	c, err := LoadConfig(saved)
 	if err != nil || c.Version == 0 {
 		return p, err
 	}
 	if err := c.Validate(); err != nil {
-		return nil, fmt.Errorf("load %s: %w", saved, err)
+		return nil, fmt.Errorf("load the configuration: %w", err)
 	}
-	return p, p.put(c)
+	return p, errors.Join(p.wantCertificates(c), p.put(c))
+}
+
+// wantCertificates says where they come from by a document; it fails where
+// files cannot be read.
+func (p *plane) wantCertificates(c Config) error {
+	w := certificate.Wanted{Local: func(host string) bool {
+		t := p.current()
+		return host == "localhost" || net.ParseIP(host) != nil || t.hosts[host] != nil || t.balancers[host] != nil || t.sites[host] != nil
+	}}
+	if c.TLS != nil {
+		w.Pairs, w.ACME = c.TLS.Certificates, c.TLS.ACME
+	}
+	if err := p.certificates.Want(w); err != nil {
+		return fault.Wrap(fault.Invalid, err, "the edge configuration is wrong")
+	}
+	return nil
 }
 
 // newTransport is how instances and origins are asked.
@@ -99,10 +140,13 @@ func (p *plane) apply(c Config) error {
 		return fault.New(fault.Conflict, "the edge has configuration version %d already and was given another one with version %d", now.Version, c.Version).
 			WithHint("read its version with Stats and give a higher one")
 	}
+	if err := p.wantCertificates(c); err != nil {
+		return err
+	}
 	if err := p.save(c); err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot keep its configuration")
 	}
-	return p.put(c)
+	return errors.Join(p.put(c), p.elder.pass(context.Background(), c))
 }
 
 // put swaps the table for that of a valid document. It must not be called
@@ -116,7 +160,8 @@ func (p *plane) put(c Config) error {
 	p.mu.Lock()
 	p.table = next
 	p.mu.Unlock()
-	p.ports.want(p.listen, c.Balancers)
+	before.retire(next)
+	p.ports.want(p.listen, c)
 	p.checker.run(next.probes())
 	p.cache.retain(c.Sites, before.config.Sites)
 	return nil
@@ -153,27 +198,30 @@ func (p *plane) save(c Config) error {
 }
 
 // stats makes the edge's report.
-func (p *plane) stats() Stats {
+func (p *plane) stats(ctx context.Context) Stats {
 	t := p.current()
 	s := Stats{
 		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
 		Services: map[string]map[string]Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{},
-		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(),
+		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(), Secure: p.ports.addresses(),
+	}
+	if p.measured != nil {
+		s.Metrics = p.measured.Addr().String()
 	}
 	if err := p.log.failure(); err != nil {
 		s.LogError = err.Error()
 	}
-	for name, c := range t.counts {
+	for name, all := range t.tallies {
 		s.Services[name] = map[string]Counts{}
-		for arm, n := range c.byArm {
-			bad := n.bad.Load()
-			s.Services[name][arm] = Counts{Requests: n.requests.Load(), Bad: bad}
+		for arm, n := range all.byArm {
+			bad := n.Bad.Load()
+			s.Services[name][arm] = Counts{Requests: n.Requests.Load(), Bad: bad}
 		}
 	}
 	for id, in := range t.instances {
 		s.InFlight[id] = in.inFlight.Load()
-		if reason := in.health.reason.Load(); reason != nil {
-			s.Unhealthy[id] = *reason
+		if reason := in.health.why(time.Now()); reason != "" {
+			s.Unhealthy[id] = reason
 		}
 	}
 	for _, in := range t.leaving {
@@ -181,6 +229,7 @@ func (p *plane) stats() Stats {
 			s.InFlight[in.ID] += n
 		}
 	}
+	p.elder.add(ctx, &s)
 	return s
 }
 
@@ -197,6 +246,7 @@ func (p *plane) invalidate(site string, paths []string) error {
 // close ends what the plane runs. No request may be under way.
 func (p *plane) close() error {
 	p.checker.run(nil)
+	p.current().retire(&table{})
 	p.transport.CloseIdleConnections()
 	return p.log.close()
 }
@@ -205,22 +255,30 @@ func (p *plane) close() error {
 func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.running.Add(1)
 	defer p.running.Done()
-	x := &exchange{plane: p, w: &recorder{ResponseWriter: w}, client: r.Context(), host: canonicalHost(r.Host)}
+	x := p.exchanges.Get().(*exchange)
+	defer p.exchanges.Put(x)
+	*x = exchange{plane: p, w: recorder{ResponseWriter: w}, client: r.Context(), host: canonicalHost(r.Host)}
+	x.tried = x.places[:0]
 	x.entry = entry{
 		Time: time.Now(), ID: requestID(r), Remote: r.RemoteAddr,
 		Host: x.host, Method: r.Method, Path: r.URL.Path,
 	}
+	if p.leaving.Load() {
+		w.Header().Set("Connection", "close") // in HTTP/2 the server makes a GOAWAY of it
+	}
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()
 	balancer := t.atPort(r, p.listen, x.host)
+	service := t.serviceFor(x.host, r.URL.Path)
 	switch {
 	case hasTwoLengths(r):
 		x.w.Header().Set("Connection", "close")
 		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
+	case x.challenged(r):
 	case balancer != nil:
 		x.serveBalanced(r, balancer)
-	case t.hosts[x.host] != nil:
-		x.service = t.hosts[x.host].Name
+	case service != nil:
+		x.service = service.Name
 		x.serveService(r)
 	case t.balancers[x.host] != nil:
 		x.serveBalanced(r, t.balancers[x.host])
@@ -229,6 +287,18 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		x.unknownHost(t)
 	}
+}
+
+// challenged answers an ACME authority that asks whether the host is ours.
+func (x *exchange) challenged(r *http.Request) bool {
+	if !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
+		return false
+	}
+	h := x.plane.certificates.Challenge(r.Context(), x.host)
+	if h != nil {
+		h.ServeHTTP(&x.w, r)
+	}
+	return h != nil
 }
 
 // requestID gives the request's own id if it has a usable one, else a new one.
@@ -241,9 +311,10 @@ func requestID(r *http.Request) string {
 	if usable {
 		return id
 	}
-	var random [12]byte
-	rand.Read(random[:]) // never fails
-	return hex.EncodeToString(random[:])
+	var random [16]byte // nobody is kept out by not knowing it: it need not be a secret
+	binary.LittleEndian.PutUint64(random[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(random[8:], rand.Uint64())
+	return hex.EncodeToString(random[:12])
 }
 
 // recorder notes what is answered.
@@ -272,17 +343,6 @@ func (w *recorder) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController flush and hijack.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// bufferPool lends the buffers that bodies are copied through.
-type bufferPool struct{ pool sync.Pool }
-
-func newBufferPool() *bufferPool {
-	return &bufferPool{pool: sync.Pool{New: func() any { return new([32 << 10]byte) }}}
-}
-
-func (b *bufferPool) Get() []byte { return b.pool.Get().(*[32 << 10]byte)[:] }
-
-func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }
-
 // quietLogger drops what net/http prints about single connections: the access
 // log has it, with the request.
 func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
@@ -292,7 +352,7 @@ func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 // goes on without a request is broken off at once.
 func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.CancelFunc) error {
 	p.end()
-	err := server.Shutdown(ctx)
+	err := unlessClosed(server.Shutdown(ctx))
 	finished := make(chan struct{})
 	go func() {
 		p.running.Wait()
@@ -306,9 +366,17 @@ func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.
 		err = nil // what did not finish by the deadline is broken off now
 	}
 	stop()
-	if closing := server.Close(); err == nil {
+	if closing := unlessClosed(server.Close()); err == nil {
 		err = closing
 	}
 	<-finished
+	return err
+}
+
+// unlessClosed leaves out that a socket was closed before its server was.
+func unlessClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
 	return err
 }

@@ -54,7 +54,7 @@ func TestArmIsAnIndependentCoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := table.hosts[apiHost]
+		s := table.serviceFor(apiHost, "/")
 		canary, both, before := 0, 0, false
 		for range n {
 			drawn := s.choose(nil)
@@ -79,7 +79,7 @@ func TestArmIsAnIndependentCoin(t *testing.T) {
 
 func TestWeightsHoldOverHTTP(t *testing.T) {
 	e := start(t, Options{})
-	e.configure(t, twoArms(1, upstream(t, says("old")), upstream(t, says("canary")), 0.1))
+	e.configure(t, twoArms(1, backend(t, says("old")), backend(t, says("canary")), 0.1))
 	const n = 3000
 	seen := map[string]int{}
 	for range n {
@@ -211,7 +211,7 @@ func TestHealthChecksTakeInstancesOutAndIn(t *testing.T) {
 	var sick atomic.Bool
 	var host atomic.Value
 	named := func(name string) string {
-		return upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		return backend(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/healthz" {
 				host.Store(r.Host)
 				if name == "a" && sick.Load() {
@@ -302,7 +302,7 @@ func TestHealthNeedsTwoFailuresAndOneSuccess(t *testing.T) {
 
 func TestWrongConfigurationIsRefusedAndTheOldOneStays(t *testing.T) {
 	e := start(t, Options{})
-	address := upstream(t, says("old one"))
+	address := backend(t, says("old one"))
 	good := service1(5, address)
 	e.configure(t, good)
 	e.configure(t, good) // the same again is fine
@@ -383,7 +383,7 @@ func TestControlRefusesWhatItDoesNotKnow(t *testing.T) {
 
 func TestCountsSurviveConfigurations(t *testing.T) {
 	e := start(t, Options{})
-	address := upstream(t, says("x"))
+	address := backend(t, says("x"))
 	version := int64(0)
 	release := func(arm string) {
 		version++
@@ -460,7 +460,7 @@ func TestDrain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := start(t, Options{Drain: c.drain})
 			arrived, release := make(chan struct{}), make(chan struct{})
-			e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+			e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 				close(arrived)
 				select {
 				case <-release:
@@ -500,7 +500,7 @@ func TestDrain(t *testing.T) {
 func TestAccessLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	e := start(t, Options{Log: path, LogBytes: 2000})
-	e.configure(t, service1(1, upstream(t, says("hello"))))
+	e.configure(t, service1(1, backend(t, says("hello"))))
 	const n = 18
 	for i := range n {
 		e.get(t, apiHost, fmt.Sprint("/", i))
@@ -533,12 +533,28 @@ func TestAccessLog(t *testing.T) {
 }
 
 func TestAccessLogNeverHoldsARequestUp(t *testing.T) {
-	// Nobody reads the queue: a disk that does not take anything.
-	l := &accessLog{path: "x", entries: make(chan entry, 2)}
+	// Nobody takes the lines: a disk that does not write anything.
+	l := &accessLog{path: "x", queued: make(chan struct{}, 1)}
+	e := &entry{Path: strings.Repeat("x", logQueue)}
 	for range 5 {
-		l.write(entry{})
+		l.write(e)
 	}
-	if n := l.dropped.Load(); n != 3 {
-		t.Errorf("%d lines are reported as dropped, want 3", n)
+	if n := l.dropped.Load(); n != 4 {
+		t.Errorf("%d lines are reported as dropped, want 4", n)
+	}
+}
+
+func TestLogLineIsWhatJSONSays(t *testing.T) {
+	for _, e := range []entry{
+		{},
+		{Time: time.Now(), ID: "a", Remote: "[::1]:1", Host: "h", Method: "GET", Path: "/\"\\ü\n<>&", Status: 200, Bytes: 7, Ms: 0.123, Service: "s", Arm: "a", Instance: "i", Attempts: 2, Cache: "Hit", Error: "e\x00"},
+	} {
+		want, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(e.append(nil)); got != string(want)+"\n" {
+			t.Errorf("got  %swant %s", got, want)
+		}
 	}
 }

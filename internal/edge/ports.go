@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"crypto/tls"
 	"errors"
 	"maps"
 	"net"
@@ -11,27 +12,41 @@ import (
 	"sync"
 )
 
-// ports are the ones of balancers, which the edge takes beside its own as the
-// configuration wants. One that another program has is done without: what is
-// behind it answers at the edge's own port.
+// ports are the addresses which the edge takes beside its own as the
+// configuration wants: those of balancers, and that of HTTPS. One that another
+// program has is done without: what is behind it answers at the edge's own
+// port.
 type ports struct {
+	secure *tls.Config
+
 	mu      sync.Mutex
 	serve   func(net.Listener) // nil before the edge serves and after
-	wanted  map[int]bool
-	open    map[int]net.Listener
+	wanted  map[string]bool    // by address: whether TLS is spoken there
+	open    map[string]listening
+	given   map[string]net.Listener // those of the process before, until they are wanted
 	refused map[int]string
 }
 
-// want says which ports are to be taken from now on, besides that of own, the
-// edge's address.
-func (p *ports) want(own string, balancers []Balancer) {
+// listening is an address that was taken.
+type listening struct {
+	net.Listener
+	raw    net.Listener // of the socket itself
+	secure bool
+}
+
+// want says which addresses are to be taken from now on, besides own, the
+// edge's.
+func (p *ports) want(own string, c Config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wanted = map[int]bool{}
-	for _, b := range balancers {
+	p.wanted = map[string]bool{}
+	for _, b := range c.Balancers {
 		if b.Port != 0 && !strings.HasSuffix(own, ":"+strconv.Itoa(b.Port)) {
-			p.wanted[b.Port] = true
+			p.wanted[net.JoinHostPort("127.0.0.1", strconv.Itoa(b.Port))] = b.TLS
 		}
+	}
+	if c.TLS != nil && c.TLS.Listen != "" {
+		p.wanted[c.TLS.Listen] = true
 	}
 	p.take()
 }
@@ -40,8 +55,12 @@ func (p *ports) want(own string, balancers []Balancer) {
 func (p *ports) begin(serve func(net.Listener)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.serve, p.open = serve, map[int]net.Listener{}
+	p.serve, p.open = serve, map[string]listening{}
 	p.take()
+	for _, l := range p.given {
+		_ = l.Close() // wanted by no one any more
+	}
+	p.given = nil
 }
 
 // end serves no more; connections that were accepted live on.
@@ -59,26 +78,51 @@ func (p *ports) take() {
 		return
 	}
 	p.refused = map[int]string{}
-	for port, l := range p.open {
-		if !p.wanted[port] {
-			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-				p.refused[port] = err.Error()
-			}
-			delete(p.open, port)
+	for address, l := range p.open {
+		if secure, still := p.wanted[address]; still && secure == l.secure {
+			continue
 		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			p.refuse(address, err)
+		}
+		delete(p.open, address)
 	}
-	for port := range p.wanted {
-		if p.open[port] != nil {
+	for address, secure := range p.wanted {
+		if _, has := p.open[address]; has {
 			continue
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		raw, err := p.given[address], error(nil)
+		if delete(p.given, address); raw == nil {
+			raw, err = net.Listen("tcp", address)
+		}
 		if err != nil {
-			p.refused[port] = err.Error()
+			p.refuse(address, err)
 			continue
 		}
-		p.open[port] = l
+		l := listening{headListener{raw}, raw, secure}
+		if secure {
+			l.Listener = newTLSListener(raw, p.secure)
+		}
+		p.open[address] = l
 		p.serve(l)
 	}
+}
+
+func (p *ports) refuse(address string, err error) {
+	_, text, _ := net.SplitHostPort(address)
+	port, _ := strconv.Atoi(text) // 0 stands for one that is none
+	p.refused[port] = err.Error()
+}
+
+// sockets gives those that are open, by their addresses.
+func (p *ports) sockets() map[string]net.Listener {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[string]net.Listener{}
+	for address, l := range p.open {
+		all[address] = l.raw
+	}
+	return all
 }
 
 // refusals gives the ports that could not be taken, with the reason.
@@ -86,6 +130,19 @@ func (p *ports) refusals() map[int]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.refused)
+}
+
+// addresses gives those at which TLS is spoken, by what was asked for.
+func (p *ports) addresses() map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[string]string{}
+	for address, l := range p.open {
+		if l.secure {
+			all[address] = l.Addr().String()
+		}
+	}
+	return all
 }
 
 // atPort gives the balancer that has the port at which a request came, nil for

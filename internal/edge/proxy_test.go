@@ -36,7 +36,7 @@ func (r *running) awaitCounts(t testing.TB, arm string, want Counts) {
 
 func TestStreamsBothWays(t *testing.T) {
 	e := start(t, Options{})
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
 		if err := c.EnableFullDuplex(); err != nil {
 			t.Error(err)
@@ -89,7 +89,7 @@ func TestStreamsBothWays(t *testing.T) {
 func TestServerSentEventsAreNotHeldBack(t *testing.T) {
 	e := start(t, Options{})
 	next := make(chan string)
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.(http.Flusher).Flush()
 		for text := range next {
@@ -124,7 +124,7 @@ func TestServerSentEventsAreNotHeldBack(t *testing.T) {
 func TestBodyOfKnownLengthIsNotHeldBack(t *testing.T) {
 	e := start(t, Options{})
 	more := make(chan struct{})
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "6")
 		for _, text := range []string{"", "one", "two"} {
 			io.WriteString(w, text)
@@ -161,7 +161,7 @@ func TestBodyOfKnownLengthIsNotHeldBack(t *testing.T) {
 
 func TestUpgradedConnectionOutlivesConfigurations(t *testing.T) {
 	e := start(t, Options{})
-	echo := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	echo := backend(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -199,7 +199,7 @@ func TestUpgradedConnectionOutlivesConfigurations(t *testing.T) {
 		}
 	}
 	say("one")
-	e.configure(t, service1(2, upstream(t, says("another"))))
+	e.configure(t, service1(2, backend(t, says("another"))))
 	say("two")
 	leaving := Config{Version: 3}
 	e.configure(t, leaving)
@@ -214,7 +214,7 @@ func TestUpgradedConnectionOutlivesConfigurations(t *testing.T) {
 func TestDeadInstanceIsRetriedAndCountedBad(t *testing.T) {
 	e := start(t, Options{})
 	// Without health checks only failing requests show that the canary is dead.
-	e.configure(t, twoArms(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, twoArms(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(w, r.Body)
 	}), refused(t), 0.5))
 	const n = 100
@@ -254,7 +254,7 @@ func TestBrokenUpstreams(t *testing.T) {
 		{"half a chunk", breaks(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhalf"), "GET", 0},
 		{"hangs", serveConns(t, func(net.Conn) { <-hang }), "GET", 504},
 		{"hangs with a body", serveConns(t, func(net.Conn) { <-hang }), "POST", 504},
-		{"says 500", upstream(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }), "GET", 500},
+		{"says 500", backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }), "GET", 500},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -292,7 +292,7 @@ func TestBrokenConnectionIsRetriedOnlyWhereThatIsSafe(t *testing.T) {
 		asked.Add(1)
 		http.ReadRequest(bufio.NewReader(conn))
 	})
-	e.configure(t, twoArms(1, upstream(t, says("fine")), broken, 1-1e-9))
+	e.configure(t, twoArms(1, backend(t, says("fine")), broken, 1-1e-9))
 	if res, body := e.get(t, apiHost, "/"); body != "fine" {
 		t.Errorf("GET: %s %q", res.Status, body)
 	}
@@ -333,7 +333,7 @@ func TestKeptConnectionThatTheInstanceClosedIsNoFailure(t *testing.T) {
 
 func TestSlowClientIsNotTheInstancesFault(t *testing.T) {
 	e := start(t, Options{})
-	config := service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+	config := service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
 	config.Services[0].RequestTimeout = 100 * time.Millisecond
 	e.configure(t, config)
 	body, send := io.Pipe()
@@ -353,7 +353,7 @@ func TestSlowClientIsNotTheInstancesFault(t *testing.T) {
 func TestClientThatLeavesIsNotCountedBad(t *testing.T) {
 	e := start(t, Options{})
 	arrived, released := make(chan struct{}), make(chan struct{})
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		close(arrived)
 		<-r.Context().Done()
 		close(released)
@@ -371,13 +371,18 @@ func TestClientThatLeavesIsNotCountedBad(t *testing.T) {
 
 func TestAbandonedExchangeIsNotAnswered(t *testing.T) {
 	b := newBucket(t)
-	config := service1(1, upstream(t, says("x")))
+	config := service1(1, backend(t, says("x")))
 	config.Sites = b.site(1).Sites
 	log, err := openAccessLog("", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := newPlane("", "", log)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p, err := newPlane(l, Options{}, log, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -429,7 +434,7 @@ func TestUnknownHost(t *testing.T) {
 func TestMalformedRequests(t *testing.T) {
 	e := start(t, Options{})
 	var asked atomic.Int64
-	e.configure(t, service1(1, upstream(t, func(w http.ResponseWriter, r *http.Request) {
+	e.configure(t, service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.Copy(io.Discard, r.Body); err == nil {
 			asked.Add(1)
 		}
@@ -450,7 +455,7 @@ func TestMalformedRequests(t *testing.T) {
 		"70 kB of header":      {head + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", "431"},
 		"control in header":    {head + "X: a\x00b\r\n\r\n", "400"},
 		"CONNECT":              {"CONNECT " + apiHost + ":443 HTTP/1.1\r\nHost: " + apiHost + "\r\nConnection: close\r\n\r\n", "405"},
-		"no protocol":          {"GET /\r\n\r\n", "400"},
+		"no protocol":          {"GET /no/protocol\r\n\r\n", "400"},
 		"well-formed, chunked": {head + "Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n", "200"},
 	} {
 		t.Run(name, func(t *testing.T) {

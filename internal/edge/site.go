@@ -20,6 +20,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"makeitso/internal/edge/upstream"
 )
 
 // originTimeout is how long an origin may take to give an object.
@@ -76,7 +78,7 @@ func (x *exchange) serveObject(r *http.Request, o *object) {
 		h.Set("Content-Length", strconv.Itoa(len(o.body))) // which ServeContent leaves out where there is a coding
 	}
 	modified, _ := http.ParseTime(o.header.Get("Last-Modified")) // the zero time is "not known"
-	http.ServeContent(x.w, r, "", modified, bytes.NewReader(o.body))
+	http.ServeContent(&x.w, r, "", modified, bytes.NewReader(o.body))
 }
 
 func age(o *object) string { return strconv.Itoa(int(time.Since(o.stored).Seconds())) }
@@ -304,9 +306,9 @@ func (x *exchange) passThrough(r *http.Request, s *site, name string) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	buffer := x.plane.buffers.Get()
-	defer x.plane.buffers.Put(buffer)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{x.w}, res.Body, buffer); err != nil {
+	buffer := upstream.Buffer()
+	defer upstream.Release(buffer)
+	if _, err := io.CopyBuffer(struct{ io.Writer }{&x.w}, res.Body, buffer); err != nil {
 		x.entry.Error = err.Error()
 		panic(http.ErrAbortHandler) // the client must see that this is not the whole
 	}

@@ -1,11 +1,16 @@
 package edge
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"makeitso/internal/edge/outcome"
+	"makeitso/internal/edge/upstream"
 )
 
 // Defaults of a configuration document.
@@ -13,6 +18,7 @@ const (
 	defaultHealthInterval = 500 * time.Millisecond
 	defaultRequestTimeout = 10 * time.Second
 	defaultTTL            = time.Second
+	defaultClientTimeout  = time.Minute
 )
 
 // keptArms is how many arms that left a service are still counted, the latest
@@ -25,24 +31,34 @@ const keptArms = 16
 type table struct {
 	config    Config
 	services  map[string]*service // by name
-	hosts     map[string]*service // by host
+	hosts     map[string][]route  // by host, the longest path first
 	balancers map[string]*Balancer
 	sites     map[string]*site // by host, as balancers are
 	instances map[string]*instance
 	leaving   []*instance // no longer in the document, with requests under way
-	counts    map[string]*armCounts
+	tallies   map[string]*tallies
+}
+
+// route is a service that answers for paths of a host.
+type route struct {
+	path    string // "" for all
+	service *service
 }
 
 // service is a Service ready to serve.
 type service struct {
 	Service
-	arms []*arm // those that may get requests
+	arms    []*arm  // those that may get requests
+	weights float64 // of all of them together
+	stream  *outcome.Stream
 }
 
 // arm is an Arm with the instances that may get new requests.
 type arm struct {
 	Arm
-	counts    *counts
+	share     *outcome.Share
+	slow      time.Duration // in which a new instance comes to its full part
+	mark      string        // what the cookie of a sticky service has for it
 	instances []*instance
 }
 
@@ -55,27 +71,27 @@ type site struct {
 // instance is what the edge knows of one upstream, across documents.
 type instance struct {
 	Instance
+	options  upstream.Options
+	pool     *upstream.Pool
 	inFlight atomic.Int64
 	health   health
 }
 
-// counts is what was seen of one arm. Requests is raised before bad and read
-// after it, so that a report never shows more bad ones than requests.
-type counts struct{ requests, bad atomic.Int64 }
-
-// armCounts is the counts of a service's arms; gone are the names of those no
-// longer in the document, the oldest first.
-type armCounts struct {
-	byArm map[string]*counts
-	gone  []string
+// tallies is what was seen of a service's arms, and the stream of its
+// outcomes; gone are the names of the arms no longer in the document, the
+// oldest first.
+type tallies struct {
+	stream *outcome.Stream
+	byArm  map[string]*outcome.Tally
+	gone   []string
 }
 
 // newTable builds the table of a valid document; it takes over what lives on
 // from the table before.
 func newTable(c Config, before *table) (*table, error) {
 	t := &table{
-		config: c, services: map[string]*service{}, hosts: map[string]*service{}, balancers: map[string]*Balancer{}, sites: map[string]*site{},
-		instances: map[string]*instance{}, counts: map[string]*armCounts{},
+		config: c, services: map[string]*service{}, hosts: map[string][]route{}, balancers: map[string]*Balancer{}, sites: map[string]*site{},
+		instances: map[string]*instance{}, tallies: map[string]*tallies{},
 	}
 	for _, s := range c.Services {
 		t.addService(s, before)
@@ -118,40 +134,78 @@ func (t *table) addService(s Service, before *table) {
 	if s.RequestTimeout == 0 {
 		s.RequestTimeout = defaultRequestTimeout
 	}
-	ready := &service{Service: s}
-	t.counts[s.Name] = before.counts[s.Name].next(s.Arms)
+	if s.EjectAfter == 0 {
+		s.EjectAfter = defaultEjectAfter
+	}
+	if s.Limits.ClientTimeout == 0 {
+		s.Limits.ClientTimeout = defaultClientTimeout
+	}
+	all := before.tallies[s.Name].next(s.Arms)
+	t.tallies[s.Name] = all
+	all.stream.SetDeadline(s.RequestTimeout)
+	ready := &service{Service: s, stream: all.stream}
 	for _, a := range s.Arms {
-		to := &arm{Arm: a, counts: t.counts[s.Name].byArm[a.Name]}
+		to := &arm{Arm: a, slow: s.SlowStart, mark: mark(s.Name, a.Name)}
 		for _, in := range a.Instances {
-			known := before.instances[in.ID]
-			if known == nil || known.Address != in.Address {
-				known = &instance{Instance: in}
-			}
-			t.instances[in.ID] = known
+			known := t.takeOver(in, s, before)
 			if !in.Draining {
 				to.instances = append(to.instances, known)
 			}
 		}
 		if a.Weight > 0 && len(to.instances) > 0 {
 			ready.arms = append(ready.arms, to)
+			ready.weights += a.Weight
 		}
+	}
+	for _, a := range ready.arms {
+		a.share = &outcome.Share{Arm: a.Name, Weight: a.Weight / ready.weights, Tally: all.byArm[a.Name]}
 	}
 	t.services[s.Name] = ready
 	for _, h := range s.Hosts {
-		t.hosts[canonicalHost(h)] = ready
+		host := canonicalHost(h)
+		for _, path := range s.paths() {
+			t.hosts[host] = append(t.hosts[host], route{path, ready})
+		}
+		slices.SortStableFunc(t.hosts[host], func(a, b route) int { return cmp.Compare(len(b.path), len(a.path)) })
 	}
 }
 
-// next gives the counts under a new list of arms.
-func (c *armCounts) next(arms []Arm) *armCounts {
-	n := &armCounts{byArm: map[string]*counts{}}
+// paths gives what requests of the service begin with, "" for anything.
+func (s Service) paths() []string {
+	if len(s.Paths) == 0 {
+		return []string{""}
+	}
+	var all []string
+	for _, p := range s.Paths {
+		all = append(all, strings.TrimRight(p, "/"))
+	}
+	return all
+}
+
+// takeOver gives an instance as the table before knows it, or a new one.
+func (t *table) takeOver(in Instance, s Service, before *table) *instance {
+	options := upstream.Options{Protocol: s.Protocol, MaxConns: s.Limits.Requests}
+	known := before.instances[in.ID]
+	if known == nil || known.Address != in.Address || known.options != options {
+		known = &instance{Instance: in, options: options, pool: upstream.NewPool(in.Address, options)}
+		known.health.since.Store(time.Now().UnixNano())
+	}
+	t.instances[in.ID] = known
+	return known
+}
+
+// next gives the tallies under a new list of arms.
+func (c *tallies) next(arms []Arm) *tallies {
+	n := &tallies{byArm: map[string]*outcome.Tally{}}
 	if c == nil {
+		n.stream = outcome.New()
 		c = n
 	}
+	n.stream = c.stream
 	for _, a := range arms {
 		n.byArm[a.Name] = c.byArm[a.Name]
 		if n.byArm[a.Name] == nil {
-			n.byArm[a.Name] = &counts{}
+			n.byArm[a.Name] = &outcome.Tally{}
 		}
 	}
 	gone := slices.Clone(c.gone)
@@ -168,6 +222,30 @@ func (c *armCounts) next(arms []Arm) *armCounts {
 	return n
 }
 
+// retire closes what a table has and the one after it has not.
+func (t *table) retire(next *table) {
+	for id, in := range t.instances {
+		if next.instances[id] != in {
+			in.pool.Close()
+		}
+	}
+	for name, all := range t.tallies {
+		if next.tallies[name] == nil {
+			all.stream.Close()
+		}
+	}
+}
+
+// serviceFor gives the service for a path of a host, nil if there is none.
+func (t *table) serviceFor(host, path string) *service {
+	for _, r := range t.hosts[host] {
+		if r.path == "" || path == r.path || strings.HasPrefix(path, r.path) && path[len(r.path)] == '/' {
+			return r.service
+		}
+	}
+	return nil
+}
+
 // choice is where one attempt of a request goes.
 type choice struct {
 	arm      *arm
@@ -180,6 +258,9 @@ type choice struct {
 // choose draws an arm by its weight and takes the less loaded of two random
 // instances of it, none of those tried before; nil if there is none left.
 func (s *service) choose(tried []*instance) *choice {
+	if len(s.arms) == 1 && len(tried) == 0 { // there is nothing to draw
+		return &choice{arm: s.arms[0], instance: s.arms[0].pick(tried), fair: true}
+	}
 	fair := len(tried) == 0 || !slices.ContainsFunc(s.arms, func(a *arm) bool { return a.spent(tried) })
 	a := s.draw(func(*arm) bool { return true })
 	if a != nil && a.spent(tried) {
@@ -223,12 +304,35 @@ func (a *arm) spent(tried []*instance) bool {
 	return true
 }
 
-// pick gives the less loaded of two random healthy instances that were not
-// tried; where none is healthy, of all that were not tried.
+// pick gives the less loaded of two random instances that were not tried: of
+// those that are well, else of all. Of those that pass their checks, at least
+// half get requests, whatever their answers were.
 func (a *arm) pick(tried []*instance) *instance {
-	untried := func(in *instance) bool { return !slices.Contains(tried, in) }
-	if in := twoChoices(a.instances, func(in *instance) bool { return !in.health.out() && untried(in) }); in != nil {
-		return in
+	if len(a.instances) == 1 && len(tried) == 0 {
+		return a.instances[0]
+	}
+	now := time.Now()
+	in, ejected := 0, 0
+	for _, i := range a.instances {
+		if i.health.out() {
+			continue
+		}
+		if in++; i.health.ejected(now) {
+			ejected++
+		}
+	}
+	untried := func(i *instance) bool { return !slices.Contains(tried, i) }
+	well := func(i *instance) bool {
+		return !i.health.out() && untried(i) && (2*ejected > in || !i.health.ejected(now))
+	}
+	if a.slow > 0 {
+		part := func(i *instance) bool { return well(i) && rand.Float64() < i.health.part(a.slow, now) }
+		if i := twoChoices(a.instances, part); i != nil {
+			return i
+		}
+	}
+	if i := twoChoices(a.instances, well); i != nil {
+		return i
 	}
 	return twoChoices(a.instances, untried)
 }

@@ -115,7 +115,7 @@ func TestTraffic(t *testing.T) {
 // TestCountingIsCheap counts in parallel, and without anything for the collector.
 func TestCountingIsCheap(t *testing.T) {
 	p := &plane{traffic: newTraffic()}
-	x := &exchange{plane: p, service: "api", balancer: "front", w: &recorder{status: 200}, last: &attempt{answered: true, took: time.Millisecond}}
+	x := &exchange{plane: p, service: "api", balancer: "front", w: recorder{status: 200}, last: &attempt{answered: true, took: time.Millisecond}}
 	if n := testing.AllocsPerRun(100, func() { p.traffic.count(x) }); n > 0 {
 		t.Errorf("%v allocations for each", n)
 	}

@@ -4,18 +4,20 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"makeitso/internal/edge/upstream"
 	"makeitso/internal/fault"
 )
 
 // Validate says everything that is wrong with the document, in one
 // fault.Invalid; nil if it can be put in force.
 func (c Config) Validate() error {
-	v := validation{hosts: map[string]string{}, instances: map[string]string{}}
+	v := validation{hosts: map[string]map[string]string{}, instances: map[string]string{}}
 	if c.Version < 1 {
 		v.wrong("version is %d; versions begin at 1", c.Version)
 	}
@@ -33,6 +35,7 @@ func (c Config) Validate() error {
 		v.name("balancers", i, b.Name, balancers)
 		v.balancer(b, services)
 	}
+	v.tls(c)
 	if len(v.found) == 0 {
 		return nil
 	}
@@ -42,8 +45,8 @@ func (c Config) Validate() error {
 // validation collects what is wrong while a document is walked.
 type validation struct {
 	found     []string
-	hosts     map[string]string // canonical host → who has it
-	instances map[string]string // id → the arm that has it
+	hosts     map[string]map[string]string // canonical host and path → who has it
+	instances map[string]string            // id → the arm that has it
 }
 
 func (v *validation) wrong(format string, args ...any) {
@@ -61,7 +64,16 @@ func (v *validation) name(list string, i int, name string, seen map[string]bool)
 
 func (v *validation) service(s Service) {
 	where := fmt.Sprintf("service %q", s.Name)
-	v.hostNames(where, s.Hosts)
+	v.hostNames(where, s.Hosts, s.paths()...)
+	for _, p := range s.Paths {
+		if !strings.HasPrefix(p, "/") {
+			v.wrong("%s: path is %q; a path begins with /", where, p)
+		}
+	}
+	if s.Protocol != upstream.HTTP1 && s.Protocol != upstream.HTTP2 {
+		v.wrong("%s: protocol is %q; allowed are nothing, for HTTP/1.1, and %s", where, s.Protocol, upstream.HTTP2)
+	}
+	v.limits(where, s)
 	if s.Health != "" && !strings.HasPrefix(s.Health, "/") {
 		v.wrong("%s: health is %q; a path begins with /", where, s.Health)
 	}
@@ -70,6 +82,7 @@ func (v *validation) service(s Service) {
 	}
 	v.duration(where, "healthInterval", s.HealthInterval)
 	v.duration(where, "healthTimeout", s.HealthTimeout)
+	v.duration(where, "slowStart", s.SlowStart)
 	v.duration(where, "requestTimeout", s.RequestTimeout)
 	arms, sum := map[string]bool{}, 0.0
 	for i, a := range s.Arms {
@@ -82,6 +95,24 @@ func (v *validation) service(s Service) {
 	}
 	if len(s.Arms) > 0 && sum == 0 {
 		v.wrong("%s: every arm has weight 0; at least one is above it", where)
+	}
+}
+
+func (v *validation) limits(where string, s Service) {
+	for name, n := range map[string]int64{"headerBytes": int64(s.Limits.HeaderBytes), "bodyBytes": s.Limits.BodyBytes, "requests": int64(s.Limits.Requests)} {
+		if n < 0 {
+			v.wrong("%s: limits.%s is %d; it is not negative", where, name, n)
+		}
+	}
+	if s.Limits.HeaderBytes > maxHeaderBytes {
+		v.wrong("%s: limits.headerBytes is %d; it is %d at most", where, s.Limits.HeaderBytes, maxHeaderBytes)
+	}
+	v.duration(where, "limits.clientTimeout", s.Limits.ClientTimeout)
+	if s.Sticky != nil {
+		if err := (&http.Cookie{Name: s.Sticky.Cookie}).Valid(); err != nil {
+			v.wrong("%s: sticky.cookie is %q, which no cookie can be called", where, s.Sticky.Cookie)
+		}
+		v.duration(where, "sticky.ttl", s.Sticky.TTL)
 	}
 }
 
@@ -104,7 +135,7 @@ func (v *validation) arm(where string, a Arm) {
 
 func (v *validation) site(s Site) {
 	where := fmt.Sprintf("site %q", s.Name)
-	v.hostNames(where, s.Hosts)
+	v.hostNames(where, s.Hosts, "")
 	origin, err := url.Parse(s.Origin)
 	if err != nil || origin.Scheme != "http" && origin.Scheme != "https" || origin.Host == "" || strings.Trim(origin.Path, "/") == "" {
 		v.wrong("%s: origin is %q; it is a bucket's URL such as http://127.0.0.1:9000/bucket", where, s.Origin)
@@ -123,15 +154,41 @@ func (v *validation) site(s Site) {
 	}
 }
 
-func (v *validation) hostNames(where string, hosts []string) {
+// hostNames checks names, and that nobody else has them for one of the paths.
+func (v *validation) hostNames(where string, hosts []string, paths ...string) {
 	for _, h := range hosts {
 		canonical := canonicalHost(h)
 		if canonical == "" || canonical != strings.TrimSuffix(strings.ToLower(h), ".") || strings.ContainsAny(h, "/ \t*:") {
 			v.wrong("%s: host %q is not a host name without port", where, h)
-		} else if other, ok := v.hosts[canonical]; ok {
-			v.wrong("host %q is given to %s and to %s", canonical, other, where)
 		}
-		v.hosts[canonical] = where
+		if v.hosts[canonical] == nil {
+			v.hosts[canonical] = map[string]string{}
+		}
+		for _, path := range paths {
+			if other, ok := v.hosts[canonical][path]; ok {
+				v.wrong("host %q is given to %s and to %s", canonical+path, other, where)
+			}
+			v.hosts[canonical][path] = where
+		}
+	}
+}
+
+func (v *validation) tls(c Config) {
+	secure := map[int]bool{}
+	for _, b := range c.Balancers {
+		if was, known := secure[b.Port]; b.Port != 0 && known && was != b.TLS {
+			v.wrong("balancer %q: at port %d another balancer has the other of HTTP and HTTPS", b.Name, b.Port)
+		}
+		secure[b.Port] = b.TLS
+	}
+	if c.TLS == nil {
+		return
+	}
+	if _, _, err := net.SplitHostPort(c.TLS.Listen); c.TLS.Listen != "" && err != nil {
+		v.wrong("tls: listen is %q; it is host:port", c.TLS.Listen)
+	}
+	if a := c.TLS.ACME; a != nil && len(a.Hosts) == 0 {
+		v.wrong("tls: acme has no hosts; certificates are asked for named hosts only")
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"makeitso/internal/edge"
+	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/release"
@@ -27,6 +29,7 @@ type edgeProcess struct {
 	keeper *process.Keeper
 	self   string
 	listen string // where a new one listens
+	secure string // where HTTPS is spoken, "" for nowhere
 	folder string
 	client *edge.Client
 
@@ -36,7 +39,9 @@ type edgeProcess struct {
 	actual string      // where the running one listens, "" if none is known to run
 }
 
-const edgeName = "edge"
+// The names of the edge's process. There are two, since one takes over from the
+// other while that still runs.
+const edgeName, edgeOtherName = "edge", "edge-2"
 
 // edgeStart is how long an edge may take to come up.
 const edgeStart = 15 * time.Second
@@ -45,7 +50,7 @@ var _ release.Edge = (*edgeProcess)(nil)
 
 // newEdgeProcess finds out what the edge was serving last; it starts nothing.
 func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
-	e := &edgeProcess{keeper: keeper, self: o.Self, listen: o.Edge, folder: filepath.Join(o.State, "edge")}
+	e := &edgeProcess{keeper: keeper, self: o.Self, listen: o.Edge, secure: o.EdgeTLS, folder: filepath.Join(o.State, "edge")}
 	e.client = edge.NewClient(e.path("edge.sock"))
 	config, err := edge.LoadConfig(e.path("config.json"))
 	if err != nil {
@@ -53,6 +58,16 @@ func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
 	}
 	e.config = config
 	return e, nil
+}
+
+// Authority gives the certificate of the authority by which the edge of a state
+// folder speaks HTTPS; it is made if there is none yet.
+func Authority(state string) ([]byte, error) {
+	a, err := certificate.OpenAuthority(filepath.Join(state, "edge", "certificates"))
+	if err != nil {
+		return nil, err
+	}
+	return a.PEM(), nil
 }
 
 func (e *edgeProcess) path(name string) string { return filepath.Join(e.folder, name) }
@@ -98,6 +113,9 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 	next.Version++
 	next.Services, next.Sites, next.Balancers = slices.Clone(next.Services), slices.Clone(next.Sites), slices.Clone(next.Balancers)
 	edit(&next)
+	if next.TLS = nil; e.secure != "" {
+		next.TLS = &edge.TLS{Listen: e.secure}
+	}
 	if idle(next) && !e.running() {
 		e.config, e.unsure = next, true // an edge starts with what it had
 		return nil
@@ -210,8 +228,39 @@ func (e *edgeProcess) Port() string {
 }
 
 func (e *edgeProcess) running() bool {
-	p, err := e.keeper.Find(edgeName)
+	p, err := e.find()
 	return err == nil && p.Alive()
+}
+
+// find gives the process of the edge: of two that live the younger one, which
+// has taken over.
+func (e *edgeProcess) find() (*process.Process, error) {
+	one, err := e.keeper.Find(edgeName)
+	other, otherErr := e.keeper.Find(edgeOtherName)
+	if err := errors.Join(unlessAway(err), unlessAway(otherErr)); err != nil {
+		return nil, err
+	}
+	switch {
+	case otherErr != nil:
+		return one, err
+	case err != nil:
+		return other, nil
+	case one.Alive() != other.Alive():
+		if one.Alive() {
+			return one, nil
+		}
+		return other, nil
+	case other.Started.After(one.Started):
+		return other, nil
+	}
+	return one, nil
+}
+
+func unlessAway(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // Ensure starts the edge unless it runs.
@@ -233,14 +282,82 @@ func (e *edgeProcess) ensure(ctx context.Context) error {
 			return fault.Wrap(fault.Unavailable, err, "make the edge's folder")
 		}
 	}
-	p, err := e.keeper.Start(ctx, process.Spec{
-		Name: edgeName, Path: e.self, Env: os.Environ(), Dir: e.folder, Log: e.path("edge.log"),
-		Args: []string{"internal", "edge", "--listen", e.listen, "--socket", e.path("edge.sock"), "--config", e.path("config.json"), "--log", e.path("access.log")},
-	})
+	name := edgeName
+	if p, err := e.find(); err == nil && p.Alive() {
+		name = p.Name
+	}
+	p, err := e.keeper.Start(ctx, e.spec(name))
 	if err != nil {
 		return err
 	}
 	return e.untilReady(ctx, p)
+}
+
+func (e *edgeProcess) spec(name string, more ...string) process.Spec {
+	return process.Spec{
+		Name: name, Path: e.self, Env: os.Environ(), Dir: e.folder, Log: e.path("edge.log"),
+		Args: append([]string{"internal", "edge", "--listen", e.listen, "--socket", e.path("edge.sock"), "--config", e.path("config.json"), "--log", e.path("access.log")}, more...),
+	}
+}
+
+// Upgrade replaces the running edge by one of this program, if that is newer,
+// and says whether it did. No connection is lost; while the one before still
+// has some it lives on.
+func (e *edgeProcess) Upgrade(ctx context.Context) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, err := e.find()
+	if fault.Is(err, fault.NotFound) || err == nil && !p.Alive() {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// What the process runs is found there even if its file was replaced.
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", p.PID))
+	if err != nil {
+		return false, nil // it has ended, or this system does not tell
+	}
+	ours, err := os.Stat(e.self)
+	if err != nil {
+		return false, fault.Wrap(fault.Unavailable, err, "find makeitso's own program")
+	}
+	if os.SameFile(theirs, ours) || !ours.ModTime().After(theirs.ModTime()) {
+		return false, nil
+	}
+	name := edgeOtherName
+	if p.Name == edgeOtherName {
+		name = edgeName
+	}
+	if before, err := e.keeper.Find(name); err == nil && before.Alive() {
+		return false, nil // an earlier one still drains: the next start tries again
+	}
+	next, err := e.keeper.Start(ctx, e.spec(name, "--take-over"))
+	if err != nil {
+		return false, err
+	}
+	return true, e.untilTakenOver(ctx, next)
+}
+
+// untilTakenOver waits until a process answers at the edge's socket.
+func (e *edgeProcess) untilTakenOver(ctx context.Context, next *process.Process) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, edgeStart, fault.New(fault.Failed, "the new edge did not take over within %s", edgeStart))
+	defer cancel()
+	for {
+		if err := e.untilReady(ctx, next); err != nil {
+			return err
+		}
+		if stats, err := e.client.Stats(ctx); err == nil && stats.PID == next.PID {
+			return nil
+		}
+		select {
+		case <-next.Exited():
+			return e.endedAtOnce()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond): // who answers at a socket is no event
+		}
+	}
 }
 
 // portFree says now, in a sentence, what the edge could only write to its log.
@@ -269,16 +386,21 @@ func (e *edgeProcess) untilReady(ctx context.Context, p *process.Process) error 
 		}
 		select {
 		case <-p.Exited():
-			printed, readErr := os.ReadFile(e.path("edge.log"))
-			if readErr != nil && !errors.Is(readErr, fs.ErrNotExist) {
-				return readErr
-			}
-			return fault.New(fault.Failed, "the edge ended at once: %s", lastLine(string(printed)))
+			return e.endedAtOnce()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(5 * time.Millisecond): // a socket that appears is no event
 		}
 	}
+}
+
+// endedAtOnce says why, as far as the edge has printed it.
+func (e *edgeProcess) endedAtOnce() error {
+	printed, err := os.ReadFile(e.path("edge.log"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fault.New(fault.Failed, "the edge ended at once: %s", lastLine(string(printed)))
 }
 
 func lastLine(text string) string {
@@ -293,22 +415,33 @@ func (e *edgeProcess) StopIfIdle(ctx context.Context) error {
 	if !idle(e.config) {
 		return nil
 	}
-	p, err := e.keeper.Find(edgeName)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	e.actual = ""
-	return p.Stop(ctx, 10*time.Second)
+	for _, name := range []string{edgeName, edgeOtherName} {
+		p, err := e.keeper.Find(name)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if err == nil {
+			err = p.Stop(ctx, 10*time.Second)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keepAlive starts the edge again whenever it ends, until ctx does. The new one
 // serves what the old one did.
 func (e *edgeProcess) keepAlive(ctx context.Context, announce func(string)) {
+	switch did, err := e.Upgrade(ctx); {
+	case err != nil && ctx.Err() == nil:
+		announce("the edge of an earlier program goes on: " + fault.Text(err))
+	case did:
+		announce("an edge of this program has taken over")
+	}
 	for ctx.Err() == nil {
-		p, err := e.keeper.Find(edgeName)
+		p, err := e.find()
 		if err == nil {
 			select {
 			case <-p.Exited():

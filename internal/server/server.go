@@ -38,6 +38,8 @@ import (
 const (
 	DefaultListen = "127.0.0.1:7700" // takes pushes
 	DefaultEdge   = "127.0.0.1:8080" // serves sites and services
+	// DefaultEdgeTLS serves them over HTTPS, where the edge has its default address.
+	DefaultEdgeTLS = "127.0.0.1:8443"
 )
 
 // Duty is how much a server does by itself; each includes those before it.
@@ -62,6 +64,7 @@ type Options struct {
 	Only     string // run all pipelines for this environment alone
 	Listen   string // the address that takes pushes, "" for none
 	Edge     string // the edge's address, default DefaultEdge
+	EdgeTLS  string // its address for HTTPS; default DefaultEdgeTLS if Edge is DefaultEdge, else none
 	Watch    bool   // treat commits in the project's own repository as pushes
 	Embedded bool   // allow embedded stand-ins in every local environment
 
@@ -73,6 +76,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Edge == "" {
 		o.Edge = DefaultEdge
+	}
+	if o.EdgeTLS == "" && o.Edge == DefaultEdge {
+		o.EdgeTLS = DefaultEdgeTLS
 	}
 	if o.Key == "" {
 		o.Key = filepath.Join(o.State, "key")

@@ -26,6 +26,7 @@ import (
 	"makeitso/internal/changeset"
 	"makeitso/internal/cli"
 	"makeitso/internal/control"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/gitserver"
 	"makeitso/internal/pipeline"
@@ -64,7 +65,9 @@ type site struct {
 	t      *testing.T
 	folder string
 	edge   string // host:port
-	serve  *exec.Cmd
+
+	program string // that serves; "" for this one
+	serve   *exec.Cmd
 }
 
 func self(t *testing.T) string {
@@ -122,7 +125,11 @@ func newProject(t *testing.T, extra string) string {
 // start serves the project in a process of its own, and waits until it does.
 func (s *site) start() {
 	s.t.Helper()
-	s.serve = exec.Command(self(s.t), "serve", "--listen", "127.0.0.1:0", "--edge", s.edge)
+	program := s.program
+	if program == "" {
+		program = self(s.t)
+	}
+	s.serve = exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--edge", s.edge)
 	s.serve.Dir = s.folder
 	printed, err := s.serve.StderrPipe()
 	if err != nil {
@@ -341,7 +348,35 @@ func TestKilledServerLosesNoRequest(t *testing.T) {
 	s.mustAnswer()
 	t.Run("the run goes on", func(t *testing.T) { s.goesOn(t, slow) })
 	t.Run("a dead instance is replaced", func(t *testing.T) { s.replaces(t, before) })
+	t.Run("the edge of a newer program takes over", func(t *testing.T) { s.upgradesEdge(t) })
 	t.Run("the edge is started again", func(t *testing.T) { s.startsEdge(t) })
+}
+
+// upgradesEdge serves with a newer program, while requests come.
+func (s *site) upgradesEdge(t *testing.T) {
+	s.kill()
+	raw, err := os.ReadFile(self(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.program = filepath.Join(s.t.TempDir(), "newer")
+	if err := os.WriteFile(s.program, raw, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l := s.load()
+	l.more(t, 20)
+	s.start()
+	eventually(t, "another process of the edge", func() bool {
+		stats, err := edge.NewClient(filepath.Join(s.folder, ".makeitso", "edge", "edge.sock")).Stats(t.Context())
+		if err != nil {
+			return false
+		}
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", stats.PID))
+		return err == nil && program == s.program
+	})
+	l.more(t, 50)
+	l.end(t)
+	s.mustAnswer()
 }
 
 // goesOn lets the run end that was under way at the kill.
@@ -384,7 +419,7 @@ func (s *site) replaces(t *testing.T, before []int) {
 
 // startsEdge kills the edge under makeitso's eyes.
 func (s *site) startsEdge(t *testing.T) {
-	kept, err := filepath.Glob(filepath.Join(s.folder, ".makeitso", "processes", "edge.json"))
+	kept, err := filepath.Glob(filepath.Join(s.folder, ".makeitso", "processes", "edge-2.json"))
 	if err != nil || len(kept) != 1 {
 		t.Fatalf("the edge's record: %v, %v", kept, err)
 	}
