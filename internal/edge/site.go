@@ -264,7 +264,9 @@ func redirectHeader(res *http.Response, origin string) http.Header {
 	location := cmp.Or(res.Header.Get(objectLocation), res.Header.Get("Location"))
 	if to, err := url.Parse(location); err == nil && to.Host != "" && to.Host == origin {
 		to.Scheme, to.Host = "", ""
-		location = to.String()
+		if location = to.String(); strings.HasPrefix(location, "//") { // what follows would be taken for a host
+			location = "/." + location
+		}
 	}
 	h := http.Header{"Location": {location}}
 	for _, name := range []string{"Cache-Control", "Expires"} {

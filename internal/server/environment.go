@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
-	"path"
 	"strings"
 	"time"
 
@@ -256,18 +254,11 @@ func (env *environment) Bucket(_ context.Context, name string) (publish.Bucket, 
 
 // Invalidate implements pipeline.Sites.
 func (env *environment) Invalidate(ctx context.Context, bucket string, paths []string) error {
-	sites, err := env.platform.Sites()
+	sites, err := env.platform.SitesOf(bucket)
 	if err != nil {
 		return err
 	}
 	for _, site := range sites {
-		origin, err := url.Parse(site.Origin)
-		if err != nil {
-			return fmt.Errorf("read the origin of site %s: %w", site.Name, err)
-		}
-		if path.Base(origin.Path) != bucket {
-			continue
-		}
 		if err := env.server.edge.Invalidate(ctx, site.Name, paths...); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 				next.Hosts = []string{Host(own, l)}
 			}
 			next.Rules = p.rules(l, names)
-			if !Encrypted(l) { // what the edge speaks is plain
+			if !Encrypted(l) { // what the edge speaks at a port of a balancer is plain
 				next.Port = number(l.Properties, "Port", 0)
 			}
 			if i == 0 {
@@ -97,8 +97,8 @@ func (p Parts) balancer(b, listener model.Resource) string {
 	return p.Environment + "/balancer/" + b.Name() + "/" + listener.LogicalID
 }
 
-// Encrypted says whether a listener gets what is encrypted. The edge does not
-// speak TLS: it serves such a listener plain at the host name, not at its port.
+// Encrypted says whether a listener gets what is encrypted. The edge serves such a
+// listener at the host name and its own address for HTTPS, not at its port.
 func Encrypted(listener model.Resource) bool {
 	protocol := listener.Text("Protocol")
 	return protocol == "HTTPS" || protocol == "TLS"

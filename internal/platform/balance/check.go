@@ -37,7 +37,7 @@ func Notes(r model.Resource) []string {
 	if r.Type != ListenerType || !Encrypted(r) {
 		return nil
 	}
-	return []string{fmt.Sprintf("the edge speaks no TLS yet: what Protocol %s serves is plain HTTP at the load balancer's DNSName and the edge's own port; nothing listens on port %s, and Certificates are not used",
+	return []string{fmt.Sprintf("the edge ends TLS at its own address for HTTPS and with a certificate of its own: what Protocol %s serves is there at the load balancer's DNSName, and over plain HTTP too; nothing listens on port %s, and Certificates are not used",
 		r.Text("Protocol"), r.Text("Port"))}
 }
 
