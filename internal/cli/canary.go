@@ -64,7 +64,14 @@ compare nothing and claim nothing. The same --seed gives the same result.`,
 		Example: `  makeitso canary test
   makeitso canary test api --rate 20 --expect 5%
   makeitso canary test api --from access.log --json`,
-		RunE: func(cmd *cobra.Command, services []string) error { return a.canaryTest(cmd.Context(), services, o) },
+		RunE: func(cmd *cobra.Command, services []string) error {
+			for _, flag := range []string{"errors", "latency"} {
+				if o.from != "" && cmd.Flags().Changed(flag) {
+					return fault.New(fault.Invalid, "found --%s beside --from: the recording says it", flag).WithHint("leave one of the two out")
+				}
+			}
+			return a.canaryTest(cmd.Context(), services, o)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.from, "from", "", "a file of recorded outcomes to replay, JSON lines like the edge's access log")
@@ -75,8 +82,6 @@ compare nothing and claim nothing. The same --seed gives the same result.`,
 	flags.IntVar(&o.trials, "trials", 20, "how many rollouts are played with each fault")
 	flags.Uint64Var(&o.seed, "seed", 1, "the seed of the random numbers")
 	flags.BoolVar(&o.json, "json", false, "print the results as JSON")
-	cmd.MarkFlagsMutuallyExclusive("from", "errors")
-	cmd.MarkFlagsMutuallyExclusive("from", "latency")
 	return cmd
 }
 
@@ -236,7 +241,7 @@ func (a *app) recorded(name string) (rehearsal.Lines, error) {
 	file, err := os.Open(a.path(name))
 	if err != nil {
 		return nil, fault.Wrap(fault.NotFound, err, "read recorded outcomes").
-			WithHint("name a file of JSON lines with --from; the edge writes one with: makeitso serve --access-log FILE")
+			WithHint("name a file of JSON lines; the edge writes .makeitso/edge/access.log")
 	}
 	defer file.Close() // only read
 	lines, mistakes := rehearsal.Read(name, file)
