@@ -38,7 +38,7 @@ func claimsOf(plan rollout.Plan, o analysis.Options, t Traffic) claims {
 const certainty = 40
 
 // seen is the smallest rise of a share that the canary's requests, after the
-// first cold ones, are enough for. Analysis says 10/n of n requests
+// first cold ones, are enough for; more than 1 if they are too few for any. Analysis says 10/n of n requests
 // (Explanation.Sensitivity); that leaves out two things. Where the canary has
 // much of the traffic there is less to compare it with: n counts by the old
 // version's share. And a share that is not 0 varies by chance.
@@ -47,9 +47,6 @@ func (c claims) seen(share, cold float64) float64 {
 	for _, s := range c.steps {
 		n += max(0, s.requests-cold) * (1 - s.share)
 		cold = max(0, cold-s.requests)
-	}
-	if n < 10 { // analysis judges nothing then
-		return math.Inf(1)
 	}
 	return math.Hypot(10/n, math.Sqrt(certainty*share*(1-share)/n))
 }

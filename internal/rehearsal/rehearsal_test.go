@@ -178,6 +178,21 @@ func TestClaimsLittle(t *testing.T) {
 	}
 }
 
+// TestClaimsNotWhatIsPromoted says that where the evidence may end a watch, no
+// rise is claimed that counts as none for it.
+func TestClaimsNotWhatIsPromoted(t *testing.T) {
+	s := canary([]float64{0.1, 0.5}, 10*time.Minute, 30*time.Second)
+	plan := s.Strategy.Plan(version(oldRelease, 2), version(newRelease, 2))
+	s.Analysis = judged(analysis.Options{}, plan)
+	visible := claimsOf(plan, s.Analysis, s.Traffic).visible(s.Traffic.Errors)
+	if visible != s.Analysis.Margin {
+		t.Errorf("a rise by %v is claimed, less than %v may be promoted", visible, s.Analysis.Margin)
+	}
+	if got, err := s.play(t.Context(), plan, errorsOf(visible*1.01), Caught); err != nil || !got.OK {
+		t.Errorf("found %+v, %v", got, err)
+	}
+}
+
 func TestNothingIsCompared(t *testing.T) {
 	for _, c := range []struct {
 		strategy rollout.Strategy
