@@ -110,7 +110,7 @@ func TestClaimsHold(t *testing.T) {
 		for _, shares := range [][]float64{{0.1}, {0.1, 0.5}, {0.05, 0.25, 0.75}} {
 			for _, bake := range []time.Duration{0, 10 * time.Second} {
 				s := canary(shares, time.Minute, bake)
-				s.Traffic.Errors, s.Trials = rate, 40
+				s.Traffic.Errors, s.Trials = rate, 20
 				plan := s.Strategy.Plan(version(oldRelease, 2), version(newRelease, 2))
 				s.Analysis = judged(analysis.Options{}, plan)
 				visible := claimsOf(plan, s.Analysis, s.Traffic).visible(rate)
