@@ -290,8 +290,8 @@ func (p *rolled) disturb(ctx context.Context) (changes int, err error) {
 			}
 		}
 	}
-	for range killed {
-		if err := p.kill(ctx); err != nil {
+	for n := range killed {
+		if err := p.kill(ctx, n); err != nil {
 			return changes, err
 		}
 	}
@@ -308,8 +308,9 @@ func (p *rolled) disturb(ctx context.Context) (changes int, err error) {
 	return changes, nil
 }
 
-// kill ends an instance and waits for another in its place.
-func (p *rolled) kill(ctx context.Context) error {
+// kill ends an instance, each time of another place, since what is lost again and
+// again in one is started later each time, and waits for the next one there.
+func (p *rolled) kill(ctx context.Context, n int) error {
 	s, err := p.status(ctx)
 	if err != nil {
 		return err
@@ -318,12 +319,13 @@ func (p *rolled) kill(ctx context.Context) error {
 	if len(before) == 0 {
 		return errors.New("there is no instance to kill")
 	}
-	if err := syscall.Kill(before[0], syscall.SIGKILL); err != nil {
+	victim := before[n%len(before)]
+	if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
 		return err
 	}
 	return p.until(ctx, "a killed instance is replaced", func(s rolledStatus) bool {
 		now := s.routed()
-		return len(now) == len(before) && !slices.Contains(now, before[0])
+		return len(now) == len(before) && !slices.Contains(now, victim)
 	})
 }
 
