@@ -267,6 +267,10 @@ func siteOf(config map[string]any) edge.Site {
 	s := edge.Site{Index: strings.TrimPrefix(machine.TextIn(config, "DefaultRootObject"), "/")}
 	behavior, _ := config["DefaultCacheBehavior"].(map[string]any)
 	s.Compress = fmt.Sprint(behavior["Compress"]) == "true"
+	switch policy := machine.TextIn(behavior, "ViewerProtocolPolicy"); policy {
+	case edge.PlainRedirected, edge.PlainRefused:
+		s.Plain = policy
+	}
 	ttl, given := managedTTL(machine.TextIn(behavior, "CachePolicyId"))
 	if seconds, is := machine.Number(behavior["DefaultTTL"]); is && !given {
 		ttl, given = time.Duration(seconds)*time.Second, true
