@@ -135,6 +135,12 @@ func (p *plane) giveSockets(conn *net.UnixConn) (err error) {
 	if _, err := io.ReadFull(conn, line); err != nil || string(line) != readyLine {
 		return errors.Join(err, fmt.Errorf("the new edge said %q", line))
 	}
+	accept(sockets, false)
+	defer func() {
+		if err != nil {
+			accept(sockets, true)
+		}
+	}()
 	streams := map[string]handedStream{}
 	p.leaving.Store(true) // clients are told from here on, each with its next answer
 	for name, all := range p.current().tallies {
@@ -147,6 +153,20 @@ func (p *plane) giveSockets(conn *net.UnixConn) (err error) {
 	}
 	p.parting.private = private
 	return conn.SetDeadline(time.Time{})
+}
+
+// accept has this process take connections, or leave them in the sockets to
+// whoever has those too.
+func accept(sockets map[string]net.Listener, takes bool) {
+	until := time.Unix(1, 0) // the past
+	if takes {
+		until = time.Time{}
+	}
+	for _, l := range sockets {
+		if tcp, ok := l.(*net.TCPListener); ok {
+			_ = tcp.SetDeadline(until) // fails only if it is closed
+		}
+	}
 }
 
 // inheritance is what the new process got.
