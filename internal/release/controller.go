@@ -49,7 +49,7 @@ type Options struct {
 	BackoffMin     time.Duration // before the first replacement; default 200 ms
 	BackoffMax     time.Duration // the delay doubles up to this; default 30 s
 	HealthyReset   time.Duration // an instance well for so long forgives the failures before; default 60 s
-	Poll           time.Duration // between looks at the edge's counters; default 100 ms
+	Poll           time.Duration // between looks at what is under way where an instance drains; default 100 ms
 	StopGrace      time.Duration // between asking an instance to end and killing it; default 10 s
 
 	Hooks Hooks // runs the commands of rollouts; nil: a rollout that has one fails
@@ -92,7 +92,7 @@ func orDefault(d *time.Duration, standard time.Duration) {
 type Controller struct {
 	environment string
 	instances   Instances
-	edge        Edge
+	edge        patientEdge
 	services    record.Collection[serviceRecord]
 	releases    record.Collection[Release]
 	temporary   record.Collection[temporaryRecord]
