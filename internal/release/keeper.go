@@ -188,6 +188,7 @@ func (k *keeper) apply(ctx context.Context, e rollout.Event) {
 // commit stores the record and the releases its rollout concerns, with more, in
 // one write, and then tells of the transition.
 func (k *keeper) commit(ctx context.Context, before rollout.State, more ...record.Op) {
+	k.turned(before)
 	ops, err := k.releaseOps(ctx)
 	if err == nil && k.rec.idle() && !before.Phase.Final() {
 		var old []record.Op
@@ -258,6 +259,7 @@ func (k *keeper) perform(ctx context.Context) {
 		}
 	}
 	k.forget(ctx)
+	k.collect(ctx)
 	for _, id := range k.rec.Doomed {
 		k.destroy(ctx, id, func(ctx context.Context) {
 			k.rec.Doomed = slices.DeleteFunc(k.rec.Doomed, func(d string) bool { return d == id })

@@ -29,6 +29,8 @@ type serviceRecord struct {
 	Hook string `json:"hook,omitempty"`
 	// Preview says that the edge may show what takes no traffic yet.
 	Preview bool `json:"preview,omitempty"`
+	// Reports are those on rollouts that went back which are not filled in yet.
+	Reports []pendingReport `json:"reports,omitempty"`
 	// Unneeded are the images of releases that are not kept any more.
 	Unneeded []string `json:"unneeded,omitempty"`
 }

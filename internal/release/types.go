@@ -169,6 +169,7 @@ const (
 	EventTraffic  = "traffic"  // shares of traffic are in force
 	EventInstance = "instance" // an instance became healthy, was lost, was replaced
 	EventWatch    = "watch"    // progress of a watch, about once a second
+	EventReport   = "report"   // the evidence by which a canary went back
 	EventTrouble  = "trouble"  // something did not work and is tried again
 )
 

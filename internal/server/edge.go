@@ -166,6 +166,11 @@ func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) {
 	return e.client.Stats(ctx)
 }
 
+// failures gives requests that went badly, from the access log.
+func (e *edgeProcess) failures(service, arm string, since time.Time, most int) ([]edge.Failure, error) {
+	return edge.Failures(e.path("access.log"), service, arm, since, most)
+}
+
 // Watch implements release.Edge.
 func (e *edgeProcess) Watch(ctx context.Context, service string, from outcome.Cursor, tell func(outcome.Batch) error) error {
 	if e.stopped() {
