@@ -111,6 +111,7 @@ type fakeInstances struct {
 	starts int
 	stuck  bool              // Stop fails
 	turned map[string]string // what artifacts do from now on
+	log    string            // the file of what every instance printed
 }
 
 // setArtifact has what is started of an artifact from now on be another one.
@@ -122,6 +123,7 @@ func (f *fakeInstances) setArtifact(artifact, other string) {
 
 type fakeInstance struct {
 	id, artifact string
+	log          string
 	env          map[string]string
 	server       *httptest.Server
 	exited       chan struct{}
@@ -145,7 +147,7 @@ func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, e
 	if other, ok := f.turned[spec.Artifact]; ok {
 		spec.Artifact = other
 	}
-	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, env: spec.Env, exited: make(chan struct{})}
+	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, log: f.log, env: spec.Env, exited: make(chan struct{})}
 	i.server = httptest.NewServer(i)
 	f.all[spec.ID] = i
 	if spec.Artifact == "exits" {
@@ -228,7 +230,7 @@ func (i *fakeInstance) instance() Instance {
 	if i.artifact == "deaf" { // it runs, and listens elsewhere or not at all
 		address = "127.0.0.1:1"
 	}
-	return Instance{ID: i.id, Address: address, PID: 1}
+	return Instance{ID: i.id, Address: address, PID: 1, Log: i.log}
 }
 
 // end is the process ending: connections break, nothing listens any more.
