@@ -49,8 +49,8 @@ func kept(m modelled, name string) (machine.Maker, bool) {
 		return launchTemplate{m}, true
 	case configurationType:
 		return launchConfiguration{m}, true
-	case beanstalk.ApplicationType, beanstalk.TemplateType:
-		return m, true
+	case beanstalk.ApplicationType, beanstalk.TemplateType, "AWS::CloudFront::OriginAccessControl", "AWS::CloudFront::CloudFrontOriginAccessIdentity":
+		return m, true // what they say counts where they are named
 	case beanstalk.VersionType:
 		return version{m}, true
 	case beanstalk.EnvironmentType:

@@ -88,6 +88,13 @@ func asWebsite(r *machine.Resource) bool {
 	return err == nil && strings.Contains(machine.TextIn(origin, "DomainName"), ".s3-website")
 }
 
+// signs says whether a distribution reads its bucket with keys: by an origin
+// access control or identity. Without one it sees what everybody may see.
+func signs(r *machine.Resource) bool {
+	origin, err := defaultOrigin(r)
+	return err == nil && (machine.TextIn(origin, "OriginAccessControlId") != "" || machine.TextIn(origin["S3OriginConfig"], "OriginAccessIdentity") != "")
+}
+
 func (h distribution) Make(ctx context.Context, r *machine.Resource) error {
 	if _, err := h.origin(r); err != nil {
 		return err
@@ -201,7 +208,9 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 			site.OriginHost = from.PhysicalID + "." + objectserver.WebsiteDomain
 		} else {
 			site.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
-			site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
+			if signs(r) {
+				site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
+			}
 		}
 		sites = append(sites, site)
 	}

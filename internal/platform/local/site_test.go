@@ -22,7 +22,7 @@ import (
 func distributionProperties(origin any, aliases ...any) map[string]any {
 	return map[string]any{"DistributionConfig": map[string]any{
 		"Enabled": true, "Aliases": aliases, "DefaultRootObject": "index.html",
-		"Origins":              []any{map[string]any{"Id": "files", "DomainName": origin}},
+		"Origins":              []any{map[string]any{"Id": "files", "DomainName": origin, "OriginAccessControlId": "E1", "S3OriginConfig": map[string]any{}}},
 		"DefaultCacheBehavior": map[string]any{"TargetOriginId": "files", "DefaultTTL": "60"},
 		"CustomErrorResponses": []any{map[string]any{"ErrorCode": 404, "ResponseCode": 200, "ResponsePagePath": "/index.html"}},
 	}}

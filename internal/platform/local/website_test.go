@@ -88,13 +88,19 @@ func TestSitesOfWebsitesAndPolicies(t *testing.T) {
 		machinetest.Create(t, p, machinetest.Request("AWS::CloudFront::Distribution", name, properties))
 	}
 	host := strings.TrimPrefix(machinetest.Attribute(t, files, "WebsiteURL"), "http://")
+	open := distributionProperties(machinetest.Attribute(t, files, "DomainName"), "open.shop.localhost")
+	delete(open["DistributionConfig"].(map[string]any)["Origins"].([]any)[0].(map[string]any), "OriginAccessControlId")
+	machinetest.Create(t, p, machinetest.Request("AWS::CloudFront::Distribution", "Open", open))
 	make("Website", host, "4135ea2d-6df8-44a3-9df3-4b5a84be39ad")
 	make("Optimized", machinetest.Attribute(t, files, "DomainName"), "658327ea-f89d-4fab-a63d-7e88639e58f6")
 	sites, err := p.Sites()
-	if err != nil || len(sites) != 2 {
+	if err != nil || len(sites) != 3 {
 		t.Fatalf("sites %v, %v", sites, err)
 	}
-	objects, website := sites[0], sites[1]
+	everybody, objects, website := sites[0], sites[1], sites[2]
+	if everybody.AccessKey != "" || everybody.SecretKey != "" {
+		t.Errorf("without an access control it is read with keys: %+v", everybody)
+	}
 	if objects.TTL != 24*time.Hour || objects.Compress || objects.AccessKey == "" || objects.OriginHost != "" {
 		t.Errorf("of the objects: %+v", objects)
 	}

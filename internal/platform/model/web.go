@@ -8,11 +8,11 @@ func web() map[string]Type {
 			checks: []check{object("CachePolicyConfig")},
 		},
 		"AWS::CloudFront::CloudFrontOriginAccessIdentity": {
-			Note: "the edge signs with the environment's keys", ref: "E{id 13}",
+			Note: "who names it reads its bucket with keys; others see what everybody may", ref: "E{id 13}",
 			attributes: map[string]any{"Id": "{ref}", "S3CanonicalUserId": "{hex 96 user}"}, checks: []check{object("CloudFrontOriginAccessIdentityConfig")},
 		},
 		"AWS::CloudFront::OriginAccessControl": {
-			Note: "the edge signs with the environment's keys", ref: "E{id 13}", attributes: map[string]any{"Id": "{ref}"},
+			Note: "who names it reads its bucket with keys; others see what everybody may", ref: "E{id 13}", attributes: map[string]any{"Id": "{ref}"},
 			checks: []check{object("OriginAccessControlConfig")},
 		},
 	}
