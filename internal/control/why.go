@@ -43,8 +43,9 @@ func (c *Control) Why(ctx context.Context, r WhyRequest) (WhyResponse, error) {
 		if !fault.Is(err, fault.NotFound) {
 			return why, err
 		}
-		if run, runErr := c.whyRun(ctx, p, r.Subject); !fault.Is(runErr, fault.NotFound) {
-			return run, runErr
+		// A pipeline may have the name of a service.
+		if run, runErr := c.whyRun(ctx, p, r.Subject); runErr == nil && run.Run.Status == pipeline.Failed {
+			return run, nil
 		}
 		return why, err
 	}
