@@ -74,7 +74,7 @@ func cases() []measured {
 		{"size", (*bench).size}, {"start", (*bench).start}, {"synced", (*bench).synced}, {"stages", (*bench).stages}, {"memory", (*bench).memory},
 		{"apply", (*bench).applies}, {"growth", (*bench).growth}, {"validate", (*bench).validate},
 		{"data", (*bench).data}, {"objects", (*bench).objects},
-		{"dns", (*bench).dns}, {"canary", (*bench).canary}, {"edge", (*bench).edge},
+		{"dns", (*bench).dns}, {"canary", (*bench).canary}, {"rollouts", (*bench).rolloutsServed}, {"edge", (*bench).edge},
 	}
 }
 

@@ -56,6 +56,9 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	a.note("serving project %s", status.Project)
 	a.note("  push to   %s", s.PushURL())
 	a.note("  edge at   http://%s", status.Server.Edge)
+	if secure := status.Server.EdgeTLS; secure != "" {
+		a.note("            https://%s (makeitso trust lets this machine trust it)", secure)
+	}
 	for _, run := range status.Runs {
 		a.note("  run %s goes on", run.ID)
 	}

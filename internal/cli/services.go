@@ -68,7 +68,7 @@ func (a *app) printStatus(s control.StatusResponse) error {
 func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 	var rows [][]string
 	for _, address := range env.Addresses {
-		rows = append(rows, []string{"  " + address.Name, address.URL})
+		rows = append(rows, []string{"  " + address.Name, address.URL, address.Secure})
 	}
 	for i, st := range env.Stacks {
 		rows = append(rows, []string{"  stack " + st.Name, st.Status, strings.Trim(st.Reason+"; "+lastDrift(env.Drift[i]), "; ")})
@@ -107,7 +107,7 @@ func (a *app) printAddresses(ctx context.Context, client *api.Client) error {
 	}
 	for _, env := range status.Environments {
 		for _, address := range env.Addresses {
-			fmt.Fprintf(a.Out, "  %-24s %s\n", address.Name, a.style(bold, address.URL))
+			fmt.Fprintf(a.Out, "  %-24s %s\n", address.Name, strings.TrimSpace(a.style(bold, address.URL)+" "+address.Secure))
 		}
 	}
 	return nil

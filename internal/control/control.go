@@ -41,6 +41,8 @@ type Environment struct {
 type Address struct {
 	Name string `json:"name"` // e.g. service api, site www.shop.localhost
 	URL  string `json:"url"`
+	// Secure is where it answers by HTTPS, "" for nowhere or where URL says so.
+	Secure string `json:"secure,omitempty"`
 }
 
 // Options are what Control works with; all are required.

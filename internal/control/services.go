@@ -28,10 +28,11 @@ type StatusResponse struct {
 
 // ServerStatus is the process that answers.
 type ServerStatus struct {
-	PID    int    `json:"pid"`
-	Push   string `json:"push,omitempty"`   // the URL that takes pushes, "" if none
-	Listen string `json:"listen,omitempty"` // where pushes are taken, "" if nowhere
-	Edge   string `json:"edge,omitempty"`   // where the edge listens, "" while it does not run
+	PID     int    `json:"pid"`
+	Push    string `json:"push,omitempty"`    // the URL that takes pushes, "" if none
+	Listen  string `json:"listen,omitempty"`  // where pushes are taken, "" if nowhere
+	Edge    string `json:"edge,omitempty"`    // where the edge listens, "" while it does not run
+	EdgeTLS string `json:"edgeTLS,omitempty"` // where it speaks HTTPS, "" for nowhere
 }
 
 // EnvironmentStatus is how one environment stands.

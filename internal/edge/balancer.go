@@ -95,7 +95,7 @@ func (x *exchange) serveBalanced(r *http.Request, b *Balancer) {
 		case rule.Fixed != nil:
 			x.answerFixed(rule.Fixed)
 		case rule.Redirect != nil:
-			x.w.Header().Set("Location", rule.Redirect.location(r))
+			x.w.Header().Set("Location", rule.Redirect.location(r, x.elsewhere))
 			x.w.WriteHeader(rule.Redirect.Status)
 		default:
 			x.service = drawShare(rule.Forward)
@@ -197,8 +197,18 @@ func like(pattern, text string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// location is where a redirect sends a request.
-func (d Redirect) location(r *http.Request) string {
+// elsewhere gives the port at which a host is reached that a redirect names with
+// a port: another one where the edge serves the host, but has not got the port.
+func (x *exchange) elsewhere(host string, secure bool, port string) string {
+	if x.plane.current().balancerFor(canonicalHost(host), secure) == nil {
+		return port
+	}
+	return x.plane.instead(secure, port)
+}
+
+// location is where a redirect sends a request; reached says by which port that
+// is reached.
+func (d Redirect) location(r *http.Request, reached func(host string, secure bool, port string) string) string {
 	asked, usual := "http", "80"
 	if r.TLS != nil {
 		asked, usual = "https", "443"
@@ -210,7 +220,9 @@ func (d Redirect) location(r *http.Request) string {
 	fill := strings.NewReplacer("#{protocol}", asked, "#{host}", host, "#{port}", port,
 		"#{path}", strings.TrimPrefix(r.URL.EscapedPath(), "/"), "#{query}", r.URL.RawQuery).Replace
 	protocol, port := strings.ToLower(fill(d.Protocol)), fill(d.Port)
-	to := protocol + "://" + fill(d.Host)
+	host = fill(d.Host)
+	port = reached(host, protocol == "https", port)
+	to := protocol + "://" + host
 	if protocol == "http" && port != "80" || protocol == "https" && port != "443" {
 		to += ":" + port
 	}

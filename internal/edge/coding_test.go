@@ -300,12 +300,13 @@ func TestRedirectsOfTheOrigin(t *testing.T) {
 		b.objects["old"] = stored{cacheControl: "max-age=60", location: "/new"}
 		b.objects["away"] = stored{cacheControl: "max-age=60", location: "https://example.com/x?y=1"}
 		b.objects["docs"] = stored{cacheControl: "max-age=60", location: "http://shop.s3-website.localhost:9/docs/?a=b"}
+		b.objects["odd"] = stored{cacheControl: "max-age=60", location: "http://shop.s3-website.localhost:9//example.com/"}
 	})
 	e := start(t, Options{})
 	e.configure(t, b.site(1, func(s *Site) { s.AccessKey, s.SecretKey, s.OriginHost = "", "", "shop.s3-website.localhost:9" }))
 	b.set(func() { b.open = true })
 	for _, cache := range []string{"Miss", "Hit"} {
-		for path, want := range map[string]string{"/old": "/new", "/away": "https://example.com/x?y=1", "/docs": "/docs/?a=b"} {
+		for path, want := range map[string]string{"/old": "/new", "/away": "https://example.com/x?y=1", "/docs": "/docs/?a=b", "/odd": "/.//example.com/"} {
 			res, _ := e.fetch(t, path)
 			if got := fmt.Sprint(res.StatusCode, res.Header.Get("Location"), res.Header.Get("X-Cache")); got != fmt.Sprint(301, want, cache) {
 				t.Errorf("%s: %s; want 301 %s %s", path, got, want, cache)

@@ -121,7 +121,16 @@ type Site struct {
 	// Compress sends text in the coding that a client prefers: the object's
 	// own, published beside it as NAME.br, NAME.zst or NAME.gz, or made here.
 	Compress bool `json:"compress,omitempty"`
+	// Plain is what becomes of requests that do not come by HTTPS, where it is
+	// spoken: "" answers them.
+	Plain string `json:"plain,omitempty"`
 }
+
+// What a site does with plain requests, by the names that CloudFront has for it.
+const (
+	PlainRedirected = "redirect-to-https"
+	PlainRefused    = "https-only"
+)
 
 // Error is what a site answers in place of an origin's error.
 type Error struct {
@@ -146,7 +155,7 @@ type Stats struct {
 	// Unhealthy lists the instances that fail their health check, with the reason.
 	Unhealthy map[string]string `json:"unhealthy"`
 	// PortsRefused lists the ports of balancers that could not be taken, with
-	// the reason: they answer at the edge's own port only.
+	// the reason: they answer at the edge's own ports only.
 	PortsRefused map[int]string `json:"portsRefused,omitempty"`
 	// Secure gives the addresses at which HTTPS is spoken, by the configured ones.
 	Secure  map[string]string `json:"secure,omitempty"`

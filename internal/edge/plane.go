@@ -100,7 +100,7 @@ func newPlane(public net.Listener, o Options, log *accessLog, before *inheritanc
 func (p *plane) wantCertificates(c Config) error {
 	w := certificate.Wanted{Local: func(host string) bool {
 		t := p.current()
-		return host == "localhost" || net.ParseIP(host) != nil || t.hosts[host] != nil || t.balancers[host] != nil || t.sites[host] != nil
+		return host == "localhost" || net.ParseIP(host) != nil || t.hosts[host] != nil || t.balancerFor(host, true) != nil || t.sites[host] != nil
 	}}
 	if c.TLS != nil {
 		w.Pairs, w.ACME = c.TLS.Certificates, c.TLS.ACME
@@ -268,20 +268,20 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()
-	balancer := t.atPort(r, p.listen, x.host)
+	atPort, balancer := t.atPort(r, p.listen, x.host), t.balancerFor(x.host, r.TLS != nil)
 	service := t.serviceFor(x.host, r.URL.Path)
 	switch {
 	case hasTwoLengths(r):
 		x.w.Header().Set("Connection", "close")
 		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
 	case x.challenged(r):
-	case balancer != nil:
-		x.serveBalanced(r, balancer)
+	case atPort != nil:
+		x.serveBalanced(r, atPort)
 	case service != nil:
 		x.service = service.Name
 		x.serveService(r)
-	case t.balancers[x.host] != nil:
-		x.serveBalanced(r, t.balancers[x.host])
+	case balancer != nil:
+		x.serveBalanced(r, balancer)
 	case t.sites[x.host] != nil:
 		x.serveSite(r, t.sites[x.host])
 	default:

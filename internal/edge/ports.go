@@ -1,14 +1,15 @@
 package edge
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -25,6 +26,7 @@ type ports struct {
 	open    map[string]listening
 	given   map[string]net.Listener // those of the process before, until they are wanted
 	refused map[int]string
+	clashes map[int]string // of balancers: one speaks HTTP there and another HTTPS
 }
 
 // listening is an address that was taken.
@@ -39,14 +41,23 @@ type listening struct {
 func (p *ports) want(own string, c Config) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.wanted = map[string]bool{}
-	for _, b := range c.Balancers {
-		if b.Port != 0 && !strings.HasSuffix(own, ":"+strconv.Itoa(b.Port)) {
-			p.wanted[net.JoinHostPort("127.0.0.1", strconv.Itoa(b.Port))] = b.TLS
-		}
-	}
+	p.wanted, p.clashes = map[string]bool{}, map[int]string{}
+	taken := map[string]bool{portOf(own): false} // by port: whether TLS is spoken there
 	if c.TLS != nil && c.TLS.Listen != "" {
-		p.wanted[c.TLS.Listen] = true
+		p.wanted[c.TLS.Listen], taken[portOf(c.TLS.Listen)] = true, true
+	}
+	for _, b := range c.Balancers {
+		if b.Port == 0 {
+			continue
+		}
+		port := strconv.Itoa(b.Port)
+		secure, has := taken[port]
+		switch {
+		case !has:
+			p.wanted[net.JoinHostPort("127.0.0.1", port)], taken[port] = b.TLS, b.TLS
+		case secure != b.TLS:
+			p.clashes[b.Port] = fmt.Sprintf("balancer %q cannot have it: one port speaks either HTTP or HTTPS", b.Name)
+		}
 	}
 	p.take()
 }
@@ -109,9 +120,17 @@ func (p *ports) take() {
 }
 
 func (p *ports) refuse(address string, err error) {
-	_, text, _ := net.SplitHostPort(address)
-	port, _ := strconv.Atoi(text) // 0 stands for one that is none
+	port, _ := strconv.Atoi(portOf(address)) // 0 stands for one that is none
 	p.refused[port] = err.Error()
+}
+
+// portOf gives the port of an address, "" if that is none.
+func portOf(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return port
 }
 
 // sockets gives those that are open, by their addresses.
@@ -129,7 +148,9 @@ func (p *ports) sockets() map[string]net.Listener {
 func (p *ports) refusals() map[int]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return maps.Clone(p.refused)
+	all := maps.Clone(p.clashes)
+	maps.Copy(all, p.refused)
+	return all
 }
 
 // addresses gives those at which TLS is spoken, by what was asked for.
@@ -145,16 +166,40 @@ func (p *ports) addresses() map[string]string {
 	return all
 }
 
+// instead gives where what a balancer of the document in force has at a port is
+// reached: there, or at the edge's own port where it could not be taken.
+func (p *plane) instead(secure bool, port string) string {
+	t := p.current()
+	n, err := strconv.Atoi(port)
+	_, refused := p.ports.refusals()[n]
+	if err != nil || !refused || !slices.ContainsFunc(t.config.Balancers, func(b Balancer) bool { return b.Port == n && b.TLS == secure }) {
+		return port
+	}
+	own := p.listen
+	if secure {
+		own = p.secureAddress(t.config)
+	}
+	return cmp.Or(portOf(own), port)
+}
+
+// secureAddress is where HTTPS is spoken for all that is served, "" if it is not.
+func (p *plane) secureAddress(c Config) string {
+	if c.TLS == nil {
+		return ""
+	}
+	return p.ports.addresses()[c.TLS.Listen]
+}
+
 // atPort gives the balancer that has the port at which a request came, nil for
-// the port of own, the edge's address.
+// the port of own, the edge's address, and for that of HTTPS.
 func (t *table) atPort(r *http.Request, own, host string) *Balancer {
 	local, isTCP := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !isTCP || strings.HasSuffix(own, ":"+strconv.Itoa(local.Port)) {
+	if !isTCP || portOf(own) == strconv.Itoa(local.Port) || t.config.TLS != nil && portOf(t.config.TLS.Listen) == strconv.Itoa(local.Port) {
 		return nil
 	}
 	var found []*Balancer
 	for i := range t.config.Balancers {
-		if b := &t.config.Balancers[i]; b.Port == local.Port {
+		if b := &t.config.Balancers[i]; b.Port == local.Port && b.TLS == (r.TLS != nil) {
 			found = append(found, b)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"maps"
 	"mime"
+	"net"
 	"net/http"
 	"net/url"
 	"path"
@@ -36,6 +37,10 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		x.w.Header().Set("Allow", "GET, HEAD")
 		x.page(http.StatusMethodNotAllowed, "method not allowed", "A site is only read: GET and HEAD.")
+		return
+	}
+	if secure := x.plane.secureAddress(x.plane.current().config); r.TLS == nil && s.Plain != "" && secure != "" {
+		x.demandHTTPS(r, s, portOf(secure))
 		return
 	}
 	name := r.URL.Path
@@ -66,6 +71,20 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 	default:
 		x.serveObject(r, x.encoded(r, s, name, o))
 	}
+}
+
+// demandHTTPS answers a plain request of a site that wants HTTPS.
+func (x *exchange) demandHTTPS(r *http.Request, s *site, port string) {
+	if s.Plain == PlainRefused {
+		x.page(http.StatusForbidden, "only HTTPS", "This site answers by HTTPS only, at port "+port+".")
+		return
+	}
+	to := url.URL{Scheme: "https", Host: x.host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}
+	if port != "443" {
+		to.Host = net.JoinHostPort(x.host, port)
+	}
+	x.w.Header().Set("Location", to.String())
+	x.w.WriteHeader(http.StatusMovedPermanently)
 }
 
 // serveObject answers with an object, or the part or the news of it that was
@@ -264,7 +283,9 @@ func redirectHeader(res *http.Response, origin string) http.Header {
 	location := cmp.Or(res.Header.Get(objectLocation), res.Header.Get("Location"))
 	if to, err := url.Parse(location); err == nil && to.Host != "" && to.Host == origin {
 		to.Scheme, to.Host = "", ""
-		location = to.String()
+		if location = to.String(); strings.HasPrefix(location, "//") { // what follows would be taken for a host
+			location = "/." + location
+		}
 	}
 	h := http.Header{"Location": {location}}
 	for _, name := range []string{"Cache-Control", "Expires"} {

@@ -33,7 +33,8 @@ type table struct {
 	services  map[string]*service // by name
 	hosts     map[string][]route  // by host, the longest path first
 	balancers map[string]*Balancer
-	sites     map[string]*site // by host, as balancers are
+	sealed    map[string]*Balancer // those of HTTPS, by host too
+	sites     map[string]*site     // by host, as balancers are
 	instances map[string]*instance
 	leaving   []*instance // no longer in the document, with requests under way
 	tallies   map[string]*tallies
@@ -90,7 +91,7 @@ type tallies struct {
 // from the table before.
 func newTable(c Config, before *table) (*table, error) {
 	t := &table{
-		config: c, services: map[string]*service{}, hosts: map[string][]route{}, balancers: map[string]*Balancer{}, sites: map[string]*site{},
+		config: c, services: map[string]*service{}, hosts: map[string][]route{}, balancers: map[string]*Balancer{}, sealed: map[string]*Balancer{}, sites: map[string]*site{},
 		instances: map[string]*instance{}, tallies: map[string]*tallies{},
 	}
 	for _, s := range c.Services {
@@ -110,8 +111,12 @@ func newTable(c Config, before *table) (*table, error) {
 		}
 	}
 	for i := range c.Balancers {
-		for _, h := range c.Balancers[i].Hosts {
-			t.balancers[canonicalHost(h)] = &c.Balancers[i]
+		b, of := &c.Balancers[i], t.balancers
+		if b.TLS {
+			of = t.sealed
+		}
+		for _, h := range b.Hosts {
+			of[canonicalHost(h)] = b
 		}
 	}
 	for _, in := range before.leaving {
@@ -244,6 +249,17 @@ func (t *table) serviceFor(host, path string) *service {
 		}
 	}
 	return nil
+}
+
+// balancerFor gives the balancer of a host, nil if there is none. Where a host
+// has one for HTTP and one for HTTPS, each answers what was asked its way; an
+// edge that speaks HTTPS nowhere by itself gives the other to those who ask plainly.
+func (t *table) balancerFor(host string, secure bool) *Balancer {
+	plain, sealed := t.balancers[host], t.sealed[host]
+	if plain == nil || sealed != nil && (secure || t.config.TLS == nil || t.config.TLS.Listen == "") {
+		return sealed
+	}
+	return plain
 }
 
 // choice is where one attempt of a request goes.

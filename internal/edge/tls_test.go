@@ -106,6 +106,84 @@ func TestBalancerSpeaksHTTPSAtItsPort(t *testing.T) {
 	}
 }
 
+// TestOneHostForHTTPAndHTTPS has a listener that sends to another one, whose
+// port another program has.
+func TestOneHostForHTTPAndHTTPS(t *testing.T) {
+	e := start(t, Options{})
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	taken := other.Addr().(*net.TCPAddr).Port
+	const host = "front.localhost"
+	bucket := newBucket(t)
+	bucket.put("index.html", "the site", "")
+	c := bucket.site(1)
+	c.Sites[0].Plain = PlainRedirected
+	c.TLS = &TLS{Listen: "127.0.0.1:0"}
+	c.Balancers = []Balancer{
+		{Name: "plain", Hosts: []string{host}, Rules: []Rule{{
+			If:       []Condition{{Field: ByPath, Values: []string{"/away"}}},
+			Redirect: &Redirect{Protocol: "HTTPS", Host: "example.com", Port: fmt.Sprint(taken), Path: "/", Status: 301},
+		}, {Redirect: &Redirect{Protocol: "HTTPS", Host: "#{host}", Port: fmt.Sprint(taken), Path: "/#{path}", Status: 301}}}},
+		{Name: "sealed", Hosts: []string{host}, Port: taken, TLS: true, Rules: []Rule{{Fixed: &Fixed{Status: 200, Body: "sealed"}}}},
+	}
+	e.configure(t, c)
+	s := e.stats(t)
+	address := s.Secure["127.0.0.1:0"]
+	if s.PortsRefused[taken] == "" || address == "" {
+		t.Fatalf("refused are %v, secure %v", s.PortsRefused, s.Secure)
+	}
+	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, want := range [][3]string{
+		{host, "/x", "https://" + host + ":" + portOf(address) + "/x"},
+		{host, "/away", "https://example.com:" + fmt.Sprint(taken) + "/"},
+		{siteHost, "/a%20b?c=d", "https://" + siteHost + ":" + portOf(address) + "/a%20b?c=d"},
+	} {
+		if res, _ := e.get(t, want[0], want[1]); res.StatusCode != 301 || res.Header.Get("Location") != want[2] {
+			t.Errorf("%s%s is answered %s, %q", want[0], want[1], res.Status, res.Header.Get("Location"))
+		}
+	}
+	read := func(host string) string {
+		res, err := e.secure(t, address, true).Get("https://" + host + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return string(body)
+	}
+	if got := read(host) + ", " + read(siteHost); got != "sealed, the site" {
+		t.Errorf("by HTTPS they say %q", got)
+	}
+	// One port speaks one of both: of two balancers the first has it.
+	c.Version, c.Sites[0].Plain = 2, PlainRefused
+	c.Balancers[0].Port = taken
+	e.configure(t, c)
+	if why := e.stats(t).PortsRefused[taken]; !strings.Contains(why, "in use") {
+		t.Errorf("a port for HTTP and HTTPS: %q", why)
+	}
+	if res, _ := e.get(t, siteHost, "/"); res.StatusCode != 403 {
+		t.Errorf("a site for HTTPS only is answered %s", res.Status)
+	}
+	other.Close()
+	c.Version = 3
+	e.configure(t, c)
+	if why := e.stats(t).PortsRefused[taken]; !strings.Contains(why, "either HTTP or HTTPS") {
+		t.Errorf("a port for HTTP and HTTPS: %q", why)
+	}
+	// Without a port of its own for HTTPS the edge gives what is behind it plainly.
+	c.Version, c.TLS = 4, nil
+	e.configure(t, c)
+	if _, body := e.get(t, host, "/"); body != "sealed" {
+		t.Errorf("plainly it says %q", body)
+	}
+	if res, _ := e.get(t, siteHost, "/"); res.StatusCode != 200 {
+		t.Errorf("a site for HTTPS only, of which there is none, is answered %s", res.Status)
+	}
+}
+
 // h2c gives a client that speaks HTTP/2 without TLS.
 func h2c(t testing.TB) *http.Client {
 	transport := &http.Transport{Protocols: new(http.Protocols)}

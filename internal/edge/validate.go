@@ -2,10 +2,12 @@ package edge
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,9 +32,15 @@ func (c Config) Validate() error {
 		v.name("sites", i, s.Name, sites)
 		v.site(s)
 	}
-	balancers := map[string]bool{}
+	// A host may have a balancer for HTTP and one for HTTPS.
+	balancers, sealed := map[string]bool{}, map[string]map[string]string{}
+	for host, paths := range v.hosts {
+		sealed[host] = maps.Clone(paths)
+	}
+	hosts := map[bool]map[string]map[string]string{false: v.hosts, true: sealed}
 	for i, b := range c.Balancers {
 		v.name("balancers", i, b.Name, balancers)
+		v.hosts = hosts[b.TLS]
 		v.balancer(b, services)
 	}
 	v.tls(c)
@@ -144,6 +152,9 @@ func (v *validation) site(s Site) {
 		v.wrong("%s has one of accessKey and secretKey; both or none are given", where)
 	}
 	v.duration(where, "ttl", s.TTL)
+	if !slices.Contains([]string{"", PlainRedirected, PlainRefused}, s.Plain) {
+		v.wrong("%s: plain is %q; allowed are nothing, %s and %s", where, s.Plain, PlainRedirected, PlainRefused)
+	}
 	for status, e := range s.Errors {
 		if status < 400 || status > 599 {
 			v.wrong("%s: errors has status %d; it is from 400 to 599", where, status)
@@ -174,13 +185,6 @@ func (v *validation) hostNames(where string, hosts []string, paths ...string) {
 }
 
 func (v *validation) tls(c Config) {
-	secure := map[int]bool{}
-	for _, b := range c.Balancers {
-		if was, known := secure[b.Port]; b.Port != 0 && known && was != b.TLS {
-			v.wrong("balancer %q: at port %d another balancer has the other of HTTP and HTTPS", b.Name, b.Port)
-		}
-		secure[b.Port] = b.TLS
-	}
 	if c.TLS == nil {
 		return
 	}

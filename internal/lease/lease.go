@@ -70,12 +70,12 @@ func New(store record.Store, kind, prefix string, o Options) *Table {
 
 // Left gives the names of the things whose holder is dead.
 func (t *Table) Left(ctx context.Context) ([]string, error) {
+	t.mu.Lock() // before the list: what this table gives back meanwhile would seem left
+	defer t.mu.Unlock()
 	entries, err := t.store.List(ctx, t.kind+"-lease", t.prefix)
 	if err != nil {
 		return nil, fmt.Errorf("list leases: %w", err)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	var names []string
 	for _, e := range entries {
 		var l Lease

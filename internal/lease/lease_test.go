@@ -294,3 +294,38 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("cancel after the end answered %v, %v", certain, err)
 	}
 }
+
+// listing is a store that tells when it has listed.
+type listing struct {
+	record.Store
+	listed func()
+}
+
+func (s *listing) List(ctx context.Context, kind, prefix string) ([]record.Entry, error) {
+	entries, err := s.Store.List(ctx, kind, prefix)
+	s.listed()
+	return entries, err
+}
+
+// TestLeftWhileGivenBack gives a lease back while somebody looks for what was
+// left: it was not.
+func TestLeftWhileGivenBack(t *testing.T) {
+	s := &listing{Store: record.NewMemory()}
+	tb := table(s, "first", 0)
+	_, release := acquire(t, tb, false)
+	released := make(chan error, 1)
+	s.listed = func() {
+		go func() { released <- release() }()
+		select {
+		case err := <-released: // it did not wait for the look
+			released <- err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	if left, err := tb.Left(t.Context()); len(left) > 0 || err != nil {
+		t.Errorf("left is %v, %v", left, err)
+	}
+	if err := <-released; err != nil {
+		t.Error(err)
+	}
+}

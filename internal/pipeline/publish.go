@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
@@ -73,7 +72,11 @@ func (e *Engine) Publish(ctx context.Context, p *project.Project, folder, enviro
 	}
 	defer done()
 	site := p.Sites[name]
-	values := Values{Project: p, Environment: environment, Commit: commit, Stacks: func(context.Context) (Stacks, error) { return env.Stacks, nil }}
+	values := Values{
+		Project: p, Environment: environment, Commit: commit,
+		Stacks:   func(context.Context) (Stacks, error) { return env.Stacks, nil },
+		Artifact: func(ctx context.Context, name string) (string, error) { return e.Artifact(ctx, environment, name) },
+	}
 	bucket, err := values.Expand(ctx, site.Bucket)
 	if err != nil {
 		return publish.Report{}, err
@@ -101,11 +104,11 @@ func (e *Engine) publish(ctx context.Context, env *Environment, folder, name str
 	cutOff := err == nil
 	noted.noted = cutOff
 	report, err := publish.Publish(ctx, folder, noted, publish.Options{Digests: &e.digests})
-	stale := report
-	if cutOff { // what it had put counts as unchanged now
-		stale.Put = slices.Concat(report.Put, report.Unchanged)
+	paths := report.Invalid()
+	if cutOff { // what it had put counts as unchanged now, and nobody knows what it had deleted
+		paths = []string{"/*"}
 	}
-	if paths := stale.Invalid(); len(paths) > 0 {
+	if len(paths) > 0 {
 		if invalid := env.Sites.Invalidate(ctx, name, paths); invalid != nil {
 			return report, errors.Join(err, fmt.Errorf("invalidate caches: %w", invalid))
 		}

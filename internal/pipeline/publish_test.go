@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
 	"makeitso/internal/publish"
@@ -92,7 +93,20 @@ func TestPublishTellsCachesAtLast(t *testing.T) {
 	for _, paths := range p.stale {
 		told = append(told, strings.Join(paths, " "))
 	}
-	if want := []string{"/one.js", "/one.js", "/two.js"}; !slices.Equal(told, want) {
+	if want := []string{"/one.js", "/*", "/two.js"}; !slices.Equal(told, want) {
 		t.Errorf("the caches were told %q, want %q", told, want)
+	}
+}
+
+// By hand a bucket may be named by what a run has built; before one has, that is
+// a mistake to be told.
+func TestPublishByHandIntoBucketOfArtifact(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	file, mistakes := project.Parse(project.File, []byte(head+"artifacts: {api: {image: {base: empty, binary: api}}}\nsites:\n  www: {from: dist, bucket: '${artifacts.api.digest}'}\n"))
+	h.ok(mistakes.Err())
+	_, err := h.engine.Publish(t.Context(), file, h.dir, "dev", "www", func(context.Context) string { return "" })
+	if !fault.Is(err, fault.NotFound) {
+		t.Errorf("with no run that has built it: %v", err)
 	}
 }

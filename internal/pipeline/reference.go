@@ -109,7 +109,7 @@ func (v Values) output(ctx context.Context, r project.Reference) (string, error)
 	outputs, err := stacks.Outputs(ctx, r.Name)
 	if fault.Is(err, fault.NotFound) {
 		return "", fault.Wrap(fault.NotFound, err, "stack %s does not exist in environment %s yet", r.Name, v.Environment).
-			WithHint("run the pipeline that applies it first, e.g. makeitso apply %s --environment %s", r.Name, v.Environment)
+			WithHint("apply it first, by a pipeline or with: makeitso apply %s --environment %s", r.Name, v.Environment)
 	}
 	if err != nil {
 		return "", err

@@ -6,7 +6,7 @@ package publish
 
 import (
 	"cmp"
-	"context" // an ETag is an MD5; nothing is protected by it
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"

@@ -228,6 +228,21 @@ func (e *edgeProcess) Address() string {
 	return e.actual
 }
 
+// SecureAddress gives where the edge speaks HTTPS for all that it serves, "" for
+// nowhere.
+func (e *edgeProcess) SecureAddress() string {
+	if e.Address() == "" {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	stats, err := e.client.Stats(ctx)
+	if err != nil {
+		return ""
+	}
+	return stats.Secure[e.secure]
+}
+
 // Port gives the port of Address, or the one that a new edge would have.
 func (e *edgeProcess) Port() string {
 	address := e.Address()

@@ -5,14 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"net"
 	"os"
-	"path"
+	"strconv"
 	"strings"
 	"time"
 
 	"makeitso/internal/cfnapi"
 	"makeitso/internal/control"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/platform/custom"
@@ -256,18 +257,11 @@ func (env *environment) Bucket(_ context.Context, name string) (publish.Bucket, 
 
 // Invalidate implements pipeline.Sites.
 func (env *environment) Invalidate(ctx context.Context, bucket string, paths []string) error {
-	sites, err := env.platform.Sites()
+	sites, err := env.platform.SitesOf(bucket)
 	if err != nil {
 		return err
 	}
 	for _, site := range sites {
-		origin, err := url.Parse(site.Origin)
-		if err != nil {
-			return fmt.Errorf("read the origin of site %s: %w", site.Name, err)
-		}
-		if path.Base(origin.Path) != bucket {
-			continue
-		}
 		if err := env.server.edge.Invalidate(ctx, site.Name, paths...); err != nil {
 			return err
 		}
@@ -309,26 +303,24 @@ func (env *environment) resources(ctx context.Context) ([]control.Resource, erro
 
 // addresses tells where the environment's sites, services and hosted zones answer.
 func (env *environment) addresses(ctx context.Context) ([]control.Address, error) {
-	port := env.server.edge.Port()
-	all := []control.Address{}
-	for _, s := range env.server.edge.Services(env.name) {
-		for _, host := range s.Hosts {
-			all = append(all, control.Address{Name: "service " + strings.TrimPrefix(s.Name, env.name+"/"), URL: "http://" + host + ":" + port})
-		}
-	}
 	stats, err := env.server.edge.Stats(ctx)
 	if err != nil && !fault.Is(err, fault.Unavailable) {
 		return nil, err
 	}
+	ports := edgePorts{plain: env.server.edge.Port(), refused: stats.PortsRefused}
+	if secure := stats.Secure[env.server.o.EdgeTLS]; secure != "" {
+		_, ports.secure, _ = net.SplitHostPort(secure)
+	}
+	all := []control.Address{}
+	for _, s := range env.server.edge.Services(env.name) {
+		for _, host := range s.Hosts {
+			all = append(all, ports.of("service "+strings.TrimPrefix(s.Name, env.name+"/"), host))
+		}
+	}
 	for _, b := range env.server.edge.Balancers(env.name) {
-		if len(b.Hosts) == 0 {
-			continue
+		if len(b.Hosts) > 0 {
+			all = append(all, ports.ofBalancer("load balancer "+strings.TrimPrefix(b.Name, env.name+"/balancer/"), b))
 		}
-		a := control.Address{Name: "load balancer " + strings.TrimPrefix(b.Name, env.name+"/balancer/"), URL: "http://" + b.Hosts[0] + ":" + port}
-		if _, refused := stats.PortsRefused[b.Port]; b.Port == 80 && !refused {
-			a.URL = "http://" + b.Hosts[0]
-		}
-		all = append(all, a)
 	}
 	sites, err := env.platform.Sites()
 	if err != nil {
@@ -336,7 +328,7 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 	}
 	for _, site := range sites {
 		if len(site.Hosts) > 0 {
-			all = append(all, control.Address{Name: "site", URL: "http://" + shortest(site.Hosts) + ":" + port})
+			all = append(all, ports.of("site", shortest(site.Hosts)))
 		}
 	}
 	zones, err := env.platform.Zones()
@@ -347,6 +339,42 @@ func (env *environment) addresses(ctx context.Context) ([]control.Address, error
 		all = append(all, control.Address{Name: "hosted zone", URL: "dns://" + zone.Address + "/" + zone.Zone})
 	}
 	return all, nil
+}
+
+// edgePorts are the ports by which what the edge serves is reached.
+type edgePorts struct {
+	plain, secure string         // of all that it serves; secure is "" for none
+	refused       map[int]string // those of load balancers that it has not got
+}
+
+// of gives where a host name answers.
+func (p edgePorts) of(name, host string) control.Address {
+	a := control.Address{Name: name, URL: "http://" + host + ":" + p.plain}
+	if p.secure != "" {
+		a.Secure = "https://" + host + ":" + p.secure
+	}
+	return a
+}
+
+// ofBalancer gives where a listener of a load balancer answers.
+func (p edgePorts) ofBalancer(name string, b edge.Balancer) control.Address {
+	_, refused := p.refused[b.Port]
+	host, own := b.Hosts[0], ":"+strconv.Itoa(b.Port)
+	switch {
+	case b.TLS && b.Port == 443 && !refused:
+		return control.Address{Name: name, URL: "https://" + host}
+	case b.TLS && p.secure != "":
+		return control.Address{Name: name, URL: p.of(name, host).Secure}
+	case b.TLS && !refused:
+		return control.Address{Name: name, URL: "https://" + host + own}
+	case b.Port == 80 && !refused:
+		return control.Address{Name: name, URL: "http://" + host}
+	}
+	// Without HTTPS at a port of its own the edge gives of two at one host that for HTTPS.
+	if last := b.Hosts[len(b.Hosts)-1]; p.secure == "" && strings.HasPrefix(last, own[1:]+".") {
+		host = last
+	}
+	return control.Address{Name: name, URL: "http://" + host + ":" + p.plain}
 }
 
 // shortest gives the name that a person would choose.

@@ -51,6 +51,20 @@ func TestDeleteLeaving(t *testing.T) {
 	}
 }
 
+// TestPlanOfWhatIsLeft says that a plan names what a delete before could not delete.
+func TestPlanOfWhatIsLeft(t *testing.T) {
+	for template, id := range map[string]string{chain: "B", nesting("small", "one"): "Inner"} {
+		b := undeletable(t, template, map[string]string{"B": "B", "Inner": "Thing"}[id])
+		cs, err := b.engine.PlanDelete(t.Context(), "app")
+		if err != nil || len(cs.Changes) != 1 || cs.Changes[0].LogicalID != id || cs.Changes[0].PolicyAction != "Delete" {
+			t.Errorf("the plan without %s is %+v (%v)", id, cs.Changes, err)
+		}
+		if inner := cs.Nested["Inner"]; id == "Inner" && (inner == nil || len(inner.Changes) != 1) {
+			t.Errorf("of the nested stack it removes %+v", inner)
+		}
+	}
+}
+
 // TestLeavingInANestedStack says that what fails is left in nested stacks too.
 func TestLeavingInANestedStack(t *testing.T) {
 	b := undeletable(t, nesting("small", "one"), "Thing")

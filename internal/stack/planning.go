@@ -206,6 +206,19 @@ func (e *Engine) fill(ctx context.Context, s Stack, p *changeset.Planner) error 
 	return nil
 }
 
+// fillLeft adds what a delete before could not delete. Its policy was judged then.
+func (e *Engine) fillLeft(ctx context.Context, s Stack, p *changeset.Planner) error {
+	states, err := e.resourcesOf(ctx, s.Name)
+	for id, r := range states {
+		if r.Current == nil && len(r.Doomed) > 0 {
+			left := r.Doomed[0]
+			left.DeletionPolicy = "Delete"
+			p.Exists[id] = left
+		}
+	}
+	return err
+}
+
 // present gives what a stack was made from, the zero source if it never became
 // complete.
 func (e *Engine) present(ctx context.Context, name string) (source, error) {
@@ -358,7 +371,7 @@ func (e *Engine) compareDelete(ctx context.Context, s Stack, before []string) (*
 		return nil, err
 	}
 	p := &changeset.Planner{Support: e.Support, Exists: map[string]changeset.Physical{}}
-	if err := e.fill(ctx, s, p); err != nil {
+	if err := cmp.Or(e.fill(ctx, s, p), e.fillLeft(ctx, s, p)); err != nil {
 		return nil, err
 	}
 	cs := &changeset.Set{Environment: e.environment, Stack: s.Name, StackID: s.ID, Action: changeset.Delete, Base: s.Revision, Change: changeset.Change{Stack: s.Name}}

@@ -112,12 +112,13 @@ func (e *Engine) resume(ctx context.Context, name string, listen func(Event), id
 		return err
 	}
 	defer func() { err = release(err) }()
-	s, err := e.find(ctx, name)
+	whole := context.WithoutCancel(ctx) // who is stopped here must know whether anything is left to do
+	s, err := e.find(whole, name)
 	if err != nil {
 		return halt{err}
 	}
 	if !unfinished(s) {
-		return errors.Join(e.keepPresentImports(ctx, name), e.goOnWithDrift(ctx, name, listen))
+		return errors.Join(e.keepPresentImports(whole, name), e.goOnWithDrift(ctx, name, listen))
 	}
 	o, err := e.underWay(ctx, s, listen)
 	if err != nil {

@@ -2,6 +2,8 @@ package stack_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/lease"
 	"makeitso/internal/pace"
 	"makeitso/internal/record"
 	"makeitso/internal/stack"
@@ -178,6 +181,47 @@ func TestWatchAfterContinue(t *testing.T) {
 		b.wantStatus("app", stack.CreateComplete)
 		stop()
 	})
+}
+
+// ending is the store of a process that is ended when it takes a lease.
+type ending struct {
+	record.Store
+	end func()
+}
+
+func (s ending) Write(ctx context.Context, ops ...record.Op) error {
+	if slices.ContainsFunc(ops, func(op record.Op) bool { return op.Kind == "stack-lease" }) {
+		defer s.end()
+	}
+	return s.Store.Write(ctx, ops...)
+}
+
+func (s ending) Get(ctx context.Context, kind, key string) (record.Entry, error) {
+	if ctx.Err() != nil {
+		return record.Entry{}, ctx.Err()
+	}
+	return s.Store.Get(ctx, kind, key)
+}
+
+// TestContinueBrokenOff ends a process when it has just taken over the lease of a
+// stack of which nothing is left to do: the next one finds the stack free.
+func TestContinueBrokenOff(t *testing.T) {
+	b := newBench(t)
+	b.mustApply("app", chain)
+	if _, err := lease.New(b.store, "stack", "local/", lease.Options{Holder: "dead"}).Acquire(t.Context(), "app", false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	next := stack.New("local", b.platform, ending{b.store, end}, stack.Options{Holder: "next"})
+	if err := next.Continue(ctx, nil)(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("continue answered %v", err)
+	}
+	if ctx.Err() == nil {
+		t.Fatal("it has taken no lease")
+	}
+	if err := b.engine.Protect(t.Context(), "app", true); err != nil {
+		t.Errorf("the stack is not free: %s", fault.Text(err))
+	}
 }
 
 // TestWatchCleanUp has the store fail after an update was committed, while the

@@ -14,8 +14,8 @@ import (
 // Process gives a template as its transforms leave it: macros have answered,
 // fragments are included, loops are written out, and the functions of
 // AWS::LanguageExtensions have their values where these do not depend on
-// resources, secret parameters masked. It is JSON, with functions in their long form; a template that no
-// transform touches is given as it is written.
+// resources, secret parameters masked. It is JSON, with functions in their long
+// form; a template that no transform touches is given as it is written.
 func Process(file string, src []byte, o Options) ([]byte, diag.List) {
 	var last *parser
 	var sections []pair

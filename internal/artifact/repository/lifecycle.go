@@ -231,8 +231,8 @@ func (s *Store) expire(name string, now time.Time) error {
 }
 
 // judged gives the images that a policy is about: not those that are part of a
-// list or about another image, which stay and go with it, and not what a push
-// that may be under way has brought without a tag.
+// list, which stay while that does, nor those about another image, which go with
+// it, and not what a push that may be under way has brought without a tag.
 func (s *Store) judged(name string, d document, images map[string]manifest, now time.Time) (all []aged, err error) {
 	parts := map[string]bool{}
 	for _, m := range images {

@@ -48,33 +48,36 @@ func (p Parts) Edge() (services []edge.Service, balancers []edge.Balancer) {
 		names[r.PhysicalID] = s.Name
 		services = append(services, s)
 	}
-	taken := map[string]bool{}
+	taken := map[bool]map[string]bool{false: {}, true: {}} // host names, of HTTP and of HTTPS
 	for _, b := range p.Resources[LoadBalancerType] {
-		own, _ := b.Attributes["DNSName"].(string)
-		hosts := p.Hosts(own)
-		for i, l := range p.listeners(b) {
-			next := edge.Balancer{Name: p.balancer(b, l), Hosts: hosts}
-			if i > 0 { // the edge has one port: it tells them by names
-				next.Hosts = []string{Host(own, l)}
-			}
-			next.Rules = p.rules(l, names)
-			if !Encrypted(l) { // what the edge speaks is plain
-				next.Port = number(l.Properties, "Port", 0)
-			}
-			if i == 0 {
-				next.Hosts = slices.Concat(hosts, hostsOf(next.Rules))
-			}
-			next.Hosts = slices.DeleteFunc(slices.Clone(next.Hosts), func(host string) bool {
-				again := taken[host]
-				taken[host] = true
-				return again
-			})
-			balancers = append(balancers, next)
-		}
+		balancers = append(balancers, p.balancers(b, names, taken)...)
 	}
 	slices.SortFunc(services, func(a, b edge.Service) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(balancers, func(a, b edge.Balancer) int { return cmp.Compare(a.Name, b.Name) })
 	return services, balancers
+}
+
+// balancers gives those of a load balancer's listeners. The first for HTTP and the
+// first for HTTPS answer at its names. All but the very first have a name of their
+// own too: the edge's own ports, of which it has one of each kind, tell by names.
+func (p Parts) balancers(b model.Resource, services map[string]string, taken map[bool]map[string]bool) (all []edge.Balancer) {
+	own, _ := b.Attributes["DNSName"].(string)
+	for i, l := range p.listeners(b) {
+		next := edge.Balancer{Name: p.balancer(b, l), Port: number(l.Properties, "Port", 0), TLS: Encrypted(l), Rules: p.rules(l, services)}
+		if !slices.ContainsFunc(all, func(b edge.Balancer) bool { return b.TLS == next.TLS }) {
+			next.Hosts = slices.Concat(p.Hosts(own), hostsOf(next.Rules))
+		}
+		if i > 0 {
+			next.Hosts = append(next.Hosts, Host(own, l))
+		}
+		next.Hosts = slices.DeleteFunc(next.Hosts, func(host string) bool {
+			again := taken[next.TLS][host]
+			taken[next.TLS][host] = true
+			return again
+		})
+		all = append(all, next)
+	}
+	return all
 }
 
 // FullNames gives what load balancers and target groups are called in metrics, by
@@ -97,8 +100,7 @@ func (p Parts) balancer(b, listener model.Resource) string {
 	return p.Environment + "/balancer/" + b.Name() + "/" + listener.LogicalID
 }
 
-// Encrypted says whether a listener gets what is encrypted. The edge does not
-// speak TLS: it serves such a listener plain at the host name, not at its port.
+// Encrypted says whether a listener gets what is encrypted.
 func Encrypted(listener model.Resource) bool {
 	protocol := listener.Text("Protocol")
 	return protocol == "HTTPS" || protocol == "TLS"
@@ -110,8 +112,7 @@ func Host(dnsName string, listener model.Resource) string {
 	return listener.Text("Port") + "." + dnsName
 }
 
-// listeners gives those of a load balancer. The first one answers at its
-// DNSName: one that would get what is encrypted, else that of the lowest port.
+// listeners gives those of a load balancer, those for HTTPS first, by their ports.
 func (p Parts) listeners(b model.Resource) []model.Resource {
 	all := slices.DeleteFunc(slices.Clone(p.Resources[ListenerType]), func(l model.Resource) bool { return l.Text("LoadBalancerArn") != b.PhysicalID })
 	slices.SortFunc(all, func(a, b model.Resource) int {

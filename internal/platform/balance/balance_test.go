@@ -28,7 +28,7 @@ func listed(t *testing.T, balancers []edge.Balancer) string {
 	t.Helper()
 	var b strings.Builder
 	for _, one := range balancers {
-		fmt.Fprintln(&b, one.Name, one.Port, one.Hosts)
+		fmt.Fprintln(&b, one.Name, one.Port, one.TLS, one.Hosts)
 		for _, rule := range one.Rules {
 			text, err := json.Marshal(rule)
 			if err != nil {
@@ -71,9 +71,9 @@ func TestListenersBecomeBalancers(t *testing.T) {
 		},
 	}
 	services, balancers := p.Edge()
-	const want = `local/balancer/s/front/Plain 80 [80.front.localhost]
+	const want = `local/balancer/s/front/Plain 80 false [front.localhost www.shop.localhost 80.front.localhost]
 {"redirect":{"protocol":"HTTPS","host":"#{host}","port":"443","path":"/#{path}","query":"#{query}","status":301}}
-local/balancer/s/front/Sealed 0 [front.localhost www.shop.localhost api.shop.localhost]
+local/balancer/s/front/Sealed 443 true [front.localhost www.shop.localhost api.shop.localhost]
 {"if":[{"field":"host-header","values":["Api.shop.localhost","*.x"]},{"field":"path-pattern","values":["/a"]},{"field":"query-string","query":[{"key":"k","value":"v"}]},{"field":"http-header","header":"X-A","values":["b"]}],"fixed":{"status":404,"type":"text/plain","body":"no"}}
 {"fixed":{"status":503}}
 {"forward":[{"service":"local/targets/blue","weight":3},{"service":"local/targets/green","weight":1}]}
@@ -148,7 +148,7 @@ func TestPlanTellsOfTLS(t *testing.T) {
 	t.Parallel()
 	for protocol, told := range map[string]bool{"HTTPS": true, "TLS": true, "HTTP": false, "": false} {
 		got := strings.Join(Notes(resource(ListenerType, "r", object{"Protocol": protocol, "Port": "443"})), "")
-		if strings.Contains(got, "plain HTTP") != told || strings.Contains(got, "port 443") != told {
+		if strings.Contains(got, "makeitso trust") != told || strings.Contains(got, "Protocol "+protocol) != told {
 			t.Errorf("of Protocol %q it tells %q", protocol, got)
 		}
 	}

@@ -37,8 +37,7 @@ func Notes(r model.Resource) []string {
 	if r.Type != ListenerType || !Encrypted(r) {
 		return nil
 	}
-	return []string{fmt.Sprintf("the edge speaks no TLS yet: what Protocol %s serves is plain HTTP at the load balancer's DNSName and the edge's own port; nothing listens on port %s, and Certificates are not used",
-		r.Text("Protocol"), r.Text("Port"))}
+	return []string{fmt.Sprintf("Certificates are only modelled: with Protocol %s the edge presents certificates of this project's own authority, which makeitso trust lets this machine trust", r.Text("Protocol"))}
 }
 
 // judgeCertificates wants the one certificate that a listener presents.

@@ -205,7 +205,7 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 		site.Hosts = hostsOf(r, links)
 		if asWebsite(r) {
 			site.Origin = "http://" + machine.Loopback(c.WebsitePort)
-			site.OriginHost = from.PhysicalID + "." + objectserver.WebsiteDomain
+			site.OriginHost = websiteHost(from.PhysicalID)
 		} else {
 			site.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
 			if signs(r) {
@@ -217,6 +217,17 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 	slices.SortFunc(sites, func(a, b edge.Site) int { return strings.Compare(a.Name, b.Name) })
 	return sites, nil
 }
+
+// SitesOf gives those of Sites that serve a bucket, its objects or its website.
+func (p *Platform) SitesOf(bucket string) ([]edge.Site, error) {
+	sites, err := p.Sites()
+	return slices.DeleteFunc(sites, func(s edge.Site) bool {
+		return s.OriginHost != websiteHost(bucket) && !strings.HasSuffix(s.Origin, "/"+bucket)
+	}), err
+}
+
+// websiteHost is the host name of a bucket's website.
+func websiteHost(bucket string) string { return bucket + "." + objectserver.WebsiteDomain }
 
 // managedTTL gives how long an object without Cache-Control is kept by a cache
 // policy that CloudFront has for everybody; given is false for any other.
@@ -256,6 +267,10 @@ func siteOf(config map[string]any) edge.Site {
 	s := edge.Site{Index: strings.TrimPrefix(machine.TextIn(config, "DefaultRootObject"), "/")}
 	behavior, _ := config["DefaultCacheBehavior"].(map[string]any)
 	s.Compress = fmt.Sprint(behavior["Compress"]) == "true"
+	switch policy := machine.TextIn(behavior, "ViewerProtocolPolicy"); policy {
+	case edge.PlainRedirected, edge.PlainRefused:
+		s.Plain = policy
+	}
 	ttl, given := managedTTL(machine.TextIn(behavior, "CachePolicyId"))
 	if seconds, is := machine.Number(behavior["DefaultTTL"]); is && !given {
 		ttl, given = time.Duration(seconds)*time.Second, true

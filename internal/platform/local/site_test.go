@@ -23,7 +23,7 @@ func distributionProperties(origin any, aliases ...any) map[string]any {
 	return map[string]any{"DistributionConfig": map[string]any{
 		"Enabled": true, "Aliases": aliases, "DefaultRootObject": "index.html",
 		"Origins":              []any{map[string]any{"Id": "files", "DomainName": origin, "OriginAccessControlId": "E1", "S3OriginConfig": map[string]any{}}},
-		"DefaultCacheBehavior": map[string]any{"TargetOriginId": "files", "DefaultTTL": "60"},
+		"DefaultCacheBehavior": map[string]any{"TargetOriginId": "files", "DefaultTTL": "60", "ViewerProtocolPolicy": "redirect-to-https"},
 		"CustomErrorResponses": []any{map[string]any{"ErrorCode": 404, "ResponseCode": 200, "ResponsePagePath": "/index.html"}},
 	}}
 }
@@ -83,7 +83,7 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	want := edge.Site{
 		Name: "local/data/Cdn", Hosts: []string{domain, "old.shop.localhost", "shop.localhost", "www.shop.localhost"},
 		Origin: "http://" + machine.Loopback(store.Port) + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: "us-east-1",
-		Index: "index.html", TTL: time.Minute, Errors: map[int]edge.Error{404: {Path: "/index.html", Status: 200}},
+		Index: "index.html", TTL: time.Minute, Plain: edge.PlainRedirected, Errors: map[int]edge.Error{404: {Path: "/index.html", Status: 200}},
 	}
 	if !reflect.DeepEqual(sites[0], want) {
 		t.Errorf("site %+v\nwant %+v", sites[0], want)

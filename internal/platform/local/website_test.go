@@ -97,6 +97,12 @@ func TestSitesOfWebsitesAndPolicies(t *testing.T) {
 	if err != nil || len(sites) != 3 {
 		t.Fatalf("sites %v, %v", sites, err)
 	}
+	if of, err := p.SitesOf(files.PhysicalID); err != nil || !reflect.DeepEqual(of, sites) {
+		t.Errorf("of the bucket %v, %v; want all", of, err)
+	}
+	if of, err := p.SitesOf("files"); err != nil || len(of) != 0 {
+		t.Errorf("of another bucket %v, %v", of, err)
+	}
 	everybody, objects, website := sites[0], sites[1], sites[2]
 	if everybody.AccessKey != "" || everybody.SecretKey != "" {
 		t.Errorf("without an access control it is read with keys: %+v", everybody)

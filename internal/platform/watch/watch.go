@@ -1,8 +1,8 @@
 // Package watch is what goes on beside the resources of an environment on this
 // machine: it follows the files of log groups and counts what filters match,
-// counts what is measured elsewhere, evaluates alarms, removes logs that are older than they shall be, and writes
-// trails into buckets. It knows files, records and the clock; it must not know
-// stacks, or how resources are kept.
+// counts what is measured elsewhere, evaluates alarms, removes logs that are older
+// than they shall be, and writes trails into buckets. It knows files, records and
+// the clock; it must not know stacks, or how resources are kept.
 package watch
 
 import (
