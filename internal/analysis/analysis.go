@@ -49,6 +49,9 @@ type Options struct {
 	Reserve float64       `json:"reserve"` // part of the capital kept for faults that begin late; default 0.5
 	Window  time.Duration `json:"window"`  // after it the verdict is due; the reserve lasts as long; default 10 min
 
+	// IgnoreLatency leaves latency out.
+	IgnoreLatency bool `json:"ignoreLatency,omitempty"`
+
 	Slower float64       `json:"slower"` // tolerated relative rise of latency; default 0.25
 	Slack  time.Duration `json:"slack"`  // … and beyond it; default 5 ms
 	WarmUp int64         `json:"warmUp"` // the canary's requests before latency counts; default 200
@@ -277,7 +280,7 @@ func (t *Test) Observe(r Request) {
 	t.s.Segments[t.at].Counts[outcome]++
 	if t.compares {
 		t.evidence.errors = t.s.Errors.fold(&t.errors, outcome)
-		if !r.Bad && r.Latency > 0 {
+		if !r.Bad && r.Latency > 0 && !o.IgnoreLatency {
 			t.countLatency(r.Canary, r.Latency)
 		}
 	}

@@ -123,7 +123,10 @@ func (t *Test) findings() (all []Finding) {
 		all = append(all, Finding{Rule5xx, t.evidence.errors, limit / share5xx})
 	}
 	if o.compares() {
-		all = append(all, Finding{RuleLatency, t.evidence.latency, limit / shareLatency}, Finding{RuleSplit, t.splitEvidence(), splitLimit})
+		if !o.IgnoreLatency {
+			all = append(all, Finding{RuleLatency, t.evidence.latency, limit / shareLatency})
+		}
+		all = append(all, Finding{RuleSplit, t.splitEvidence(), splitLimit})
 	}
 	if o.Max5xx > 0 {
 		all = append(all, Finding{RuleCeiling, t.evidence.ceiling, limit})

@@ -3,6 +3,7 @@ package analysis
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -414,5 +415,20 @@ func TestLatencyIsSettledByItsWeight(t *testing.T) {
 	for i := range changed.s.Tails {
 		got, want := changed.s.Tails[i].Capital.evidence(), settled.s.Tails[i].Capital.evidence()
 		near(t, "evidence of latency over that by the weight of the time", got/want, 1, 1e-12)
+	}
+}
+
+// Latency that is left out neither condemns nor is told of.
+func TestLatencyLeftOut(t *testing.T) {
+	test := New(Options{IgnoreLatency: true, WarmUp: 1})
+	test.SetWeight(0.5)
+	at := time.Unix(0, 0)
+	for i := range 5000 {
+		test.Tick(at.Add(time.Duration(i) * 10 * time.Millisecond))
+		test.Observe(Request{Canary: i%2 == 0, Latency: time.Duration(1+99*(1-i%2)) * 10 * time.Millisecond})
+	}
+	e := test.Explain()
+	if e.Verdict.Condemns() || len(e.Latency) > 0 || slices.ContainsFunc(e.Findings, func(f Finding) bool { return f.Rule == RuleLatency }) {
+		t.Errorf("got %+v", e)
 	}
 }

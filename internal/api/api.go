@@ -42,6 +42,7 @@ func Handler(c *control.Control) http.Handler {
 	answer(mux, "stack-events", c.StackEvents)
 	answer(mux, "plan-destroy", c.PlanDestroy)
 	answer(mux, "releases", c.Releases)
+	answer(mux, "why", c.Why)
 	answer(mux, "rollback", c.Rollback)
 	answer(mux, "abort", c.Abort)
 	answer(mux, "steer", c.Steer)

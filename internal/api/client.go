@@ -202,6 +202,11 @@ func (c *Client) Releases(ctx context.Context, r control.ServiceRequest) ([]rele
 	return call[[]release.Release](ctx, c, "releases", r)
 }
 
+// Why says why a rollout went back or a run failed.
+func (c *Client) Why(ctx context.Context, r control.WhyRequest) (control.WhyResponse, error) {
+	return call[control.WhyResponse](ctx, c, "why", r)
+}
+
 // Rollback puts an earlier release of a service back.
 func (c *Client) Rollback(ctx context.Context, r control.ServiceRequest) (release.Release, error) {
 	return call[release.Release](ctx, c, "rollback", r)

@@ -162,7 +162,7 @@ same files elsewhere. "makeitso demo" shows it; "makeitso init" begins a project
 		a.demoCommand(), a.initCommand(), a.validateCommand(), a.upCommand(), a.serveCommand(), a.pushCommand(),
 		a.planCommand(), a.applyCommand(), a.publishCommand(), a.importCommand(), a.outputsCommand(), a.eventsCommand(), a.driftCommand(), a.stackCommand(), a.credentialsCommand(), a.destroyCommand(),
 		a.runCommand(), a.runsCommand(), a.logsCommand(), a.approveCommand(), a.rejectCommand(), a.cancelCommand(), a.retryCommand(),
-		a.statusCommand(), a.releasesCommand(), a.rollbackCommand(), a.rolloutCommand(), a.canaryCommand(), a.typesCommand(), a.trustCommand(),
+		a.statusCommand(), a.releasesCommand(), a.whyCommand(), a.rollbackCommand(), a.rolloutCommand(), a.canaryCommand(), a.typesCommand(), a.trustCommand(),
 		a.internalCommand(),
 	)
 	return root

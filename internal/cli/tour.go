@@ -84,6 +84,12 @@ func (d *demo) badVersion(ctx context.Context) error {
 		return fault.New(fault.Failed, "the bad version was not rolled back: %+v", releases)
 	}
 	fmt.Fprintf(d.Out, "  %s was rolled back: %s\n", releases[0].ID, releases[0].Reason)
+	why, err := d.client.Why(ctx, control.WhyRequest{Subject: releases[0].ID})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(d.Out, "  makeitso why "+releases[0].ID)
+	d.printWhy(why)
 	return d.onlyVersion(ctx, "v2")
 }
 

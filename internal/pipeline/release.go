@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"makeitso/internal/analysis"
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/release"
@@ -84,7 +85,7 @@ func (w *stageWork) imageOf(ctx context.Context, env *Environment, name string) 
 func Service(name string, s *project.Service, hosts []string) release.Service {
 	r := &s.Rollout
 	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases,
-		Strategy: strategy(r), Commands: release.Commands{Before: r.Before, After: r.After}}
+		Strategy: strategy(r), Judge: judge(r.Analysis), Commands: release.Commands{Before: r.Before, After: r.After}}
 }
 
 // strategy gives a project's rollout as releases know it.
@@ -107,6 +108,14 @@ func strategy(r *project.Rollout) rollout.Strategy {
 		s.Unavailable = amount(r.Rolling.Unavailable, s.Unavailable)
 	}
 	return s
+}
+
+// judge gives how a project's canary is judged as releases know it.
+func judge(a project.Analysis) release.Judge {
+	return release.Judge{Hold: a.Inconclusive == "hold", Options: analysis.Options{
+		Max5xx: float64(a.Max5xx) / 100, Guard5xx: float64(a.Guard5xx) / 100,
+		IgnoreLatency: a.Latency.Off, Slower: float64(a.Latency.Margin) / 100, Slack: a.Latency.Slack,
+	}}
 }
 
 func amount(a *project.Amount, standard rollout.Amount) rollout.Amount {

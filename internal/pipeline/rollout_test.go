@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/analysis"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
@@ -143,6 +144,25 @@ func TestStrategies(t *testing.T) {
 		}
 		if err := got.Strategy.Validate(); err != nil {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestHowACanaryIsJudged(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]release.Judge{
+		"": {},
+		", analysis: {max-5xx: 5%, guard-5xx: 20%, latency: off, inconclusive: hold}": {
+			Hold: true, Options: analysis.Options{Max5xx: 0.05, Guard5xx: 0.2, IgnoreLatency: true}},
+		", analysis: {latency: {margin: 50%, slack: 20ms}, inconclusive: promote}": {
+			Options: analysis.Options{Slower: 0.5, Slack: 20 * time.Millisecond}},
+	} {
+		p, mistakes := project.Parse(project.File, []byte("project: shop\nartifacts: {api: {image: {binary: api}}}\nservices: {api: {artifact: api, port: 80, rollout: {canary: 10%"+text+"}}}\n"))
+		if len(mistakes) > 0 {
+			t.Fatal(mistakes)
+		}
+		if got := pipeline.Service("api", p.Services["api"], nil).Judge; got != want {
+			t.Errorf("%q: %+v; want %+v", text, got, want)
 		}
 	}
 }

@@ -472,6 +472,9 @@ func (r *Rollout) take(word string) {
 func (f *Drift) words() []string  { return []string{"report", "repair", "adopt"} }
 func (f *Drift) take(word string) { f.Then = word }
 
+func (l *Latency) words() []string { return []string{"off"} }
+func (l *Latency) take(string)     { l.Off = true }
+
 // preset sets v, of a key that is left out, to its default.
 func preset(v reflect.Value, text string) {
 	length, err := time.ParseDuration(text)
@@ -522,6 +525,8 @@ func describe(t reflect.Type, r rule) string {
 		return orList(new(Rollout).words()) + ", or a map like {canary: [10%, 50%], watch: 2m}"
 	case reflect.TypeFor[Watch]():
 		return "a duration like 30s or 2m, auto, or a map like {at-least: 30s, at-most: 10m}"
+	case reflect.TypeFor[Latency]():
+		return "off, or a map like {margin: 25%, slack: 5ms}"
 	case reflect.TypeFor[Amount]():
 		return "a number of instances, or a share like 25%"
 	case reflect.TypeFor[Drift]():

@@ -117,6 +117,7 @@ type Rollout struct {
 	BlueGreen *BlueGreen `yaml:"blue-green" doc:"The whole new version runs beside the old one, then all requests move at once."`
 	Canary    []Percent  `yaml:"canary" min:"1" doc:"The canary's share of requests, step by step, e.g. [10%, 50%]."`
 	Watch     Watch      `yaml:"watch" with:"canary" doc:"How long each step is watched: a duration, auto (until the evidence allows the next step), or a map; by default 2m."`
+	Analysis  Analysis   `yaml:"analysis" with:"canary" json:",omitzero" doc:"How the canary is judged, where the defaults do not fit."`
 	Before    string     `yaml:"before" refs:"shell" doc:"A shell command before each change of traffic; if it fails, the rollout goes back. MAKEITSO_CANARY_URL is a new instance's address."`
 	After     string     `yaml:"after" refs:"shell" doc:"A shell command after each change of traffic; if it fails, the rollout goes back."`
 }
@@ -148,6 +149,24 @@ type Amount struct {
 type Watch struct {
 	AtLeast time.Duration `yaml:"at-least" default:"30s" doc:"How long each step is watched whatever the evidence says, e.g. 1m; by default 30s."`
 	AtMost  time.Duration `yaml:"at-most" default:"10m" doc:"When the next step comes unless something speaks against it, e.g. 20m; by default 10m."`
+}
+
+// Analysis says how a canary is judged: it is always compared with the version
+// before, and limits may be added.
+type Analysis struct {
+	Max5xx   Percent `yaml:"max-5xx" json:",omitzero" doc:"The most of the canary's own requests that may fail, e.g. 5%; by default there is no such limit. An outage that is not its fault counts too."`
+	Guard5xx Percent `yaml:"guard-5xx" json:",omitzero" doc:"The most of all requests, to both versions, that may fail, against damage that a canary does to what they share, e.g. 20%; by default there is no such limit."`
+	Latency  Latency `yaml:"latency" json:",omitzero" doc:"How much slower the canary may be: off, or a map like {margin: 25%, slack: 5ms}."`
+	// Inconclusive is "" for the default.
+	Inconclusive string `yaml:"inconclusive" enum:"promote,hold" json:",omitzero" doc:"What becomes of a canary that nothing speaks for or against when its time is over: promote (the default), or hold, until somebody decides."`
+}
+
+// Latency says how much slower a canary may be; the word off says that this is
+// not looked at.
+type Latency struct {
+	Off    bool          `json:",omitzero"`
+	Margin Percent       `yaml:"margin" json:",omitzero" doc:"How much longer its answers may take, at the median and the slowest tenth and hundredth, e.g. 50%; by default 25%."`
+	Slack  time.Duration `yaml:"slack" json:",omitzero" doc:"What they may take beyond that, e.g. 20ms; by default 5ms."`
 }
 
 // Auto says whether the evidence may end a watch.

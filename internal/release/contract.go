@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"makeitso/internal/edge"
+	"makeitso/internal/edge/outcome"
 )
 
 // Instances is what a platform does for a release: start, stop and observe
@@ -65,6 +66,9 @@ type Edge interface {
 	SetService(ctx context.Context, s edge.Service) error
 	// RemoveService takes the service's route away.
 	RemoveService(ctx context.Context, name string) error
+	// Watch tells the outcomes of a service's requests in order of arrival,
+	// from a place on, until ctx ends or tell fails.
+	Watch(ctx context.Context, service string, from outcome.Cursor, tell func(outcome.Batch) error) error
 	// Stats gives the edge's report.
 	Stats(ctx context.Context) (edge.Stats, error)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/rollout"
@@ -49,10 +50,13 @@ type Options struct {
 	BackoffMin     time.Duration // before the first replacement; default 200 ms
 	BackoffMax     time.Duration // the delay doubles up to this; default 30 s
 	HealthyReset   time.Duration // an instance well for so long forgives the failures before; default 60 s
-	Poll           time.Duration // between looks at the edge's counters; default 100 ms
+	Poll           time.Duration // between looks at what is under way where an instance drains; default 100 ms
 	StopGrace      time.Duration // between asking an instance to end and killing it; default 10 s
 
-	Hooks Hooks // runs the commands of rollouts; nil: a rollout that has one fails
+	// Failures gives the last requests that went badly at a release of a service
+	// (as the edge names them); nil: reports have none.
+	Failures func(service, release string, since time.Time, most int) ([]edge.Failure, error)
+	Hooks    Hooks // runs the commands of rollouts; nil: a rollout that has one fails
 	// Forget is told of an image that no release of a service needs any more,
 	// to remove it unless something else does; nil: images stay.
 	Forget func(ctx context.Context, digest string) error
@@ -92,9 +96,10 @@ func orDefault(d *time.Duration, standard time.Duration) {
 type Controller struct {
 	environment string
 	instances   Instances
-	edge        Edge
+	edge        patientEdge
 	services    record.Collection[serviceRecord]
 	releases    record.Collection[Release]
+	reports     record.Collection[Report]
 	temporary   record.Collection[temporaryRecord]
 	store       record.Store
 	o           Options
@@ -115,7 +120,7 @@ func New(environment string, instances Instances, edge Edge, store record.Store,
 	return &Controller{
 		environment: environment, instances: instances, edge: patientEdge{edge}, store: store, o: o.normalize(),
 		services: record.Of[serviceRecord](store, "service"),
-		releases: record.Of[Release](store, "release"), temporary: record.Of[temporaryRecord](store, "temporary-instance"),
+		releases: record.Of[Release](store, "release"), reports: record.Of[Report](store, "release-report"), temporary: record.Of[temporaryRecord](store, "temporary-instance"),
 		started: make(chan struct{}), ended: make(chan struct{}), fresh: make(chan *keeper),
 		keepers: map[string]*keeper{}, changed: make(chan struct{}), serving: map[string]bool{},
 	}

@@ -161,6 +161,12 @@ func (c crash) after(t *testing.T, writes int) (survived bool) {
 	eventually(t, fmt.Sprintf("crash after %d writes: %s and nothing else, running %s", writes, c.running, w.instances.running()), func() bool {
 		return w.instances.running() == c.running
 	})
+	if c.fails {
+		eventually(t, fmt.Sprintf("crash after %d writes: a report", writes), func() bool {
+			report, err := third.Report(within(t), "api", c.id)
+			return err == nil && report.Cause != "" && report.Back.Digest == "one" && (report.Judgement != nil || !c.bad)
+		})
+	}
 	good, lost := end()
 	if good == 0 || !c.bad && lost > 0 {
 		t.Fatalf("crash after %d writes: %d good and %d bad answers", writes, good, lost)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"makeitso/internal/analysis"
 	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
@@ -82,11 +81,17 @@ func (k *keeper) previews(ctx context.Context, preview edge.Service) bool {
 	return k.rec.Preview
 }
 
-// shift puts the present traffic in force. Where a coin is drawn, the counters
-// just after it are what the evidence counts from: a request that came before
-// may have drawn by another weight.
+// shift puts the present traffic in force. Where a coin is drawn, the place in
+// the edge's outcomes from which they count is known before.
 func (k *keeper) shift(ctx context.Context, number int) {
+	_, coin := k.rec.State.Coin()
 	if k.busy["shift"] {
+		return
+	}
+	if coin && k.judged() && k.evidence() == nil {
+		if k.unplaced != nil {
+			k.apply(ctx, rollout.Event{Kind: rollout.Hindered, Reason: k.unplaced.Error()})
+		}
 		return
 	}
 	s, preview, err := k.route(ctx)
@@ -95,26 +100,17 @@ func (k *keeper) shift(ctx context.Context, number int) {
 		return
 	}
 	previewed := k.previews(ctx, preview)
-	weight, coin := k.rec.State.Coin()
-	var seen edge.Stats
 	k.begin(ctx, "shift", func(ctx context.Context) error {
 		if err := k.setRoute(ctx, s, preview, previewed); err != nil {
 			err = fmt.Errorf("change the traffic of %s: %w", k.name, err)
 			k.hindered(ctx, err)
 			return err
 		}
-		if !coin {
-			return nil
-		}
-		var err error
-		if seen, err = k.c.edge.Stats(ctx); err != nil {
-			return fmt.Errorf("read the edge's counters: %w", err)
-		}
 		return nil
 	}, func(ctx context.Context) {
 		k.polled = k.now() // a look at the counters from before would not do
 		if coin {
-			k.countFrom(seen, number, weight)
+			k.beginCoin(k.now())
 		}
 		k.rec.Preview = len(preview.Arms) > 0
 		k.apply(ctx, rollout.Event{Kind: rollout.InForce, Route: number})
@@ -153,39 +149,7 @@ func (k *keeper) reassert(ctx context.Context) {
 	}, func(context.Context) {})
 }
 
-// rule is how this rollout's canary is judged.
-func (k *keeper) rule() analysis.Options {
-	o := k.c.o.Analysis
-	if o.Window == 0 {
-		for _, step := range k.rec.State.Plan.Steps {
-			o.Window += step.Watch
-		}
-	}
-	if bake := k.rec.State.Plan.Steps[0].Bake; o.MinBake == 0 && bake > 0 {
-		o.MinBake = bake
-	}
-	if unwell := k.unwell(); o.Absolute == "" && unwell != "" {
-		o.Absolute = k.rec.State.Plan.Old.Release + " is itself unhealthy: " + unwell
-	}
-	return o
-}
-
-// countFrom sets the counters from which evidence is gathered.
-func (k *keeper) countFrom(seen edge.Stats, route int, weight float64) {
-	plan := k.rec.State.Plan
-	if k.rec.Evidence == nil || k.rec.Evidence.New != plan.New.Release {
-		k.rec.Evidence = &evidenceRecord{New: plan.New.Release, Test: analysis.New(k.rule()).State()}
-	}
-	e := k.rec.Evidence
-	test := analysis.Resume(e.Test)
-	test.SetWeight(weight)
-	test.Tick(k.now())
-	e.Test, e.Route = test.State(), route
-	counts := seen.Services[edgeName(k.c.environment, k.name)]
-	e.NewSeen, e.OldSeen = counts[plan.New.Release], counts[plan.Old.Release]
-}
-
-// poll looks at the edge's counters: for evidence, and for who has drained.
+// poll looks at the edge's counters for who has drained.
 func (k *keeper) poll(ctx context.Context) {
 	if k.busy["poll"] {
 		return
@@ -203,64 +167,12 @@ func (k *keeper) poll(ctx context.Context) {
 		if state := k.rec.State; state.InForce != route || state.Route != route {
 			return // the traffic changed meanwhile
 		}
-		if k.outstanding(rollout.Watch) {
-			k.weigh(ctx, seen)
-		}
 		for _, c := range rollout.Commands(k.rec.State) {
 			if slot := k.rec.slot(c.Member); c.Kind == rollout.Drain && (slot == nil || seen.InFlight[slot.Instance.ID] == 0) {
 				k.apply(ctx, rollout.Event{Kind: rollout.Drained, Member: c.Member})
 			}
 		}
 	})
-}
-
-// weigh folds what the edge has counted since the last look, and acts on the
-// verdict.
-func (k *keeper) weigh(ctx context.Context, seen edge.Stats) {
-	state := k.rec.State
-	weight, _ := state.Coin()
-	e := k.rec.Evidence
-	counts := seen.Services[edgeName(k.c.environment, k.name)]
-	newer, older := counts[state.Plan.New.Release], counts[state.Plan.Old.Release]
-	if e == nil || e.Route != state.InForce || newer.Requests < e.NewSeen.Requests || older.Requests < e.OldSeen.Requests {
-		k.countFrom(seen, state.InForce, weight) // another edge, which counts from the beginning
-		return
-	}
-	test := analysis.Resume(e.Test)
-	n, o := minus(newer, e.NewSeen), minus(older, e.OldSeen)
-	test.ObserveCounts(n.Requests-n.Bad, n.Bad, o.Requests-o.Bad, o.Bad)
-	explained := test.Explain()
-	test.Tick(k.now())
-	e.Test, e.NewSeen, e.OldSeen = test.State(), newer, older
-	if explained.Verdict.Condemns() && k.condemn(ctx, explained) {
-		return
-	}
-	if explained.Verdict == analysis.Promote {
-		k.apply(ctx, rollout.Event{Kind: rollout.Advance})
-	}
-	if k.now().Sub(k.saved) >= progressEvery {
-		k.saved = k.now()
-		k.saveOrBreak(ctx)
-		k.tell(state.Plan.New.Release, EventWatch, fmt.Sprintf("canary %s at %s: %d requests, %d bad; evidence %.3g of %.3g",
-			state.Plan.New.Release, rollout.Percent(weight), explained.Canary.Requests, explained.Canary.Bad, explained.Evidence, explained.Limit))
-	}
-	if due := state.Due(); !due.IsZero() && !k.now().Before(due) {
-		k.apply(ctx, rollout.Event{Kind: rollout.Tick})
-	}
-}
-
-func minus(a, b edge.Counts) edge.Counts {
-	return edge.Counts{Requests: a.Requests - b.Requests, Bad: a.Bad - b.Bad}
-}
-
-// sensitivity says what a watch that found nothing could have found.
-func (k *keeper) sensitivity() string {
-	e := k.rec.Evidence
-	watched := slices.ContainsFunc(k.rec.State.Plan.Steps, func(s rollout.Step) bool { return s.Watch > 0 })
-	if e == nil || e.New != k.rec.State.Plan.New.Release || !watched {
-		return ""
-	}
-	return analysis.Resume(e.Test).Explain().Sensitivity()
 }
 
 // verify asks every instance of the old version, and the edge about them.

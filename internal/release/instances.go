@@ -86,6 +86,9 @@ func (k *keeper) stop(ctx context.Context, m rollout.Member) {
 		}
 		k.apply(ctx, rollout.Event{Kind: rollout.Stopped, Member: m})
 	}
+	if k.reporting(m.Release) {
+		return // what it printed is asked for first
+	}
 	slot := k.rec.slot(m)
 	if slot == nil || slot.Instance.ID == "" {
 		stopped(ctx)

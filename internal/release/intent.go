@@ -174,7 +174,7 @@ func (k *keeper) roll(ctx context.Context, plan rollout.Plan, to Release) error 
 	if err != nil {
 		return fault.Wrap(fault.Conflict, err, "service %s is not ready for a rollout", k.name).WithHint("try again in a moment")
 	}
-	k.rec.State, k.rec.Evidence = state, nil
+	k.rec.State, k.rec.Evidence, k.test, k.goal = state, nil, nil, nil
 	var ops []record.Op
 	if to.ID != "" {
 		to.Status, to.Reason = RollingOut, state.Reason

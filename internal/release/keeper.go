@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"makeitso/internal/analysis"
+	"makeitso/internal/edge/outcome"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/rollout"
@@ -33,7 +35,12 @@ type keeper struct {
 	looked   time.Time                     // when it was last seen what is due
 	polled   time.Time                     // when the edge's counters were last asked for
 	saved    time.Time                     // when the evidence was last stored
-	broken   error                         // why this run of the loop must end
+	test     *analysis.Test                // of the evidence, as it is now; nil before it is asked for
+	follows  string                        // whose outcomes are followed
+	unfollow context.CancelFunc
+	unplaced error           // why the place from which outcomes count is not known yet
+	goal     *outcome.Cursor // what is to be weighed before the watch ends
+	broken   error           // why this run of the loop must end
 }
 
 // retry is when a failed effect is tried again.
@@ -84,6 +91,7 @@ func (k *keeper) run(ctx context.Context) error {
 	k.busy, k.retries, k.watchers = map[string]bool{}, map[string]retry{}, map[string]context.CancelFunc{}
 	k.hooks = map[string]context.CancelFunc{}
 	k.polled, k.saved = k.now(), k.now()
+	k.test, k.follows, k.unfollow, k.goal, k.unplaced = nil, "", func() {}, nil, nil
 	k.adopt(ctx)
 	for {
 		if k.broken == nil {
@@ -137,6 +145,10 @@ func (k *keeper) alarm() <-chan time.Time {
 	if k.polls() {
 		sooner(k.polled.Add(k.c.o.Poll))
 	}
+	if k.watched() {
+		sooner(k.saved.Add(progressEvery))
+		sooner(k.rec.State.Due())
+	}
 	sooner(k.tickDue())
 	if due.IsZero() {
 		return nil
@@ -144,12 +156,12 @@ func (k *keeper) alarm() <-chan time.Time {
 	return k.c.o.Clock.After(due.Sub(k.now()))
 }
 
-// tickDue is when the machine is to be told the time. While a canary is
-// watched it is told after each look at the counters, so that no step ends with
-// outcomes unseen, unless the edge does not answer for long.
+// tickDue is when the machine is to be told the time. The end of a watch is
+// told by endWatch, so that no step ends with outcomes unseen, unless the edge
+// does not answer for long.
 func (k *keeper) tickDue() time.Time {
 	due := k.rec.State.Due()
-	if !due.IsZero() && k.rec.State.Phase == rollout.Watching && k.outstanding(rollout.Watch) {
+	if !due.IsZero() && k.watched() {
 		return due.Add(k.rec.State.Plan.Limits.Route)
 	}
 	return due
@@ -160,7 +172,7 @@ func (k *keeper) outstanding(kind rollout.CommandKind) bool {
 }
 
 // polls says whether the edge's counters are of interest.
-func (k *keeper) polls() bool { return k.outstanding(rollout.Watch) || k.outstanding(rollout.Drain) }
+func (k *keeper) polls() bool { return k.outstanding(rollout.Drain) }
 
 // apply feeds the machine one event and stores where that leads.
 func (k *keeper) apply(ctx context.Context, e rollout.Event) {
@@ -176,6 +188,7 @@ func (k *keeper) apply(ctx context.Context, e rollout.Event) {
 // commit stores the record and the releases its rollout concerns, with more, in
 // one write, and then tells of the transition.
 func (k *keeper) commit(ctx context.Context, before rollout.State, more ...record.Op) {
+	k.turned(before)
 	ops, err := k.releaseOps(ctx)
 	if err == nil && k.rec.idle() && !before.Phase.Final() {
 		var old []record.Op
@@ -195,6 +208,9 @@ func (k *keeper) commit(ctx context.Context, before rollout.State, more ...recor
 
 // save stores the record together with more.
 func (k *keeper) save(ctx context.Context, more ...record.Op) error {
+	if k.test != nil {
+		k.rec.Evidence.Test = k.test.State()
+	}
 	op, err := k.c.services.PutOp(k.c.serviceKey(k.name), k.rec, record.Any)
 	if err != nil {
 		return err
@@ -221,6 +237,9 @@ func (k *keeper) perform(ctx context.Context) {
 	}
 	k.goOnRemoving(ctx)
 	k.beginNext(ctx)
+	if k.broken == nil {
+		k.weigh(ctx)
+	}
 	if k.broken != nil {
 		return
 	}
@@ -240,6 +259,7 @@ func (k *keeper) perform(ctx context.Context) {
 		}
 	}
 	k.forget(ctx)
+	k.collect(ctx)
 	for _, id := range k.rec.Doomed {
 		k.destroy(ctx, id, func(ctx context.Context) {
 			k.rec.Doomed = slices.DeleteFunc(k.rec.Doomed, func(d string) bool { return d == id })

@@ -2,9 +2,11 @@ package release
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"makeitso/internal/edge"
+	"makeitso/internal/edge/outcome"
 )
 
 // edgePatience is how long one call of the edge may take: it answers in
@@ -31,4 +33,21 @@ func (e patientEdge) Stats(ctx context.Context) (edge.Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, edgePatience)
 	defer cancel()
 	return e.Edge.Stats(ctx)
+}
+
+// errPlaced ends a Watch that was only to tell where its outcomes end.
+var errPlaced = errors.New("the place is known")
+
+// place is where the outcomes of a service end now.
+func (e patientEdge) place(ctx context.Context, service string) (at outcome.Cursor, err error) {
+	ctx, cancel := context.WithTimeout(ctx, edgePatience)
+	defer cancel()
+	err = e.Watch(ctx, service, outcome.Cursor{}, func(b outcome.Batch) error {
+		at = b.Cursor
+		return errPlaced
+	})
+	if errors.Is(err, errPlaced) {
+		err = nil
+	}
+	return at, err
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"makeitso/internal/analysis"
-	"makeitso/internal/edge"
+	"makeitso/internal/edge/outcome"
 	"makeitso/internal/rollout"
 )
 
@@ -29,6 +29,8 @@ type serviceRecord struct {
 	Hook string `json:"hook,omitempty"`
 	// Preview says that the edge may show what takes no traffic yet.
 	Preview bool `json:"preview,omitempty"`
+	// Reports are those on rollouts that went back which are not filled in yet.
+	Reports []pendingReport `json:"reports,omitempty"`
 	// Unneeded are the images of releases that are not kept any more.
 	Unneeded []string `json:"unneeded,omitempty"`
 }
@@ -46,14 +48,18 @@ type slotRecord struct {
 	Reason   string    `json:"reason"`   // why the last one was lost
 }
 
-// evidenceRecord is what was learned of a canary, and the edge's counters up to
-// which it was learned: the edge outlives makeitso, so nothing is missed.
+// evidenceRecord is what was learned of a canary, and the place in the edge's
+// outcomes up to which it was learned. The two are stored together and the edge
+// outlives makeitso, so that nothing counts twice and nothing is missed.
 type evidenceRecord struct {
-	New     string         `json:"new"`
-	Test    analysis.State `json:"test"`
-	Route   int            `json:"route"` // the traffic whose counters these are
-	NewSeen edge.Counts    `json:"newSeen"`
-	OldSeen edge.Counts    `json:"oldSeen"`
+	New    string         `json:"new"`
+	Test   analysis.State `json:"test"` // as of the last time it was stored
+	Cursor outcome.Cursor `json:"cursor"`
+	Coin   bool           `json:"coin"`           // the coin was drawn
+	Gaps   int            `json:"gaps,omitempty"` // how often outcomes were lost
+	Lost   uint64         `json:"lost,omitempty"` // how many, as far as is known
+	Hold   bool           `json:"hold,omitempty"` // without a verdict it is not promoted
+	Held   bool           `json:"held,omitempty"` // it was kept at its step for want of a verdict
 }
 
 // idle says whether no rollout is under way.

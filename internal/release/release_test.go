@@ -432,7 +432,7 @@ func TestEdgeThatIsAway(t *testing.T) {
 	c.mustRelease(api, "one", "run-1")
 	w.edge.setDown(true)
 	_, err := c.Release(within(t), api, Artifact{Digest: "two"}, nil, "run-2")
-	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "could not be rolled back: the traffic could not be changed within 300ms: change the traffic of api: the edge does not answer") || fault.HintOf(err) == "" {
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "could not be rolled back: the traffic could not be changed within 300ms: ask the edge for the outcomes of api: the edge does not answer") || fault.HintOf(err) == "" {
 		t.Fatalf("got %s", fault.Text(err))
 	}
 	if !strings.Contains(w.instances.running(), "one one") {

@@ -37,7 +37,8 @@ func (k *keeper) sweep(ctx context.Context) (ops []record.Op, err error) {
 			continue
 		}
 		gone = append(gone, r)
-		ops = append(ops, k.c.releases.DeleteOp(k.c.releaseKey(k.name, r.Number)))
+		key := k.c.releaseKey(k.name, r.Number)
+		ops = append(ops, k.c.releases.DeleteOp(key), k.c.reports.DeleteOp(key))
 	}
 	for _, r := range gone {
 		if !needed[r.Artifact.Digest] && !slices.Contains(k.rec.Unneeded, r.Artifact.Digest) && k.c.o.Forget != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"makeitso/internal/analysis"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
 )
@@ -18,9 +19,18 @@ type Service struct {
 	// Strategy is how it is rolled out; Commands say whether any are run.
 	Strategy rollout.Strategy `json:"strategy"`
 	Commands Commands         `json:"commands,omitzero"`
+	Judge    Judge            `json:"judge,omitzero"`
 	// Keep is how many releases are kept to go back to, beside the live one and
 	// the last good one before it; default 10.
 	Keep int `json:"keep,omitempty"`
+}
+
+// Judge says how a canary is judged.
+type Judge struct {
+	Options analysis.Options `json:"options,omitzero"`
+	// Hold keeps a canary without a verdict at its last watched step, until a
+	// person decides; else it is promoted.
+	Hold bool `json:"hold,omitempty"`
 }
 
 // Commands are what is run before and after each change of traffic, "" for none.
@@ -159,6 +169,7 @@ const (
 	EventTraffic  = "traffic"  // shares of traffic are in force
 	EventInstance = "instance" // an instance became healthy, was lost, was replaced
 	EventWatch    = "watch"    // progress of a watch, about once a second
+	EventReport   = "report"   // the evidence by which a canary went back
 	EventTrouble  = "trouble"  // something did not work and is tried again
 )
 

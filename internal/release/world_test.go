@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"makeitso/internal/edge"
+	"makeitso/internal/edge/outcome"
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 )
@@ -110,6 +111,7 @@ type fakeInstances struct {
 	starts int
 	stuck  bool              // Stop fails
 	turned map[string]string // what artifacts do from now on
+	log    string            // the file of what every instance printed
 }
 
 // setArtifact has what is started of an artifact from now on be another one.
@@ -121,6 +123,7 @@ func (f *fakeInstances) setArtifact(artifact, other string) {
 
 type fakeInstance struct {
 	id, artifact string
+	log          string
 	env          map[string]string
 	server       *httptest.Server
 	exited       chan struct{}
@@ -144,7 +147,7 @@ func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, e
 	if other, ok := f.turned[spec.Artifact]; ok {
 		spec.Artifact = other
 	}
-	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, env: spec.Env, exited: make(chan struct{})}
+	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, log: f.log, env: spec.Env, exited: make(chan struct{})}
 	i.server = httptest.NewServer(i)
 	f.all[spec.ID] = i
 	if spec.Artifact == "exits" {
@@ -227,7 +230,7 @@ func (i *fakeInstance) instance() Instance {
 	if i.artifact == "deaf" { // it runs, and listens elsewhere or not at all
 		address = "127.0.0.1:1"
 	}
-	return Instance{ID: i.id, Address: address, PID: 1}
+	return Instance{ID: i.id, Address: address, PID: 1, Log: i.log}
 }
 
 // end is the process ending: connections break, nothing listens any more.
@@ -274,13 +277,17 @@ type fakeEdge struct {
 	services  map[string]edge.Service
 	counts    map[string]map[string]edge.Counts
 	inFlight  map[string]int64
+	streams   map[string]*outcome.Stream
+	shares    map[string]*outcome.Share // by arm, of what is in force
 	down      bool
+	skewed    string
 	sets      int
 }
 
 func newFakeEdge(t *testing.T) *fakeEdge {
 	e := &fakeEdge{transport: &http.Transport{DisableKeepAlives: true},
-		services: map[string]edge.Service{}, counts: map[string]map[string]edge.Counts{}, inFlight: map[string]int64{}}
+		services: map[string]edge.Service{}, counts: map[string]map[string]edge.Counts{}, inFlight: map[string]int64{},
+		streams: map[string]*outcome.Stream{}}
 	e.server = httptest.NewServer(e)
 	t.Cleanup(e.server.Close)
 	return e
@@ -314,7 +321,52 @@ func (e *fakeEdge) SetService(_ context.Context, s edge.Service) error {
 	}
 	e.sets++
 	e.services[s.Name] = s
+	if e.streams[s.Name] == nil {
+		e.streams[s.Name] = outcome.New()
+		e.streams[s.Name].SetDeadline(time.Second)
+	}
+	if s.Name == "local/api" {
+		e.shares = map[string]*outcome.Share{}
+		for _, a := range s.Arms {
+			e.shares[a.Name] = &outcome.Share{Arm: a.Name, Weight: a.Weight, Tally: &outcome.Tally{}}
+		}
+	}
 	return nil
+}
+
+// Watch is the real streams, read in this process.
+func (e *fakeEdge) Watch(ctx context.Context, service string, from outcome.Cursor, tell func(outcome.Batch) error) error {
+	e.mu.Lock()
+	s, down := e.streams[service], e.down
+	e.mu.Unlock()
+	if down {
+		return errEdgeDown
+	}
+	if s == nil {
+		return fault.New(fault.NotFound, "the edge has no service %q", service)
+	}
+	for told := false; ; told = true {
+		b, moved, _ := s.Read(from, 100)
+		if len(b.Outcomes) == 0 && !b.Gap && told {
+			select {
+			case <-moved:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		if err := tell(b); err != nil {
+			return err
+		}
+		from = b.Cursor
+	}
+}
+
+// forget is an edge that lost all memory of its outcomes.
+func (e *fakeEdge) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.streams["local/api"] = outcome.New()
 }
 
 func instancesOf(s edge.Service) (ids []string) {
@@ -386,19 +438,37 @@ func (e *fakeEdge) busy() (n int64) {
 	return n
 }
 
+// skew has every request go to one arm, whatever the coin's weights.
+func (e *fakeEdge) skew(arm string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.skewed = arm
+}
+
+// begin has a request arrive at an arm that is never answered.
+func (e *fakeEdge) begin(arm string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.streams["local/api"].Begin(&outcome.Open{}, e.shares[arm], time.Now())
+}
+
 // pick draws the arm by a coin and an instance of it.
-func (e *fakeEdge) pick() (arm string, i edge.Instance, ok bool) {
+func (e *fakeEdge) pick(open *outcome.Open) (arm string, i edge.Instance, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	coin := rand.Float64()
 	for _, a := range e.services["local/api"].Arms {
 		coin -= a.Weight
+		if e.skewed != "" {
+			coin = map[bool]float64{true: -1, false: 1}[a.Name == e.skewed]
+		}
 		ready := slices.DeleteFunc(slices.Clone(a.Instances), func(i edge.Instance) bool { return i.Draining })
 		if coin >= 0 || len(ready) == 0 {
 			continue
 		}
 		i = ready[rand.IntN(len(ready))]
 		e.inFlight[i.ID]++
+		e.streams["local/api"].Begin(open, e.shares[a.Name], time.Now())
 		return a.Name, i, true
 	}
 	return "", i, false
@@ -420,13 +490,18 @@ func (e *fakeEdge) count(arm string, i edge.Instance, bad bool) {
 }
 
 func (e *fakeEdge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	arm, i, ok := e.pick()
+	open := &outcome.Open{}
+	arm, i, ok := e.pick(open)
 	if !ok {
 		http.Error(w, "no instance", http.StatusServiceUnavailable)
 		return
 	}
 	status := http.StatusBadGateway
-	defer func() { e.count(arm, i, status >= 500) }()
+	defer func() {
+		open.Answered(status)
+		open.Settle(status >= 500)
+		e.count(arm, i, status >= 500)
+	}()
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host, out.RequestURI = "http", i.Address, ""
 	answer, err := e.transport.RoundTrip(out)

@@ -187,6 +187,9 @@ func (m *machine) takeWish(e Event) {
 	case Pause:
 		if m.s.Paused.IsZero() && !m.s.Last() {
 			m.s.Paused, m.s.Hurried = m.now, false
+			if e.Reason != "" {
+				m.s.Remark = e.Reason
+			}
 		}
 	case Resume:
 		if m.s.Paused.IsZero() {

@@ -17,6 +17,7 @@ import (
 
 	"makeitso/internal/edge"
 	"makeitso/internal/edge/certificate"
+	"makeitso/internal/edge/outcome"
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
 	"makeitso/internal/release"
@@ -163,6 +164,19 @@ func (e *edgeProcess) Stats(ctx context.Context) (edge.Stats, error) {
 		return edge.Stats{}, nil
 	}
 	return e.client.Stats(ctx)
+}
+
+// failures gives requests that went badly, from the access log.
+func (e *edgeProcess) failures(service, arm string, since time.Time, most int) ([]edge.Failure, error) {
+	return edge.Failures(e.path("access.log"), service, arm, since, most)
+}
+
+// Watch implements release.Edge.
+func (e *edgeProcess) Watch(ctx context.Context, service string, from outcome.Cursor, tell func(outcome.Batch) error) error {
+	if e.stopped() {
+		return fault.New(fault.NotFound, "the edge does not run, since there is nothing to serve")
+	}
+	return e.client.Watch(ctx, service, from, tell)
 }
 
 // Traffic implements local.Edge. An edge that does not run because there is
