@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"makeitso/internal/analysis"
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
@@ -180,7 +179,7 @@ func (a *app) canaryTest(ctx context.Context, names []string, o canaryOptions) e
 				return mistakes
 			}
 		}
-		one, err := rehearse(ctx, name, p.Services[name], analysis.Options{}, setup)
+		one, err := rehearse(ctx, name, p.Services[name], setup)
 		if err != nil {
 			return err
 		}
@@ -199,10 +198,10 @@ func (a *app) canaryTest(ctx context.Context, names []string, o canaryOptions) e
 	return canaryFailure(reports)
 }
 
-// rehearse plays the rollouts of one service, judged by the options given.
-func rehearse(ctx context.Context, name string, s *project.Service, judge analysis.Options, setup rehearsal.Setup) (canaryReport, error) {
+// rehearse plays the rollouts of one service.
+func rehearse(ctx context.Context, name string, s *project.Service, setup rehearsal.Setup) (canaryReport, error) {
 	service := pipeline.Service(name, s, nil)
-	setup.Strategy, setup.Instances, setup.Analysis = service.Strategy, service.Instances, judge
+	setup.Strategy, setup.Instances, setup.Analysis = service.Strategy, service.Instances, service.Judge.Options
 	report, err := rehearsal.Rehearse(ctx, setup)
 	if err != nil {
 		return canaryReport{}, fmt.Errorf("rehearse the rollout of %s: %w", name, err)

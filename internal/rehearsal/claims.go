@@ -67,7 +67,7 @@ func (c claims) visible(errors float64) float64 {
 // at one of the quantiles at least.
 func (c claims) slower(t Traffic, times float64) bool {
 	all := t.latencies()
-	if len(all) == 0 {
+	if len(all) == 0 || c.analysis.IgnoreLatency {
 		return false
 	}
 	for _, level := range []float64{.5, .9, .99} {
