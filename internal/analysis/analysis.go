@@ -64,6 +64,14 @@ type Options struct {
 	Guard5xx float64 `json:"guard5xx"` // limit on the rate of both together, against damage they share; 0 is none
 }
 
+// During gives the options for a rollout that is watched for so long in all, and
+// for so long at least; what they say themselves stays, and so does the default.
+func (o Options) During(all, least time.Duration) Options {
+	orDefault(&o.Window, all)
+	orDefault(&o.MinBake, least)
+	return o
+}
+
 func (o Options) normalize() Options {
 	orDefault(&o.Source, Coin)
 	orDefault(&o.Rho, 1.1)

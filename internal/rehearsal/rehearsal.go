@@ -125,15 +125,7 @@ func nothing(s rollout.Strategy) string {
 // judged is how a release judges the rollout of a plan: its options with the
 // time of the whole way, unless they say another.
 func judged(o analysis.Options, plan rollout.Plan) analysis.Options {
-	if o.Window == 0 {
-		for _, step := range plan.Steps {
-			o.Window += step.Watch
-		}
-	}
-	if bake := plan.Steps[0].Bake; o.MinBake == 0 && bake > 0 {
-		o.MinBake = bake
-	}
-	return analysis.New(o).State().Options
+	return analysis.New(o.During(plan.Watched())).State().Options
 }
 
 func errorsOf(share float64) Fault {

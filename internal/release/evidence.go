@@ -50,14 +50,7 @@ func (k *keeper) rule(o analysis.Options) analysis.Options {
 	if o == (analysis.Options{}) {
 		o = k.c.o.Analysis
 	}
-	if o.Window == 0 {
-		for _, step := range k.rec.State.Plan.Steps {
-			o.Window += step.Watch
-		}
-	}
-	if bake := k.rec.State.Plan.Steps[0].Bake; o.MinBake == 0 && bake > 0 {
-		o.MinBake = bake
-	}
+	o = o.During(k.rec.State.Plan.Watched())
 	if unwell := k.unwell(); o.Absolute == "" && unwell != "" {
 		o.Absolute = k.rec.State.Plan.Old.Release + " is itself unhealthy: " + unwell
 	}

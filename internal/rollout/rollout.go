@@ -80,6 +80,15 @@ type Plan struct {
 	Keep time.Duration `json:"keep,omitempty"`
 }
 
+// Watched gives how long the new version is watched beside the old one in all
+// steps together, and at least in each, 0 if nothing says so.
+func (p Plan) Watched() (all, least time.Duration) {
+	for _, step := range p.Steps {
+		all += step.Watch
+	}
+	return all, p.Steps[0].Bake
+}
+
 // Phase is where a rollout stands.
 type Phase string
 
