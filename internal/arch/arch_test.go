@@ -53,7 +53,7 @@ var owners = map[string][]string{
 	"github.com/andybalholm/brotli":              {"internal/edge"},
 	"github.com/klauspost/compress":              {"internal/edge"},
 	"github.com/containerd/errdefs":              {"internal/platform/machine"}, // the errors of moby's client
-	"golang.org/x/sys":                           {"internal/process"},
+	"golang.org/x/sys":                           {"internal/process", "internal/platform/datafolder"},
 	"golang.org/x/crypto":                        {"internal/edge/certificate"}, // certificates over ACME
 	"github.com/fsnotify/fsnotify":               {"internal/gitserver", "internal/server", "internal/platform/watch"},
 	"github.com/bmatcuk/doublestar/v4":           {"internal/pipeline"}, // triggers are matched there

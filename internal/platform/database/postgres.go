@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/datafolder"
 	"makeitso/internal/platform/machine"
 	"makeitso/internal/platform/model"
 	"makeitso/internal/platform/postgresql"
@@ -407,10 +408,14 @@ func (h postgres) initialise(ctx context.Context, r *machine.Resource, c cluster
 	spec.Name, spec.Log, spec.Dir = r.Token+".initdb", log, c.seen
 	spec.Path = filepath.Join(c.programs, "initdb")
 	spec.Args = []string{"-D", filepath.Join(c.seen, "init"), "-U", masterOf(r),
-		"--pwfile", filepath.Join(c.seen, "password"), "--auth", "scram-sha-256"}
+		"--pwfile", filepath.Join(c.seen, "password"), "--auth", "scram-sha-256",
+		"--no-sync"} // file by file takes it long
 	spec.Args = append(spec.Args, initdbArgs()...)
 	if err := h.d.RunOnce(ctx, spec); err != nil {
 		return err
+	}
+	if err := datafolder.Sync(half); err != nil {
+		return fmt.Errorf("write the data folder of %s to the disk: %w", r.Name(), err)
 	}
 	return h.initialised(r, half, data, masterPasswordOf(r))
 }

@@ -129,8 +129,7 @@ func unpack(from io.Reader, dir string, as *process.User) error {
 	for r := tar.NewReader(from); ; {
 		header, err := r.Next()
 		if err == io.EOF {
-			syscall.Sync() // the whole of it is there before it is called whole
-			return nil
+			return Sync(dir) // the whole of it is there before it is called whole
 		}
 		if err != nil {
 			return err
