@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -73,7 +74,7 @@ func (k *Keeper) Start(ctx context.Context, spec Spec) (*Process, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	lock, err := k.lock(ctx)
+	lock, err := k.lock(ctx, spec.Name)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", spec.Name, err)
 	}
@@ -155,13 +156,18 @@ const recordSuffix = ".json"
 
 func (k *Keeper) path(name string) string { return filepath.Join(k.dir, name+recordSuffix) }
 
-// lock takes the keeper's lock. It lasts until every copy of the file given
+// locks is how many locks a keeper has. Names share them, so that there is no
+// lock to be removed with a name, and few wait for one another.
+const locks = 64
+
+// lock takes the lock of a name. It lasts until every copy of the file given
 // is closed, those that a shim inherited too.
-func (k *Keeper) lock(ctx context.Context) (*os.File, error) {
+func (k *Keeper) lock(ctx context.Context, name string) (*os.File, error) {
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(k.dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file := fmt.Sprintf(".lock-%d", crc32.ChecksumIEEE([]byte(name))%locks)
+	f, err := os.OpenFile(filepath.Join(k.dir, file), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

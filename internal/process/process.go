@@ -70,7 +70,7 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 
 // forget removes the record, unless it is that of a newer process of that name.
 func (p *Process) forget(ctx context.Context) error {
-	lock, err := p.keeper.lock(ctx)
+	lock, err := p.keeper.lock(ctx, p.Name)
 	if err != nil {
 		return fmt.Errorf("forget %s: %w", p.Name, err)
 	}

@@ -231,7 +231,7 @@ func TestShimHoldsTheLockWhenItsStarterDies(t *testing.T) {
 	k := newKeeper(t, dir)
 	// A shim that takes its time, started by hand as a killed makeitso would
 	// leave it: it has the lock, its record has no pid yet.
-	lock, err := k.lock(t.Context())
+	lock, err := k.lock(t.Context(), "one")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 
 // The files that a shim inherits besides the standard ones.
 const (
-	lockFD   = 3 // the keeper's lock, held until the program runs
+	lockFD   = 3 // the lock of its name, held until the program runs
 	reportFD = 4 // takes a failure; closed without a word by the exec
 )
 

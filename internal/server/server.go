@@ -142,7 +142,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if s.edge, err = newEdgeProcess(s.keeper, o); err != nil {
 		return nil, err
 	}
-	if err := s.openEngine(); err != nil {
+	if err := s.openEngine(ctx); err != nil {
 		return nil, err
 	}
 	c := s.control()
@@ -206,14 +206,16 @@ func (s *Server) openStore(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *Server) openEngine() (err error) {
-	s.engine, err = pipeline.New(pipeline.Options{
-		Store: s.records, SQLite: s.store.SQLite(), Postgres: s.store.PostgresURL(),
-		Images: s.images, Folder: s.o.State, Direct: s.o.Listen == "",
-		Environment: s.pipelineEnvironment,
-		Checkout:    gitserver.Checkout,
-	})
-	return diskFull(err)
+func (s *Server) openEngine(ctx context.Context) error {
+	return diskFull(s.store.Deferred(ctx, func() (err error) { // the tables of the workflow engine
+		s.engine, err = pipeline.New(pipeline.Options{
+			Store: s.records, SQLite: s.store.SQLite(), Postgres: s.store.PostgresURL(),
+			Images: s.images, Folder: s.o.State, Direct: s.o.Listen == "",
+			Environment: s.pipelineEnvironment,
+			Checkout:    gitserver.Checkout,
+		})
+		return err
+	}))
 }
 
 // diskFull says what to do about a full disk, of which the workflow engine

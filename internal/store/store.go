@@ -150,6 +150,24 @@ func (s *Store) SQLite() *sql.DB {
 	return s.db
 }
 
+// Deferred does something whose writes need not be on disk when they return:
+// the next that must be takes them along. What makes tables by dozens of
+// transactions and would make them anew is much faster so. One connection alone
+// is there meanwhile. On PostgreSQL it is done as all else.
+func (s *Store) Deferred(ctx context.Context, do func() error) error {
+	if s.url != "" {
+		return do()
+	}
+	s.db.SetMaxOpenConns(1)
+	defer s.db.SetMaxOpenConns(0)
+	if _, err := s.db.ExecContext(ctx, "PRAGMA synchronous=NORMAL"); err != nil {
+		return s.fault(err)
+	}
+	err := do()
+	_, back := s.db.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous=FULL")
+	return errors.Join(err, s.fault(back))
+}
+
 // PostgresURL gives the database's URL, "" on SQLite.
 func (s *Store) PostgresURL() string { return s.url }
 

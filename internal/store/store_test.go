@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,30 @@ func TestReopenKeepsEverything(t *testing.T) {
 	}
 	if n, err := second.Append(ctx, "s", []byte("2")); err != nil || n != 2 {
 		t.Errorf("the stream goes on at %d, %v; want 2", n, err)
+	}
+}
+
+func TestDeferredIsForAWhile(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "state.db"))
+	synchronous := func() (level int) {
+		if err := s.SQLite().QueryRowContext(t.Context(), "PRAGMA synchronous").Scan(&level); err != nil {
+			t.Fatal(err)
+		}
+		return level
+	}
+	const normal, full = 1, 2
+	broken := errors.New("broken")
+	err := s.Deferred(t.Context(), func() error {
+		if level := synchronous(); level != normal {
+			t.Errorf("synchronous is %d while writes are deferred, want %d", level, normal)
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("Deferred: %v, want what was done", err)
+	}
+	if level := synchronous(); level != full {
+		t.Errorf("synchronous is %d after it, want %d", level, full)
 	}
 }
 

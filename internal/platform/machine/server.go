@@ -92,7 +92,7 @@ func Answers(ctx context.Context, url, user, password string) error {
 }
 
 // ReadyInterval is the time between two looks whether a server is ready.
-const ReadyInterval = 20 * time.Millisecond
+const ReadyInterval = 10 * time.Millisecond
 
 // AwaitReady tries ready again and again until it succeeds, answers
 // fault.Failed for good, or the server has ended.
