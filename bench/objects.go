@@ -39,7 +39,7 @@ func (b *bench) objects(ctx context.Context) (failed error) {
 		b.add(row{what: "aws s3 sync, publish", figure: "aws is not here"})
 		return nil
 	}
-	rounds := min(b.rounds, 3)
+	rounds := min(b.rounds, 5)
 	dir, err := b.publisher(2 * (rounds + 1))
 	if err != nil {
 		return err

@@ -42,12 +42,14 @@ func timed(do func() error) side {
 	}
 }
 
-// alternateSides is alternate of sides that take their time themselves.
+// alternateSides is alternate of sides that take their time themselves. Each
+// round begins with another side: what one leaves to the disk meets all of them.
 func alternateSides(rounds int, sides ...side) ([]time.Duration, error) {
 	times := make([][]time.Duration, len(sides))
 	for round := range rounds + 1 {
-		for i, side := range sides {
-			took, err := side()
+		for turn := range sides {
+			i := (round + turn) % len(sides)
+			took, err := sides[i]()
 			if err != nil {
 				return nil, err
 			}
