@@ -2,6 +2,7 @@ package release
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,29 @@ func TestLostInstanceIsReplaced(t *testing.T) {
 	if all[0].Instances[0].Restarts != 1 || !strings.Contains(reasons, "killed") || !strings.Contains(reasons, "its health check failed 3 times") {
 		t.Errorf("status: %+v", all[0].Instances)
 	}
+}
+
+// A service without instances is known still, and has one again.
+func TestAllInstancesLost(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	w.instances.setArtifact("one", "sick")
+	for _, i := range w.instances.list() {
+		i.end("killed")
+	}
+	eventually(t, "hosts without instances", func() bool {
+		s, ok := w.edge.routed()
+		return ok && len(s.Arms) == 0 && slices.Equal(s.Hosts, api.Hosts)
+	})
+	w.instances.setArtifact("one", "one")
+	for _, i := range w.instances.list() {
+		i.end("killed")
+	}
+	eventually(t, "both instances behind the edge", func() bool {
+		s, _ := w.edge.routed()
+		return len(s.Arms) == 1 && len(s.Arms[0].Instances) == 2
+	})
 }
 
 // What happens while makeitso is away is put right when it comes back.
