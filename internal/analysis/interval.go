@@ -21,7 +21,14 @@ func rate(a Arm) Rate {
 	n, p := float64(a.Requests), a.Share()
 	middle := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return Rate{Arm: a, Low: max(0, middle-half), High: min(1, middle+half)}
+	r := Rate{Arm: a, Low: max(0, middle-half), High: min(1, middle+half)}
+	if a.Bad == 0 { // what is left of a difference of equal numbers is no rate
+		r.Low = 0
+	}
+	if a.Bad == a.Requests {
+		r.High = 1
+	}
+	return r
 }
 
 // Interval says how much worse the canary is, as a share of requests; negative

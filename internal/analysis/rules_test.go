@@ -315,6 +315,17 @@ func TestInterval(t *testing.T) {
 	}
 }
 
+func TestRateOfNoneAndAll(t *testing.T) {
+	for n := int64(1); n < 300; n++ {
+		if r := rate(Arm{Requests: n}); r.Low != 0 || r.High <= 0 || r.High >= 1 {
+			t.Errorf("0 of %d: between %g and %g", n, r.Low, r.High)
+		}
+		if r := rate(Arm{Requests: n, Bad: n}); r.High != 1 || r.Low <= 0 || r.Low >= 1 {
+			t.Errorf("%d of %d: between %g and %g", n, n, r.Low, r.High)
+		}
+	}
+}
+
 func TestIntervalInWords(t *testing.T) {
 	for i, want := range map[Interval]string{
 		{-1, 1}:        "too little was seen to say how much better or worse the canary is",
