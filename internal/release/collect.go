@@ -148,11 +148,16 @@ func (k *keeper) fillIn(ctx context.Context, r *Report, paths []string) error {
 	return context.Cause(ctx)
 }
 
-// failures gives requests that went badly.
+// failures gives requests that went badly, as many as were judged bad once the
+// access log has them.
 func (k *keeper) failures(ctx context.Context, r Report, since time.Time) (found []edge.Failure, err error) {
+	wanted := 0
+	if r.Judgement != nil {
+		wanted = int(min(reportFailures, r.Judgement.Canary.Bad))
+	}
 	for range failuresPatience {
 		found, err = k.c.o.Failures(edgeName(r.Environment, r.Service), r.Release, since, reportFailures)
-		if err != nil || len(found) > 0 || r.Judgement == nil || r.Judgement.Canary.Bad == 0 {
+		if err != nil || len(found) >= wanted {
 			break
 		}
 		select {
