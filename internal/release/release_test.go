@@ -214,13 +214,13 @@ func TestReleaseThatDoesNotComeUp(t *testing.T) {
 			o.Limits.Start = time.Second
 			c := w.live(w.store, o)
 			_, err := c.Release(within(t), api, Artifact{Digest: artifact}, nil, "first")
-			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "" {
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || !strings.Contains(fault.HintOf(err), "`makeitso why api-1`") || w.instances.running() != "" {
 				t.Errorf("as first release: %v, running %q", err, w.instances.running())
 			}
 			c.mustRelease(api, "one", "second")
 			end := w.load(500 * time.Microsecond)
 			_, err = c.Release(within(t), api, Artifact{Digest: artifact}, nil, "third")
-			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "one one" {
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || !strings.Contains(fault.HintOf(err), "`makeitso why api-3`") || w.instances.running() != "one one" {
 				t.Errorf("as later release: %v, running %q", err, w.instances.running())
 			}
 			if _, bad := end(); bad > 0 {
