@@ -73,23 +73,29 @@ func (t *Test) difference() Interval {
 // String is the interval in words, e.g. “the canary is between 5 and 20 points
 // worse”.
 func (i Interval) String() string {
-	points := func(x float64) string { return fmt.Sprintf("%.3g", 100*math.Abs(x)) }
+	number := func(x float64) string { return fmt.Sprintf("%.3g", 100*math.Abs(x)) }
+	points := func(x float64) string {
+		if number(x) == "1" {
+			return "1 point"
+		}
+		return number(x) + " points"
+	}
 	switch {
 	case i.Low > 0 && i.High < 1:
-		return fmt.Sprintf("the canary is between %s and %s points worse", points(i.Low), points(i.High))
+		return fmt.Sprintf("the canary is between %s and %s worse", number(i.Low), points(i.High))
 	case i.Low > 0:
-		return fmt.Sprintf("the canary is at least %s points worse", points(i.Low))
+		return fmt.Sprintf("the canary is at least %s worse", points(i.Low))
 	case i.High < 0 && i.Low > -1:
-		return fmt.Sprintf("the canary is between %s and %s points better", points(i.High), points(i.Low))
+		return fmt.Sprintf("the canary is between %s and %s better", number(i.High), points(i.Low))
 	case i.High < 0:
-		return fmt.Sprintf("the canary is at least %s points better", points(i.High))
+		return fmt.Sprintf("the canary is at least %s better", points(i.High))
 	case i.Low == -1 && i.High == 1:
 		return "too little was seen to say how much better or worse the canary is"
 	case i.Low == -1:
-		return fmt.Sprintf("the canary is at most %s points worse", points(i.High))
+		return fmt.Sprintf("the canary is at most %s worse", points(i.High))
 	case i.High == 1:
-		return fmt.Sprintf("the canary is at most %s points better", points(i.Low))
+		return fmt.Sprintf("the canary is at most %s better", points(i.Low))
 	default:
-		return fmt.Sprintf("the canary is at most %s points worse and at most %s points better", points(i.High), points(i.Low))
+		return fmt.Sprintf("the canary is at most %s worse and at most %s better", points(i.High), points(i.Low))
 	}
 }

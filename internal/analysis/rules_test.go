@@ -332,10 +332,10 @@ func TestIntervalInWords(t *testing.T) {
 		{0.05, 0.2}:    "the canary is between 5 and 20 points worse",
 		{0.05, 1}:      "the canary is at least 5 points worse",
 		{-0.2, -0.01}:  "the canary is between 1 and 20 points better",
-		{-1, -0.01}:    "the canary is at least 1 points better",
-		{-0.01, 0.005}: "the canary is at most 0.5 points worse and at most 1 points better",
+		{-1, -0.01}:    "the canary is at least 1 point better",
+		{-0.01, 0.005}: "the canary is at most 0.5 points worse and at most 1 point better",
 		{-1, 0.005}:    "the canary is at most 0.5 points worse",
-		{-0.01, 1}:     "the canary is at most 1 points better",
+		{-0.01, 1}:     "the canary is at most 1 point better",
 	} {
 		if got := i.String(); got != want {
 			t.Errorf("%v: got %q, want %q", i, got, want)
