@@ -222,6 +222,9 @@ func (c *Controller) Report(ctx context.Context, service, release string) (Repor
 			return Report{}, err
 		}
 		report, err := c.reports.Get(ctx, c.releaseKey(service, r.Number))
+		if fault.Is(err, fault.NotFound) && r.Status == RolledBack {
+			return report, fault.New(fault.NotFound, "there is no report on %s, which was live before it went back: %s", release, r.Reason)
+		}
 		if fault.Is(err, fault.NotFound) {
 			return report, fault.New(fault.NotFound, "%s did not go back: it is %s", release, r.Status).
 				WithHint("`makeitso releases %s` lists what became of each", service)
