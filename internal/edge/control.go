@@ -113,6 +113,16 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	return s, err
 }
 
+// Metrics gives what the edge counts, as text for Prometheus, which the caller
+// closes; fault.Unavailable if no edge answers.
+func (c *Client) Metrics(ctx context.Context) (text io.ReadCloser, contentType string, err error) {
+	res, err := c.do(ctx, http.MethodGet, "/metrics", nil)
+	if err != nil {
+		return nil, "", err
+	}
+	return res.Body, res.Header.Get("Content-Type"), nil
+}
+
 // Invalidate makes the edge forget what it has cached of a site: the paths
 // given, of which a final * stands for anything, or all without any.
 func (c *Client) Invalidate(ctx context.Context, site string, paths ...string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -71,6 +72,7 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST /{$}", s.cloudFormation())
+	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.Handle("/", s.git.Handler())
 	s.serveOn(s.pushes, loopbackOnly(mux))
 	if !s.o.Watch {
@@ -84,6 +86,20 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 	}
 	s.working.Go(func() { s.watch(c, known) })
 	return nil
+}
+
+// metrics answers Prometheus with what the edge counts.
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	text, contentType, err := s.edge.client.Metrics(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	defer text.Close()
+	w.Header().Set("Content-Type", contentType)
+	if _, err := io.Copy(w, text); err != nil {
+		panic(http.ErrAbortHandler) // a part must not pass for the whole
+	}
 }
 
 // loopbackOnly refuses requests that a web page of another site made a browser
