@@ -146,7 +146,9 @@ func (k *keeper) alarm() <-chan time.Time {
 		sooner(k.polled.Add(k.c.o.Poll))
 	}
 	if k.watched() {
-		sooner(k.saved.Add(progressEvery))
+		if k.rec.State.Unseen.Since.IsZero() {
+			sooner(k.saved.Add(progressEvery))
+		}
 		sooner(k.rec.State.Due())
 	}
 	sooner(k.tickDue())
