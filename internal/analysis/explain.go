@@ -2,7 +2,6 @@ package analysis
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"time"
 )
@@ -71,7 +70,8 @@ type Explanation struct {
 	Difference Interval      `json:"difference"`
 	Latency    []Quantile    `json:"latency"` // those that are known
 	Findings   []Finding     `json:"findings"`
-	Weight     float64       `json:"weight"` // the canary's share by the coin, over all that was seen
+	Weight     float64       `json:"weight"`  // the canary's share by the coin, over all that was seen
+	Counted    float64       `json:"counted"` // how many of its requests count, see Counted
 	Baked      time.Duration `json:"baked"`
 	Options    Options       `json:"options"`
 }
@@ -101,7 +101,7 @@ func (t *Test) Explain() Explanation {
 	o, seen := t.s.Options, t.s.Seen()
 	e := Explanation{
 		Verdict: t.Verdict(), Finding: t.main(), Canary: rate(seen.Canary()), Old: rate(seen.Old()),
-		Difference: t.difference(), Findings: t.findings(), Baked: t.s.Ticked.Sub(t.s.Began), Options: o,
+		Difference: t.difference(), Findings: t.findings(), Baked: t.s.Ticked.Sub(t.s.Began), Options: o, Counted: t.counted(),
 	}
 	for i, q := range levels() {
 		if tail := t.s.Tails[i]; tail.Bound > 0 && o.compares() {
@@ -231,19 +231,4 @@ func (e Explanation) Guarantee() string {
 	default:
 		return allowed + ", whatever the traffic does, since an independent coin sends each request"
 	}
-}
-
-// Sensitivity says what a judgement without a verdict could have seen: after n
-// requests without evidence a rise of about 10/n would have been found 19 times
-// in 20.
-func (e Explanation) Sensitivity() string {
-	n := e.Canary.Requests
-	if e.Verdict == Split {
-		return "nothing would have been seen, since " + e.String()
-	}
-	if n < fewRequests {
-		return fmt.Sprintf("the canary had %d requests: too little traffic for a judgement", n)
-	}
-	return fmt.Sprintf("the canary had %d requests, %d bad: a rise of more than about %.2g points would have been seen",
-		n, e.Canary.Bad, math.Min(100, 1000/float64(n)))
 }

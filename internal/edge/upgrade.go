@@ -319,7 +319,7 @@ func (e *elder) fill(ctx context.Context, service string, s handedStream, into *
 	}
 	done := errors.New("all are here")
 	at := outcome.Cursor{Stream: s.ID, Next: s.First}
-	_ = e.client.watchOnce(ctx, service, &at, func(b outcome.Batch) error {
+	_, _ = e.client.watchOnce(ctx, service, &at, func(b outcome.Batch) error {
 		for n, o := range b.Outcomes {
 			into.Fill(b.Cursor.Next-uint64(len(b.Outcomes)-n), o)
 		}

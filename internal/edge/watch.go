@@ -59,18 +59,25 @@ func (p *plane) watch(w http.ResponseWriter, r *http.Request) {
 // Watch calls tell with the outcomes of a service in order of arrival, from a
 // place on, until ctx ends or tell fails; that error is returned. An edge that
 // goes away is asked again for what follows the last batch: nothing is told
-// twice, and what it no longer has is told as a gap. Batches without outcomes
-// say where the stream is. A service that the edge does not have is
-// fault.NotFound.
+// twice, and what it no longer has is told as a gap. That it does not answer is
+// told once, by a batch of its own. Batches without outcomes say where the stream
+// is. A service that the edge does not have is fault.NotFound.
 func (c *Client) Watch(ctx context.Context, service string, from outcome.Cursor, tell func(outcome.Batch) error) error {
-	for {
-		err := c.watchOnce(ctx, service, &from, tell)
+	for away := false; ; {
+		answered, err := c.watchOnce(ctx, service, &from, tell)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil && !fault.Is(err, fault.Unavailable) {
 			return err
 		}
+		// One that broke off may be making way for another: it is asked first.
+		if !answered && !away {
+			if err := tell(outcome.Batch{Cursor: from, Away: err.Error()}); err != nil {
+				return err
+			}
+		}
+		away = !answered
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -79,21 +86,21 @@ func (c *Client) Watch(ctx context.Context, service string, from outcome.Cursor,
 	}
 }
 
-// watchOnce watches until the connection ends.
-func (c *Client) watchOnce(ctx context.Context, service string, at *outcome.Cursor, tell func(outcome.Batch) error) error {
+// watchOnce watches until the connection ends, and says whether there was an answer.
+func (c *Client) watchOnce(ctx context.Context, service string, at *outcome.Cursor, tell func(outcome.Batch) error) (answered bool, err error) {
 	query := url.Values{"service": {service}, "stream": {at.Stream}, "next": {strconv.FormatUint(at.Next, 10)}}
 	res, err := c.do(ctx, http.MethodGet, "/watch?"+query.Encode(), nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer res.Body.Close()
-	for lines := json.NewDecoder(bufio.NewReader(res.Body)); ; {
+	for lines := json.NewDecoder(bufio.NewReader(res.Body)); ; answered = true {
 		var b outcome.Batch
 		if err := lines.Decode(&b); err != nil {
-			return fault.Wrap(fault.Unavailable, err, "the edge broke off its outcomes of %s", service)
+			return answered, fault.Wrap(fault.Unavailable, err, "the edge broke off its outcomes of %s", service)
 		}
 		if err := tell(b); err != nil {
-			return err
+			return true, err
 		}
 		*at = b.Cursor
 	}

@@ -154,3 +154,24 @@ func TestStickyClientDrawsOnce(t *testing.T) {
 		t.Errorf("got %q %v", body, res.Header)
 	}
 }
+
+// That the edge does not answer is told once, and what comes after that it does.
+func TestWatchTellsThatTheEdgeIsAway(t *testing.T) {
+	e := start(t, Options{})
+	e.configure(t, service1(1, backend(t, says("x"))))
+	var told []string
+	err := e.Watch(t.Context(), "local/api", outcome.Cursor{}, func(b outcome.Batch) error {
+		switch told = append(told, b.Away); len(told) {
+		case 1:
+			e.stop()
+		case 2:
+			start(t, e.options)
+		case 3:
+			return errEnough
+		}
+		return nil
+	})
+	if !errors.Is(err, errEnough) || told[0] != "" || !strings.HasPrefix(told[1], "the edge does not answer at ") || told[2] != "" {
+		t.Errorf("told %q, then %v", told, err)
+	}
+}

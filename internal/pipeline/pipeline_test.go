@@ -165,6 +165,9 @@ func (s services) Release(ctx context.Context, svc release.Service, a release.Ar
 	for _, m := range a.Migrations {
 		s.h.appendTo("migrations", fmt.Sprintln(s.environment, m.Name, m.Reversible, m.Undo))
 	}
+	if len(svc.Alarms) > 0 {
+		s.h.appendTo("alarms", fmt.Sprintln(s.environment, svc.Alarms))
+	}
 	if svc.Strategy.Watch > 0 { // a rollout that takes long
 		<-ctx.Done()
 		return release.Release{}, context.Cause(ctx)

@@ -24,6 +24,9 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 	name := w.step.Stage.Release
 	// It waits for nobody: a rollout that is under way is replaced by this one.
 	service, artifact, config, err := w.wanted(ctx, env, name)
+	if err == nil {
+		service.Alarms, err = w.alarms(ctx, name)
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -63,6 +66,21 @@ func (w *stageWork) wanted(ctx context.Context, env *Environment, name string) (
 	service := Service(name, s, env.Hosts(name))
 	service.Commands.Folder, service.Commands.Log = w.folder, w.log.path
 	return service, release.Artifact{Digest: digest, Commit: w.flow.run.Source.Commit, Migrations: w.migrations()}, config, nil
+}
+
+// alarms gives the names of the alarms that watch over a service's rollout.
+func (w *stageWork) alarms(ctx context.Context, service string) (names []string, err error) {
+	for i, text := range w.project.Services[service].Rollout.Alarms {
+		name, err := w.expand(ctx, text)
+		if err == nil && name == "" {
+			err = fault.New(fault.Invalid, "found no name")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("services.%s.rollout.alarms[%d]: %w", service, i, err)
+		}
+		names = append(names, name)
+	}
+	return names, nil
 }
 
 // imageOf gives the digest of what a service is to run: of what this run has made,

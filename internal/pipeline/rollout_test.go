@@ -166,3 +166,23 @@ func TestHowACanaryIsJudged(t *testing.T) {
 		}
 	}
 }
+
+// The names of alarms may come from references, and one that is none is told of
+// with its place.
+func TestAlarmsOfARollout(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.buildBinary("api")
+	const text = `
+artifacts: {api: {image: {base: empty, binary: api}}}
+services: {api: {artifact: api, port: 80, rollout: {alarms: [errors, "${environment.name}-queue"]}}}
+pipelines:
+  p:
+    environments: [dev]
+    stages: [{image: api}, {release: api}]
+`
+	h.ended(h.start(text).ID, pipeline.Succeeded)
+	if got := h.read("alarms"); got != "dev [errors dev-queue]\n" {
+		t.Errorf("the release is watched by %q", got)
+	}
+}

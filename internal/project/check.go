@@ -216,6 +216,14 @@ func (c checker) rollout(at string, r *Rollout) {
 			c.errorf(itemPath(at+".canary", i), "found %v%% after %v%%", share, r.Canary[i-1]).Allowed = "rising shares"
 		}
 	}
+	for i, alarm := range r.Alarms {
+		switch {
+		case alarm == "":
+			c.errorf(itemPath(at+".alarms", i), "found no name").Allowed = "an alarm's name or ARN"
+		case slices.Index(r.Alarms, alarm) < i:
+			c.errorf(itemPath(at+".alarms", i), "found %q twice", alarm).Hint = "leave one of the two out"
+		}
+	}
 	if r.Watch.AtLeast > r.Watch.AtMost {
 		c.errorf(at+".watch.at-least", "found %s, more than at-most, %s", r.Watch.AtLeast, r.Watch.AtMost).Allowed = "up to " + r.Watch.AtMost.String()
 	}

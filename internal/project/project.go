@@ -107,7 +107,9 @@ type Service struct {
 }
 
 // References gives the texts of a service that may hold ${…} references.
-func (s *Service) References() []string { return append(valuesOf(s.Env), s.Image) }
+func (s *Service) References() []string {
+	return append(append(valuesOf(s.Env), s.Image), s.Rollout.Alarms...)
+}
 
 // Rollout says how a release replaces the one before. At most one of the
 // strategies is set; by default it is rolling.
@@ -118,6 +120,7 @@ type Rollout struct {
 	Canary    []Percent  `yaml:"canary" min:"1" doc:"The canary's share of requests, step by step, e.g. [10%, 50%]."`
 	Watch     Watch      `yaml:"watch" with:"canary" doc:"How long each step is watched: a duration, auto (until the evidence allows the next step), or a map; by default 2m."`
 	Analysis  Analysis   `yaml:"analysis" with:"canary" json:",omitzero" doc:"How the canary is judged, where the defaults do not fit."`
+	Alarms    []string   `yaml:"alarms" json:",omitzero" min:"1" refs:"true" doc:"Alarms, by name or ARN, of which none may go off meanwhile: one that does sends the rollout back. One that was on before counts when it has been off. May hold ${…} references."`
 	Before    string     `yaml:"before" refs:"shell" doc:"A shell command before each change of traffic; if it fails, the rollout goes back. MAKEITSO_CANARY_URL is a new instance's address."`
 	After     string     `yaml:"after" refs:"shell" doc:"A shell command after each change of traffic; if it fails, the rollout goes back."`
 }

@@ -1,7 +1,6 @@
 package rehearsal
 
 import (
-	"math"
 	"time"
 
 	"makeitso/internal/analysis"
@@ -32,35 +31,19 @@ func claimsOf(plan rollout.Plan, o analysis.Options, t Traffic) claims {
 	return c
 }
 
-// certainty is the square of how many standard deviations a rise must lie above
-// chance to be found 19 times in 20: about 4.5 for the evidence, of which a half
-// is kept in reserve, and 1.7 for 19 in 20.
-const certainty = 40
-
-// seen is the smallest rise of a share that the canary's requests, after the
-// first cold ones, are enough for; more than 1 if they are too few for any. Analysis says 10/n of n requests
-// (Explanation.Sensitivity); that leaves out two things. Where the canary has
-// much of the traffic there is less to compare it with: n counts by the old
-// version's share. And a share that is not 0 varies by chance.
-func (c claims) seen(share, cold float64) float64 {
+// counted is how many requests of the canary count, after the first cold ones.
+func (c claims) counted(cold float64) float64 {
 	n := 0.0
 	for _, s := range c.steps {
-		n += max(0, s.requests-cold) * (1 - s.share)
+		n += analysis.Counted(max(0, s.requests-cold), s.share)
 		cold = max(0, cold-s.requests)
 	}
-	return math.Hypot(10/n, math.Sqrt(certainty*share*(1-share)/n))
+	return n
 }
 
-// visible is the smallest rise of the share of errors that is claimed, beyond
-// what is tolerated; 1 if none is.
+// visible is the smallest rise of the share of errors that is claimed, 1 if none is.
 func (c claims) visible(errors float64) float64 {
-	o := c.analysis
-	tolerated := min(1, o.Rho*errors+o.Delta)
-	rise := tolerated - errors + c.seen(tolerated, 0)
-	if c.early { // less may be promoted before it is seen
-		rise = max(rise, o.Margin)
-	}
-	return min(1, rise) // JSON knows no infinity, and more than all cannot fail
+	return c.analysis.Visible(errors, c.counted(0), c.early)
 }
 
 // slower says whether latencies so many times as long are claimed to be seen,
@@ -80,7 +63,7 @@ func (c claims) slower(t Traffic, times float64) bool {
 			}
 		}
 		rise := float64(beyond)/float64(len(all)) - (1 - level)
-		if rise > c.seen(1-level, float64(c.analysis.WarmUp)) {
+		if rise > analysis.Discernible(1-level, c.counted(float64(c.analysis.WarmUp))) {
 			return true
 		}
 	}

@@ -56,7 +56,8 @@ type Options struct {
 	// Failures gives the last requests that went badly at a release of a service
 	// (as the edge names them); nil: reports have none.
 	Failures func(service, release string, since time.Time, most int) ([]edge.Failure, error)
-	Hooks    Hooks // runs the commands of rollouts; nil: a rollout that has one fails
+	Hooks    Hooks  // runs the commands of rollouts; nil: a rollout that has one fails
+	Alarms   Alarms // watch over rollouts; nil: a service that has one is refused
 	// Forget is told of an image that no release of a service needs any more,
 	// to remove it unless something else does; nil: images stay.
 	Forget func(ctx context.Context, digest string) error

@@ -72,7 +72,7 @@ func (k *keeper) weigh(ctx context.Context) {
 	if !k.watched() {
 		return
 	}
-	if k.looked.Sub(k.saved) >= progressEvery {
+	if k.looked.Sub(k.saved) >= progressEvery && k.rec.State.Unseen.Since.IsZero() {
 		k.judgement().Tick(k.looked)
 		if k.conclude(ctx); k.broken != nil || !k.watched() {
 			return
@@ -136,8 +136,25 @@ func (k *keeper) follow(ctx context.Context) {
 		if following.Err() != nil {
 			return nil // nobody wants more
 		}
+		k.post(ctx, func(ctx context.Context) { k.see(ctx, release, err.Error()) })
 		return fmt.Errorf("follow the outcomes of %s: %w", k.name, err)
 	}, func(context.Context) {})
+}
+
+// see notes whether outcomes come, or why they do not ("" if they do). That they
+// do not is neither good nor bad: a watch waits until they come again.
+func (k *keeper) see(ctx context.Context, release, away string) {
+	since := k.rec.State.Unseen.Since
+	if (away == "") == since.IsZero() || k.rec.State.Plan.New.Release != release || !k.judged() {
+		return
+	}
+	if away != "" {
+		k.apply(ctx, rollout.Event{Kind: rollout.Blind, Reason: away})
+		k.tell(release, EventTrouble, k.rec.State.Unseen.String())
+		return
+	}
+	k.apply(ctx, rollout.Event{Kind: rollout.Seeing})
+	k.tell(release, EventRollout, fmt.Sprintf("outcomes come again after %s: %s", k.now().Sub(since).Round(time.Second/10), k.rec.State.Reason))
 }
 
 // followNone has no more outcomes told.
@@ -150,6 +167,9 @@ func (k *keeper) followNone() {
 func (k *keeper) fold(ctx context.Context, release string, b outcome.Batch) {
 	e := k.evidence()
 	if e == nil || e.New != release || !k.judged() {
+		return
+	}
+	if k.see(ctx, release, b.Away); b.Away != "" || k.broken != nil {
 		return
 	}
 	if b.Gap && e.Cursor != nowhere {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
 	"makeitso/internal/edge/outcome"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
@@ -210,5 +211,50 @@ func TestObserveTakesTheCoin(t *testing.T) {
 	s := k.test.State().Segments
 	if len(s) != 1 || s[0].Weight != 0.1 || fmt.Sprint(s[0].Counts.Canary(), s[0].Counts.Old()) != "1 of 1 requests (100.0 %) 0 of 1 requests (0.0 %)" || past() != 1 {
 		t.Errorf("got %+v, %v", s, past())
+	}
+}
+
+// An edge that goes away in the middle of a watch is told of at once. The watch
+// neither ends nor goes back for it, also through a restart, and when the edge is
+// back each request that it served meanwhile counts.
+func TestEdgeGoesAwayInAWatch(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(canary(time.Hour), "one", "run-1")
+	watched := canary(20 * time.Millisecond)
+	watched.Judge.Hold = true // the end of the watch is to be seen
+	before := w.edge.seen("api-1").Requests
+	w.edge.onShift = func(s edge.Service) {
+		if len(s.Arms) == 2 { // with the first coin
+			w.edge.setDownLocked(true)
+			w.edge.onShift = nil
+		}
+	}
+	c.releasing(watched, "two", "run-2")
+	reason := func(holds func(RolloutStatus) bool) func() bool {
+		return func() bool {
+			all, err := c.Services(within(t))
+			return err == nil && all[0].Rollout != nil && holds(*all[0].Rollout)
+		}
+	}
+	unseen := func(s RolloutStatus) bool {
+		return s.Phase == "watching" && strings.Contains(s.Reason, "no data: no outcomes since ") && strings.Contains(s.Reason, ": the edge does not answer; the watch of api-2 at 10 % goes on when it answers")
+	}
+	eventually(t, "the status to say so", reason(unseen))
+	if text := w.events.text(); !strings.Contains(text, "trouble: no data: no outcomes since ") {
+		t.Errorf("told:\n%s", text)
+	}
+	w.ask(40) // it serves, and tells nothing
+	c.stop()
+	c = w.live(w.store, quick(w))
+	eventually(t, "the status to say so still", reason(unseen))
+	w.edge.setDown(false)
+	eventually(t, "the end of the watch", reason(func(s RolloutStatus) bool { return s.Paused && strings.Contains(s.Reason, "held without a verdict") }))
+	canary, old := c.weighed()
+	if want := w.edge.seen("api-2").Requests; canary.Requests != want || old.Requests != w.edge.seen("api-1").Requests-before {
+		t.Errorf("weighed are %s and %s", canary, old)
+	}
+	if text := w.events.text(); !strings.Contains(text, "outcomes come again after ") || strings.Contains(text, "has lost outcomes") {
+		t.Errorf("told:\n%s", text)
 	}
 }

@@ -30,6 +30,10 @@ func (k *keeper) release(ctx context.Context, want Release) (Release, error) {
 	if r, is := k.wantedAlready(all, want); is {
 		return k.scaled(ctx, r, want)
 	}
+	alarms, err := k.c.alarms(ctx, want.Service)
+	if err != nil {
+		return want, err
+	}
 	k.rec.Releases++
 	want.Number = k.rec.Releases
 	want.ID = releaseID(k.name, want.Number)
@@ -37,7 +41,7 @@ func (k *keeper) release(ctx context.Context, want Release) (Release, error) {
 	if !k.rec.idle() {
 		return want, k.replace(ctx, want)
 	}
-	return want, k.rollOut(ctx, want)
+	return want, k.rollOut(ctx, want, alarms)
 }
 
 // wantedAlready finds the release that is what is wanted among those that are
@@ -84,10 +88,10 @@ func (k *keeper) scaled(ctx context.Context, r, want Release) (Release, error) {
 }
 
 // rollOut begins the rollout to a new release.
-func (k *keeper) rollOut(ctx context.Context, to Release) error {
+func (k *keeper) rollOut(ctx context.Context, to Release, alarms []alarmRecord) error {
 	k.rec.ByHand = false
 	version := rollout.Version{Release: to.ID, Instances: to.Service.Instances}
-	return k.roll(ctx, to.Service.Strategy.Plan(k.rec.State.Live(), version), to)
+	return k.roll(ctx, to.Service.Strategy.Plan(k.rec.State.Live(), version), to, alarms...)
 }
 
 // replacedBy begins the reason of a release that gave way to a newer one.
@@ -137,9 +141,15 @@ func (k *keeper) beginNext(ctx context.Context) {
 		return
 	}
 	r, err := k.c.release(ctx, k.name, k.rec.Next)
+	var alarms []alarmRecord
+	if err == nil {
+		if alarms, err = k.c.alarms(ctx, r.Service); fault.Is(err, fault.NotFound) {
+			err = nil // heed tells of it
+		}
+	}
 	if err == nil {
 		k.rec.Next = ""
-		err = k.rollOut(ctx, r)
+		err = k.rollOut(ctx, r, alarms)
 	}
 	if err != nil {
 		k.broken = err
@@ -166,18 +176,18 @@ func (k *keeper) noRollout() error {
 	return fault.New(fault.Conflict, "no release of %s is being rolled out", k.name).WithHint("`makeitso status` says how it stands")
 }
 
-// roll begins a rollout to a release, which is stored with it.
-func (k *keeper) roll(ctx context.Context, plan rollout.Plan, to Release) error {
+// roll begins a rollout to a release, which is stored with it, watched by alarms.
+func (k *keeper) roll(ctx context.Context, plan rollout.Plan, to Release, alarms ...alarmRecord) error {
 	plan.Limits = k.c.o.Limits
 	before := k.rec.State
 	state, err := rollout.Begin(before, plan, k.now())
 	if err != nil {
 		return fault.Wrap(fault.Conflict, err, "service %s is not ready for a rollout", k.name).WithHint("try again in a moment")
 	}
-	k.rec.State, k.rec.Evidence, k.test, k.goal = state, nil, nil, nil
+	k.rec.State, k.rec.Evidence, k.rec.Alarms, k.test, k.goal = state, nil, alarms, nil, nil
 	var ops []record.Op
 	if to.ID != "" {
-		to.Status, to.Reason = RollingOut, state.Reason
+		to.Status, to.Reason = RollingOut, joined(state.Reason, k.rec.alarmNote())
 		op, err := k.c.releases.PutOp(k.c.releaseKey(k.name, to.Number), to, record.Any)
 		if err != nil {
 			return err
@@ -191,6 +201,9 @@ func (k *keeper) roll(ctx context.Context, plan rollout.Plan, to Release) error 
 		return err
 	}
 	k.report(before)
+	if note := k.rec.alarmNote(); note != "" {
+		k.tell(to.ID, EventRollout, note)
+	}
 	return nil
 }
 
@@ -375,7 +388,7 @@ func (k *keeper) newStatus(r Release) (ReleaseStatus, string) {
 	state := k.rec.State
 	switch state.Phase {
 	case rollout.Promoted:
-		return Live, joined(k.sensitivity(), state.Remark)
+		return Live, joined(k.sensitivity(), state.Remark, k.rec.alarmNote())
 	case rollout.RolledBack:
 		return RolledBack, joined(state.Reason, r.leftBehind())
 	case rollout.RollbackFailed:
@@ -385,7 +398,7 @@ func (k *keeper) newStatus(r Release) (ReleaseStatus, string) {
 	case rollout.Restoring, rollout.Verifying:
 		return RollingBack, state.Cause + "; " + state.Reason
 	}
-	return RollingOut, state.Reason
+	return RollingOut, joined(state.Reason, k.rec.alarmNote())
 }
 
 // leftBehind says which migrations of a release stay when it is given up.

@@ -38,6 +38,9 @@ type keeper struct {
 	test     *analysis.Test                // of the evidence, as it is now; nil before it is asked for
 	follows  string                        // whose outcomes are followed
 	unfollow context.CancelFunc
+	heeds    string          // for which release alarms are watched
+	heeding  context.Context // until it ends
+	unheed   context.CancelFunc
 	unplaced error           // why the place from which outcomes count is not known yet
 	goal     *outcome.Cursor // what is to be weighed before the watch ends
 	broken   error           // why this run of the loop must end
@@ -92,6 +95,7 @@ func (k *keeper) run(ctx context.Context) error {
 	k.hooks = map[string]context.CancelFunc{}
 	k.polled, k.saved = k.now(), k.now()
 	k.test, k.follows, k.unfollow, k.goal, k.unplaced = nil, "", func() {}, nil, nil
+	k.heeds, k.unheed = "", func() {}
 	k.adopt(ctx)
 	for {
 		if k.broken == nil {
@@ -146,7 +150,9 @@ func (k *keeper) alarm() <-chan time.Time {
 		sooner(k.polled.Add(k.c.o.Poll))
 	}
 	if k.watched() {
-		sooner(k.saved.Add(progressEvery))
+		if k.rec.State.Unseen.Since.IsZero() {
+			sooner(k.saved.Add(progressEvery))
+		}
 		sooner(k.rec.State.Due())
 	}
 	sooner(k.tickDue())
@@ -243,6 +249,7 @@ func (k *keeper) perform(ctx context.Context) {
 	if k.broken != nil {
 		return
 	}
+	k.heed(ctx)
 	k.endHooks()
 	for _, c := range rollout.Commands(k.rec.State) {
 		switch c.Kind {

@@ -7,6 +7,7 @@ import (
 
 	"makeitso/internal/edge"
 	"makeitso/internal/edge/outcome"
+	"makeitso/internal/fault"
 )
 
 // edgePatience is how long one call of the edge may take: it answers in
@@ -43,6 +44,9 @@ func (e patientEdge) place(ctx context.Context, service string) (at outcome.Curs
 	ctx, cancel := context.WithTimeout(ctx, edgePatience)
 	defer cancel()
 	err = e.Watch(ctx, service, outcome.Cursor{}, func(b outcome.Batch) error {
+		if b.Away != "" {
+			return fault.New(fault.Unavailable, "%s", b.Away)
+		}
 		at = b.Cursor
 		return errPlaced
 	})

@@ -27,6 +27,8 @@ type serviceRecord struct {
 	Next string `json:"next,omitempty"`
 	// Hook is the command that was begun and has not ended.
 	Hook string `json:"hook,omitempty"`
+	// Alarms are those that watch over the rollout under way.
+	Alarms []alarmRecord `json:"alarms,omitempty"`
 	// Preview says that the edge may show what takes no traffic yet.
 	Preview bool `json:"preview,omitempty"`
 	// Reports are those on rollouts that went back which are not filled in yet.
@@ -182,6 +184,9 @@ func (r *serviceRecord) status(environment string) Status {
 		s.Rollout = &RolloutStatus{
 			Release: st.Plan.New.Release, Phase: string(st.Phase), Final: st.Phase.Final(), Step: st.Step + 1,
 			Steps: len(st.Plan.Steps), Share: st.Share, Paused: !st.Paused.IsZero(), Reason: st.Reason, Deadline: st.Deadline,
+		}
+		if !st.Phase.Final() {
+			s.Rollout.Reason = joined(st.Reason, r.alarmNote())
 		}
 	}
 	return s

@@ -20,6 +20,9 @@ type Service struct {
 	Strategy rollout.Strategy `json:"strategy"`
 	Commands Commands         `json:"commands,omitzero"`
 	Judge    Judge            `json:"judge,omitzero"`
+	// Alarms are the names or ARNs of alarms of which none may go off while it
+	// is rolled out.
+	Alarms []string `json:"alarms,omitempty"`
 	// Keep is how many releases are kept to go back to, beside the live one and
 	// the last good one before it; default 10.
 	Keep int `json:"keep,omitempty"`

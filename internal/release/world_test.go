@@ -280,14 +280,16 @@ type fakeEdge struct {
 	streams   map[string]*outcome.Stream
 	shares    map[string]*outcome.Share // by arm, of what is in force
 	down      bool
+	turned    chan struct{} // closed when down changes
 	skewed    string
 	sets      int
+	onShift   func(edge.Service) // called with the lock held when a route is in force
 }
 
 func newFakeEdge(t *testing.T) *fakeEdge {
 	e := &fakeEdge{transport: &http.Transport{DisableKeepAlives: true},
 		services: map[string]edge.Service{}, counts: map[string]map[string]edge.Counts{}, inFlight: map[string]int64{},
-		streams: map[string]*outcome.Stream{}}
+		streams: map[string]*outcome.Stream{}, turned: make(chan struct{})}
 	e.server = httptest.NewServer(e)
 	t.Cleanup(e.server.Close)
 	return e
@@ -330,26 +332,34 @@ func (e *fakeEdge) SetService(_ context.Context, s edge.Service) error {
 		for _, a := range s.Arms {
 			e.shares[a.Name] = &outcome.Share{Arm: a.Name, Weight: a.Weight, Tally: &outcome.Tally{}}
 		}
+		if e.onShift != nil {
+			e.onShift(s)
+		}
 	}
 	return nil
 }
 
-// Watch is the real streams, read in this process.
+// Watch is the real streams, read in this process, and tells like the edge's
+// client that it is away.
 func (e *fakeEdge) Watch(ctx context.Context, service string, from outcome.Cursor, tell func(outcome.Batch) error) error {
-	e.mu.Lock()
-	s, down := e.streams[service], e.down
-	e.mu.Unlock()
-	if down {
-		return errEdgeDown
-	}
-	if s == nil {
-		return fault.New(fault.NotFound, "the edge has no service %q", service)
-	}
-	for told := false; ; told = true {
-		b, moved, _ := s.Read(from, 100)
-		if len(b.Outcomes) == 0 && !b.Gap && told {
+	for told, away := false, false; ; {
+		e.mu.Lock()
+		s, down, turned := e.streams[service], e.down, e.turned
+		e.mu.Unlock()
+		var b outcome.Batch
+		var moved <-chan struct{}
+		switch {
+		case down:
+			b = outcome.Batch{Cursor: from, Away: errEdgeDown.Error()}
+		case s == nil:
+			return fault.New(fault.NotFound, "the edge has no service %q", service)
+		default:
+			b, moved, _ = s.Read(from, 100)
+		}
+		if len(b.Outcomes) == 0 && !b.Gap && told && away == down {
 			select {
 			case <-moved:
+			case <-turned:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
@@ -358,7 +368,7 @@ func (e *fakeEdge) Watch(ctx context.Context, service string, from outcome.Curso
 		if err := tell(b); err != nil {
 			return err
 		}
-		from = b.Cursor
+		told, away, from = true, down, b.Cursor
 	}
 }
 
@@ -410,7 +420,13 @@ func (e *fakeEdge) Stats(context.Context) (edge.Stats, error) {
 func (e *fakeEdge) setDown(down bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.setDownLocked(down)
+}
+
+func (e *fakeEdge) setDownLocked(down bool) {
 	e.down = down
+	close(e.turned)
+	e.turned = make(chan struct{})
 }
 
 func (e *fakeEdge) routed() (edge.Service, bool) { return e.service("local/api") }

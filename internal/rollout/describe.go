@@ -15,6 +15,9 @@ func (m *machine) describe() {
 	if !m.s.Paused.IsZero() && m.s.Phase != Watching {
 		m.s.Reason += "; then it pauses"
 	}
+	if _, coin := m.s.Coin(); coin && !m.s.Unseen.Since.IsZero() && (m.s.Phase != Watching || !m.s.Paused.IsZero()) {
+		m.s.Reason += aside(m.s.Unseen.String())
+	}
 	if !m.s.Phase.Forward() {
 		m.s.Reason = fmt.Sprintf("going back to %s: %s", orNothing(m.s.Plan.Old.Release), m.s.Reason)
 	}
@@ -31,8 +34,11 @@ func (s State) due() time.Time {
 	case Checking, Confirming:
 		return s.Since.Add(limits.Hook)
 	case Watching:
-		if !s.Paused.IsZero() {
+		switch {
+		case !s.Paused.IsZero():
 			return s.Paused.Add(limits.Pause)
+		case s.blind():
+			return later(s.Unseen.Since, s.Since).Add(limits.Pause)
 		}
 		return s.Since.Add(s.Plan.Steps[s.Step].Watch)
 	case Draining:
@@ -74,6 +80,8 @@ func (s State) waiting() string {
 	switch {
 	case s.Phase == Watching && !s.Paused.IsZero():
 		return fmt.Sprintf("paused with %s at %s; it goes back if nobody goes on within %s", s.Plan.New.Release, Percent(s.Share), limits.Pause)
+	case s.Phase == Watching && s.blind():
+		return fmt.Sprintf("%s; the watch of %s at %s goes on when it answers, and goes back after %s", s.Unseen, s.Plan.New.Release, Percent(s.Share), limits.Pause)
 	case s.Phase == Watching && s.Plan.Steps[s.Step].Watch > 0:
 		return s.watching()
 	case s.Phase == Checking || s.Phase == Confirming:
@@ -106,6 +114,11 @@ func (s State) watching() string {
 		text += fmt.Sprintf(", or from %s on until the evidence allows more", step.Bake)
 	}
 	return text
+}
+
+// String is how it stands in words: neither for the new version nor against it.
+func (u Unseen) String() string {
+	return fmt.Sprintf("no data: no outcomes since %s: %s", u.Since.Format(time.TimeOnly), u.Why)
 }
 
 // aside is a remark behind a reason.

@@ -30,6 +30,8 @@ const (
 	Resume     EventKind = "resume"      // a person lets it go on
 	Scale      EventKind = "scale"       // the live version is to have so many Instances
 	Remark     EventKind = "remark"      // Reason is to be known of this rollout
+	Blind      EventKind = "blind"       // nothing is heard any more of what becomes of requests (Reason)
+	Seeing     EventKind = "seeing"      // it is again
 )
 
 // Event is something that has happened at a time.
@@ -179,7 +181,7 @@ func (m *machine) take(e Event) {
 func (m *machine) takeWish(e Event) {
 	switch e.Kind {
 	case Advance:
-		if step := m.step(); m.s.Phase == Watching && step.Bake > 0 && m.s.Paused.IsZero() && m.over(m.s.Since, step.Bake) {
+		if step := m.step(); m.s.Phase == Watching && step.Bake > 0 && m.s.Paused.IsZero() && !m.s.blind() && m.over(m.s.Since, step.Bake) {
 			m.nextStep()
 		}
 	case Promote:
@@ -192,15 +194,29 @@ func (m *machine) takeWish(e Event) {
 			}
 		}
 	case Resume:
-		if m.s.Paused.IsZero() {
-			break
-		}
-		if m.s.Phase == Watching { // what is left of the watch is left still
-			m.s.Since = m.s.Since.Add(m.now.Sub(later(m.s.Paused, m.s.Since)))
-		}
+		m.goOn(m.s.Paused, m.s.Unseen.Since)
 		m.s.Paused = time.Time{}
 	case Remark:
 		m.s.Remark = e.Reason
+	case Blind:
+		if m.s.Unseen.Since.IsZero() {
+			m.s.Unseen = Unseen{Since: m.now, Why: e.Reason}
+		}
+	case Seeing:
+		m.goOn(m.s.Unseen.Since, m.s.Paused)
+		m.s.Unseen = Unseen{}
+	}
+}
+
+// goOn lets a watch go on that one thing has held up since a time: what was left
+// of it is left still. Where another holds it up, the rest of the time is that one's.
+func (m *machine) goOn(held, other time.Time) {
+	until := m.now
+	if !other.IsZero() {
+		until = other
+	}
+	if from := later(held, m.s.Since); !held.IsZero() && m.s.Phase == Watching && until.After(from) {
+		m.s.Since = m.s.Since.Add(until.Sub(from))
 	}
 }
 
@@ -337,7 +353,7 @@ func (m *machine) enter(phase Phase, reason string) {
 
 func (m *machine) finish(phase Phase, reason string) {
 	m.enter(phase, reason)
-	m.s.Deadline, m.s.Paused = time.Time{}, time.Time{}
+	m.s.Deadline, m.s.Paused, m.s.Unseen = time.Time{}, time.Time{}, Unseen{}
 }
 
 // settle goes on through every phase whose condition holds already.
@@ -412,13 +428,26 @@ func (m *machine) advance() {
 func (m *machine) advanceWatching() {
 	limits := m.s.Plan.Limits
 	switch {
-	case m.s.Paused.IsZero():
-		if m.s.Hurried || m.over(m.s.Since, m.step().Watch) {
-			m.nextStep()
+	case !m.s.Paused.IsZero():
+		if m.over(m.s.Paused, limits.Pause) {
+			m.restore(fmt.Sprintf("it was paused at %s and nobody went on with it within %s", Percent(m.s.Share), limits.Pause))
 		}
-	case m.over(m.s.Paused, limits.Pause):
-		m.restore(fmt.Sprintf("it was paused at %s and nobody went on with it within %s", Percent(m.s.Share), limits.Pause))
+	case m.s.Hurried:
+		m.nextStep()
+	case m.s.blind():
+		if m.over(later(m.s.Unseen.Since, m.s.Since), limits.Pause) {
+			m.restore(fmt.Sprintf("%s, for %s", m.s.Unseen, limits.Pause))
+		}
+	case m.over(m.s.Since, m.step().Watch):
+		m.nextStep()
 	}
+}
+
+// blind says whether a watch cannot end, since nothing is heard of the requests
+// that it is there for.
+func (s State) blind() bool {
+	_, coin := s.Coin()
+	return coin && !s.Unseen.Since.IsZero() && s.Plan.Steps[s.Step].Watch > 0
 }
 
 // side says on which side of the traffic's change a hook's phase lies.
@@ -533,7 +562,7 @@ func (m *machine) nextStep() {
 
 // restore turns round: the traffic first, then the instances.
 func (m *machine) restore(cause string) {
-	m.s.Cause, m.s.Paused = cause, time.Time{}
+	m.s.Cause, m.s.Paused, m.s.Unseen = cause, time.Time{}, Unseen{}
 	for i := range m.s.Places { // who was only about to leave stays, who was kept comes back
 		p := &m.s.Places[i]
 		if p.Release == m.s.Plan.Old.Release && (p.Status == Leaving || p.Status == Spare) {

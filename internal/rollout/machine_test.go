@@ -552,3 +552,71 @@ func TestEveryOrderOfEvents(t *testing.T) {
 		})
 	}
 }
+
+// While nothing is heard of requests a watch stands still, whatever else holds it
+// up at the same time; what was left of it is left when all is well again.
+func TestUnseenWatch(t *testing.T) {
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	type step struct {
+		at   int
+		kind EventKind
+	}
+	for name, c := range map[string]struct {
+		steps []step
+		ends  int // when the watch of a minute ends
+	}{
+		"seen":                          {nil, 60},
+		"away for a time":               {[]step{{10, Blind}, {40, Seeing}}, 90},
+		"told twice":                    {[]step{{10, Blind}, {20, Blind}, {40, Seeing}, {50, Seeing}}, 90},
+		"away beyond the end":           {[]step{{10, Blind}, {100, Tick}, {300, Seeing}}, 350},
+		"the evidence is no way out":    {[]step{{50, Blind}, {55, Advance}, {60, Seeing}}, 70},
+		"paused in it":                  {[]step{{10, Blind}, {20, Pause}, {30, Resume}, {40, Seeing}}, 90},
+		"paused around it":              {[]step{{10, Pause}, {20, Blind}, {30, Seeing}, {40, Resume}}, 90},
+		"paused and then away":          {[]step{{10, Pause}, {20, Blind}, {30, Resume}, {40, Seeing}}, 90},
+		"away and then paused":          {[]step{{10, Blind}, {20, Pause}, {30, Seeing}, {40, Resume}}, 90},
+		"away since before it, hurried": {[]step{{10, Blind}, {20, Promote}}, 20},
+	} {
+		plan := canaryOf(0.1).Plan(version("a", 1), version("b", 1))
+		plan.Steps[0].Bake = 30 * time.Second
+		s, err := Begin(live(t, version("a", 1)), plan, start)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s.Phase != Watching {
+			e, _ := answer(s)
+			e.At = start
+			s = Next(s, e)
+		}
+		for _, e := range c.steps {
+			s = Next(s, Event{Kind: e.kind, At: at(e.at), Reason: "the edge does not answer"})
+		}
+		if s.Phase == Watching {
+			if s = Next(s, Event{Kind: Tick, At: at(c.ends).Add(-1)}); s.Phase != Watching {
+				t.Errorf("%s: it is %s too early: %s", name, s.Phase, s.Reason)
+			}
+			s = Next(s, Event{Kind: Tick, At: at(c.ends)})
+		}
+		if s.Phase == Watching || !s.Phase.Forward() {
+			t.Errorf("%s: it is %s: %s", name, s.Phase, s.Reason)
+		}
+	}
+}
+
+// An edge that stays away for good does not hold a rollout up for ever.
+func TestUnseenForLong(t *testing.T) {
+	plan := canaryOf(0.1).Plan(version("a", 1), version("b", 1))
+	plan.Limits.Pause = time.Hour
+	s, err := Begin(live(t, version("a", 1)), plan, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ = run(t, s, func(s State, e Event) Event {
+		if s.Phase == Watching && s.Unseen.Since.IsZero() {
+			return Event{Kind: Blind, At: s.Since, Reason: "the edge does not answer"}
+		}
+		return e
+	})
+	if want := "no data: no outcomes since 03:04:05: the edge does not answer, for 1h0m0s"; s.Phase != RolledBack || s.Reason != want || s.Unseen != (Unseen{}) {
+		t.Errorf("it is %s: %s; want %s", s.Phase, s.Reason, want)
+	}
+}

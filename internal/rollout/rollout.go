@@ -41,7 +41,7 @@ type Limits struct {
 	Stop     time.Duration `json:"stop"`     // until an instance has ended; default 30 s
 	Rollback time.Duration `json:"rollback"` // for the whole way back; default 2 min
 	Hook     time.Duration `json:"hook"`     // until a command before or after the traffic has ended; default 5 min
-	Pause    time.Duration `json:"pause"`    // until somebody goes on with what was paused; default 24 h
+	Pause    time.Duration `json:"pause"`    // until somebody goes on with what was paused, or outcomes come again; default 24 h
 }
 
 func (l Limits) normalize() Limits {
@@ -174,6 +174,14 @@ type State struct {
 	InForce int `json:"inForce"`
 	// Trouble is why the traffic is not in force yet, as far as was heard.
 	Trouble string `json:"trouble,omitempty"`
+	Unseen  Unseen `json:"unseen,omitzero"`
+}
+
+// Unseen says since when, and why, nothing is heard of what becomes of requests;
+// the zero Unseen is that it is.
+type Unseen struct {
+	Since time.Time `json:"since,omitzero"`
+	Why   string    `json:"why,omitempty"`
 }
 
 // Live is the version that a service has for good in this state: the old one

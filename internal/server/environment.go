@@ -96,7 +96,7 @@ func (env *environment) open(wanted *project.Environment) (err error) {
 		return err
 	}
 	env.stacks = stack.New(env.name, custom.Over(env.platform, custom.Options{Folder: s.o.Folder}), s.records, stack.Options{Account: wanted.Account, Region: wanted.Region, Holder: holder, Beat: s.beat(), Drifted: env.observeDrift})
-	env.services = release.New(env.name, env.platform, s.edge, s.records, release.Options{Observe: env.observe, Failures: s.edge.failures, Hooks: s.engine, Forget: s.forgetImage})
+	env.services = release.New(env.name, env.platform, s.edge, s.records, release.Options{Observe: env.observe, Failures: s.edge.failures, Hooks: s.engine, Alarms: env.platform, Forget: s.forgetImage})
 	return nil
 }
 

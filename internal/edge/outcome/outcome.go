@@ -52,6 +52,9 @@ type Batch struct {
 	Gap      bool      `json:"gap,omitempty"`
 	Lost     uint64    `json:"lost,omitempty"`
 	Outcomes []Outcome `json:"outcomes"`
+	// Away is why none come now, "" if they do: who keeps them does not answer.
+	// The next batch says that they do again.
+	Away string `json:"-"`
 }
 
 // Share is an arm with the chance it has by one configuration.

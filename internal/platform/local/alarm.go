@@ -93,27 +93,36 @@ func (p *Platform) HasAlarm(ctx context.Context, arn string) error {
 	return err
 }
 
-// WaitAlarm implements stack.AlarmStore. An alarm that is deleted meanwhile is
-// fault.NotFound from then on.
+// WaitAlarm implements stack.AlarmStore.
 func (p *Platform) WaitAlarm(ctx context.Context, arn string) error {
+	_, _, err := p.AwaitAlarm(ctx, arn, func(state string) bool { return metric.State(state) == metric.On })
+	return err
+}
+
+// AwaitAlarm implements release.Alarms. An alarm that is deleted meanwhile is
+// fault.NotFound from then on.
+func (p *Platform) AwaitAlarm(ctx context.Context, name string, wanted func(state string) bool) (state, reason string, err error) {
 	for {
 		last, err := p.o.Records.Last(ctx, p.alarmStream())
 		if err != nil {
-			return err
+			return "", "", err
 		}
-		r, err := p.alarm(ctx, arn)
+		r, err := p.alarm(ctx, name)
 		if err != nil {
-			return err
+			return "", "", err
 		}
 		is, err := p.alarmStates().Get(ctx, p.ModelKey(r.Token))
 		if err != nil && !fault.Is(err, fault.NotFound) {
-			return fmt.Errorf("read the state of alarm %s: %w", r.PhysicalID, err)
+			return "", "", fmt.Errorf("read the state of alarm %s: %w", r.PhysicalID, err)
 		}
-		if is.State == metric.On { // with nothing said yet, it has insufficient data
-			return nil
+		if is.State == "" { // nothing was said yet
+			is.State = metric.Insufficient
+		}
+		if wanted(string(is.State)) {
+			return string(is.State), is.Reason, nil
 		}
 		if err := p.o.Records.Wait(ctx, p.alarmStream(), last); err != nil {
-			return err
+			return "", "", err
 		}
 	}
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,17 @@ func TestAlarmsAreTold(t *testing.T) {
 	defer again.Close()
 	if err := again.WaitAlarm(t.Context(), arn); err != nil {
 		t.Error(err)
+	}
+	off := make(chan string, 1)
+	go func() {
+		state, reason, err := again.AwaitAlarm(t.Context(), "errors", func(state string) bool { return state != string(metric.On) })
+		off <- fmt.Sprintln(state, reason, err)
+	}()
+	if err := d.Platform.SetAlarm(t.Context(), "errors", string(metric.OK), "all is well"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-off; got != "OK all is well <nil>\n" {
+		t.Errorf("that it is off was told as %q", got)
 	}
 
 	other := changeset.Change{Stack: "other", Template: []byte(alarmTemplate)}
