@@ -244,6 +244,9 @@ func (e Explanation) Sensitivity() string {
 	if n < fewRequests {
 		return fmt.Sprintf("the canary had %d requests: too little traffic for a judgement", n)
 	}
+	if e.Options.blocks() && e.Old.Requests < fewRequests {
+		return fmt.Sprintf("the live release had %d requests: too little to compare the canary with", e.Old.Requests)
+	}
 	return fmt.Sprintf("the canary had %d requests, %d bad: a rise of more than about %.2g points would have been seen",
 		n, e.Canary.Bad, math.Min(100, 1000/float64(n)))
 }
