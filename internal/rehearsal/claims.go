@@ -22,7 +22,7 @@ type watched struct{ requests, share float64 }
 
 func claimsOf(plan rollout.Plan, o analysis.Options, t Traffic) claims {
 	c := claims{analysis: o}
-	if o.Absolute != "" || o.Source == analysis.NoCoin {
+	if o.Absolute != "" {
 		return c // analysis says nothing then
 	}
 	for _, step := range plan.Steps {
@@ -38,10 +38,11 @@ func claimsOf(plan rollout.Plan, o analysis.Options, t Traffic) claims {
 const certainty = 40
 
 // seen is the smallest rise of a share that the canary's requests, after the
-// first cold ones, are enough for; more than 1 if they are too few for any. Analysis says 10/n of n requests
-// (Explanation.Sensitivity); that leaves out two things. Where the canary has
-// much of the traffic there is less to compare it with: n counts by the old
-// version's share. And a share that is not 0 varies by chance.
+// first cold ones, are enough for; more than 1 if they are too few for any.
+// Analysis says 10/n of n requests (Explanation.Sensitivity), and that holds
+// without a coin as well; it leaves out two things. Where the canary has much of
+// the traffic there is less to compare it with: n counts by the old version's
+// share. And a share that is not 0 varies by chance.
 func (c claims) seen(share, cold float64) float64 {
 	n := 0.0
 	for _, s := range c.steps {
@@ -67,7 +68,7 @@ func (c claims) visible(errors float64) float64 {
 // at one of the quantiles at least.
 func (c claims) slower(t Traffic, times float64) bool {
 	all := t.latencies()
-	if len(all) == 0 || c.analysis.IgnoreLatency {
+	if len(all) == 0 || c.analysis.IgnoreLatency || c.analysis.Source == analysis.NoCoin {
 		return false
 	}
 	for _, level := range []float64{.5, .9, .99} {
