@@ -1,0 +1,210 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"makeitso/internal/fault"
+)
+
+// Prometheus asks a Prometheus for counters. $release, $commit and $instances in
+// its queries are the arm's.
+type Prometheus struct {
+	URL    string `json:"url"`
+	Errors string `json:"errors"` // counts requests that failed
+	Total  string `json:"total"`  // … and all
+}
+
+// Placeholders are what stands in a query for the arm that is asked for.
+func Placeholders() []string { return []string{"$release", "$commit", "$instances"} }
+
+// Counters are the values that the counters of a release had, by their labels.
+type Counters struct {
+	Errors map[string]float64 `json:"errors"`
+	Total  map[string]float64 `json:"total"`
+}
+
+const (
+	// queryPatience is how long all queries of one reading may take.
+	queryPatience = 10 * time.Second
+	// longestAnswer is how much of an answer is read.
+	longestAnswer = 8 << 20
+)
+
+// readCounters counts by how much the counters of each arm have grown. All
+// queries are for the same moment. Each series is followed by itself, since one
+// that begins again at 0 cannot be told from within a sum.
+func (r Reader) readCounters(ctx context.Context, arms []Arm, out *Reading, now time.Time) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, queryPatience, fmt.Errorf("no answer within %s", queryPatience))
+	defer cancel()
+	p, before := r.Source.Prometheus, out.Counters
+	out.Counters = map[string]Counters{}
+	for i, arm := range arms {
+		var seen Counters
+		var err error
+		if seen.Errors, err = p.query(ctx, p.Errors, arm, now); err == nil {
+			seen.Total, err = p.query(ctx, p.Total, arm, now)
+		}
+		if err != nil {
+			return err
+		}
+		if len(seen.Total) == 0 {
+			out.Trouble = fmt.Sprintf("the query total gives nothing for %s: %s", arm.Release, fill(p.Total, arm))
+			if i == 0 && !out.Begun { // else all that it ever counted would come at once
+				return fault.New(fault.Unavailable, "%s", out.Trouble)
+			}
+		}
+		if out.Begun {
+			was := before[arm.Release]
+			failed, all := grown(was.Errors, seen.Errors), grown(was.Total, seen.Total)
+			if failed > all {
+				return fault.New(fault.Invalid, "of %d requests to %s, by the query total, %d failed, by the query errors", all, arm.Release, failed).
+					WithHint("the query total must count all requests, those that failed too")
+			}
+			out.count(arm.Release, Count{OK: all - failed, Bad: failed})
+		}
+		out.Counters[arm.Release] = seen.after(before[arm.Release])
+	}
+	return nil
+}
+
+// grown is by how much counters have grown together. One that is less than it was
+// has begun again at 0, as one has that was not there.
+func grown(was, now map[string]float64) int64 {
+	sum := 0.0
+	for labels, value := range now {
+		if value < was[labels] {
+			sum += value
+			continue
+		}
+		sum += value - was[labels]
+	}
+	return int64(sum)
+}
+
+// after keeps the values of counters that are not to be seen at present.
+func (c Counters) after(was Counters) Counters {
+	for labels, value := range was.Errors {
+		if _, ok := c.Errors[labels]; !ok {
+			c.Errors[labels] = value
+		}
+	}
+	for labels, value := range was.Total {
+		if _, ok := c.Total[labels]; !ok {
+			c.Total[labels] = value
+		}
+	}
+	return c
+}
+
+// fill puts an arm into a query.
+func fill(query string, arm Arm) string {
+	var addresses []string
+	for _, i := range arm.Instances {
+		addresses = append(addresses, i.Address)
+	}
+	instances := strings.Join(addresses, "|")
+	if instances == "" {
+		instances = "none" // "" would be any
+	}
+	return strings.NewReplacer("$release", arm.Release, "$commit", arm.Commit, "$instances", instances).Replace(query)
+}
+
+// answer is what the HTTP API of Prometheus answers.
+type answer struct {
+	Status    string `json:"status"`
+	ErrorType string `json:"errorType"`
+	Error     string `json:"error"`
+	Data      struct {
+		Type   string          `json:"resultType"`
+		Result json.RawMessage `json:"result"`
+	} `json:"data"`
+}
+
+// query gives the values of the series that a query finds, by their labels.
+func (p Prometheus) query(ctx context.Context, query string, arm Arm, at time.Time) (map[string]float64, error) {
+	query = fill(query, arm)
+	form := url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(p.URL, "/")+"/api/v1/query", strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, fmt.Errorf("ask Prometheus: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+	got, err := client.Do(req)
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+			err = cause
+		}
+		return nil, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
+	}
+	defer got.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(got.Body, longestAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
+	}
+	var a answer
+	if err := json.Unmarshal(text, &a); err != nil || a.Status == "" {
+		return nil, fault.New(fault.Unavailable, "%s answers %s, and not as Prometheus does: %s", req.URL, got.Status, sample(text)).
+			WithHint("give url as the address of a Prometheus, without /api")
+	}
+	if a.Status != "success" {
+		return nil, fault.New(fault.Invalid, "Prometheus cannot answer %s: %s: %s", query, a.ErrorType, a.Error)
+	}
+	values, err := a.values()
+	if err != nil {
+		return nil, fmt.Errorf("the query %s: %w", query, err)
+	}
+	return values, nil
+}
+
+// values gives the numbers of an answer.
+func (a answer) values() (map[string]float64, error) {
+	type series struct {
+		Metric map[string]string  `json:"metric"`
+		Value  [2]json.RawMessage `json:"value"`
+	}
+	var all []series
+	var err error
+	switch a.Data.Type {
+	case "vector":
+		err = json.Unmarshal(a.Data.Result, &all)
+	case "scalar":
+		all = make([]series, 1)
+		err = json.Unmarshal(a.Data.Result, &all[0].Value)
+	case "matrix":
+		return nil, fault.New(fault.Invalid, "found numbers over a time; allowed: a counter as it is").WithHint("leave out the time, such as [5m]")
+	default:
+		return nil, fault.New(fault.Invalid, "found a %s; allowed: a counter", a.Data.Type)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the answer of Prometheus: %w", err)
+	}
+	values := map[string]float64{}
+	for _, one := range all {
+		labels, err := json.Marshal(one.Metric) // in the order of the names
+		if err != nil {
+			return nil, err
+		}
+		var text string
+		if err := json.Unmarshal(one.Value[1], &text); err != nil {
+			return nil, fault.New(fault.Invalid, "found a histogram; allowed: a counter")
+		}
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(value >= 0) || value != math.Trunc(value) || math.IsInf(value, 0) {
+			return nil, fault.New(fault.Invalid, "found %s; allowed: a counter, which is a whole number", text).
+				WithHint("ask for the counter itself: by how much it grows is seen here, without rate or increase")
+		}
+		values[string(labels)] = value
+	}
+	return values, nil
+}
