@@ -40,20 +40,15 @@ const (
 	longestAnswer = 8 << 20
 )
 
-// readCounters counts by how much the counters of each arm have grown. All
-// queries are for the same moment. Each series is followed by itself, since one
-// that begins again at 0 cannot be told from within a sum.
+// readCounters counts by how much the counters of each arm have grown. Each series
+// is followed by itself, since one that begins again at 0 is hidden by a sum.
 func (r Reader) readCounters(ctx context.Context, arms []Arm, out *Reading, now time.Time) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, queryPatience, fmt.Errorf("no answer within %s", queryPatience))
 	defer cancel()
 	p, before := r.Source.Prometheus, out.Counters
 	out.Counters = map[string]Counters{}
 	for i, arm := range arms {
-		var seen Counters
-		var err error
-		if seen.Errors, err = p.query(ctx, p.Errors, arm, now); err == nil {
-			seen.Total, err = p.query(ctx, p.Total, arm, now)
-		}
+		seen, err := p.counters(ctx, arm, now)
 		if err != nil {
 			return err
 		}
@@ -130,81 +125,82 @@ type answer struct {
 	} `json:"data"`
 }
 
-// query gives the values of the series that a query finds, by their labels.
-func (p Prometheus) query(ctx context.Context, query string, arm Arm, at time.Time) (map[string]float64, error) {
-	query = fill(query, arm)
-	form := url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}}
+// kind is the label by which the counters of one query are told from those of the
+// other.
+const kind = "makeitso_query"
+
+// counters asks for the counters of an arm, by one query: between two, a fetch of
+// metrics might end, and bring requests without their errors.
+func (p Prometheus) counters(ctx context.Context, arm Arm, at time.Time) (Counters, error) {
+	marked := func(query, as string) string {
+		return fmt.Sprintf(`label_replace(%s, "%s", "%s", "__name__", ".*")`, fill(query, arm), kind, as)
+	}
+	query := marked(p.Errors, "errors") + " or " + marked(p.Total, "total")
+	a, err := p.ask(ctx, url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}})
+	if err != nil {
+		return Counters{}, err
+	}
+	if a.Status != "success" {
+		return Counters{}, fault.New(fault.Invalid, "Prometheus cannot answer the queries for %s: %s: %s", arm.Release, a.ErrorType, a.Error).
+			WithHint("it was asked for %s", query)
+	}
+	return a.counters()
+}
+
+// ask asks the HTTP API.
+func (p Prometheus) ask(ctx context.Context, form url.Values) (a answer, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(p.URL, "/")+"/api/v1/query", strings.NewReader(form.Encode()))
 	if err != nil {
-		return nil, fmt.Errorf("ask Prometheus: %w", err)
+		return a, fmt.Errorf("ask Prometheus: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	client := http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
 	got, err := client.Do(req)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-			err = cause
+			err = cause // more than that a deadline was exceeded
 		}
-		return nil, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
+		return a, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
 	}
 	defer got.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(got.Body, longestAnswer))
 	if err != nil {
-		return nil, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
+		return a, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
 	}
-	var a answer
 	if err := json.Unmarshal(text, &a); err != nil || a.Status == "" {
-		return nil, fault.New(fault.Unavailable, "%s answers %s, and not as Prometheus does: %s", req.URL, got.Status, sample(text)).
+		return a, fault.New(fault.Unavailable, "%s answers %s, and not as Prometheus does: %s", req.URL, got.Status, sample(text)).
 			WithHint("give url as the address of a Prometheus, without /api")
 	}
-	if a.Status != "success" {
-		return nil, fault.New(fault.Invalid, "Prometheus cannot answer %s: %s: %s", query, a.ErrorType, a.Error)
-	}
-	values, err := a.values()
-	if err != nil {
-		return nil, fmt.Errorf("the query %s: %w", query, err)
-	}
-	return values, nil
+	return a, nil
 }
 
-// values gives the numbers of an answer.
-func (a answer) values() (map[string]float64, error) {
-	type series struct {
+// counters gives the counters of an answer.
+func (a answer) counters() (Counters, error) {
+	var all []struct {
 		Metric map[string]string  `json:"metric"`
 		Value  [2]json.RawMessage `json:"value"`
 	}
-	var all []series
-	var err error
-	switch a.Data.Type {
-	case "vector":
-		err = json.Unmarshal(a.Data.Result, &all)
-	case "scalar":
-		all = make([]series, 1)
-		err = json.Unmarshal(a.Data.Result, &all[0].Value)
-	case "matrix":
-		return nil, fault.New(fault.Invalid, "found numbers over a time; allowed: a counter as it is").WithHint("leave out the time, such as [5m]")
-	default:
-		return nil, fault.New(fault.Invalid, "found a %s; allowed: a counter", a.Data.Type)
+	if err := json.Unmarshal(a.Data.Result, &all); err != nil || a.Data.Type != "vector" {
+		return Counters{}, fault.New(fault.Unavailable, "Prometheus answers with a %s and not with a vector: %v", a.Data.Type, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the answer of Prometheus: %w", err)
-	}
-	values := map[string]float64{}
+	out := Counters{Errors: map[string]float64{}, Total: map[string]float64{}}
 	for _, one := range all {
+		query := one.Metric[kind]
+		delete(one.Metric, kind)
 		labels, err := json.Marshal(one.Metric) // in the order of the names
 		if err != nil {
-			return nil, err
+			return Counters{}, err
 		}
 		var text string
 		if err := json.Unmarshal(one.Value[1], &text); err != nil {
-			return nil, fault.New(fault.Invalid, "found a histogram; allowed: a counter")
+			return Counters{}, fault.New(fault.Invalid, "the query %s: found a histogram in %s; allowed: a counter", query, labels)
 		}
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil || !(value >= 0) || value != math.Trunc(value) || math.IsInf(value, 0) {
-			return nil, fault.New(fault.Invalid, "found %s; allowed: a counter, which is a whole number", text).
-				WithHint("ask for the counter itself: by how much it grows is seen here, without rate or increase")
+			return Counters{}, fault.New(fault.Invalid, "the query %s: found %s in %s; allowed: a counter, which is a whole number", query, text, labels).
+				WithHint("ask for the counter itself, without rate or increase: by how much it grows is seen here")
 		}
-		values[string(labels)] = value
+		map[bool]map[string]float64{true: out.Errors, false: out.Total}[query == "errors"][string(labels)] = value
 	}
-	return values, nil
+	return out, nil
 }
