@@ -85,6 +85,9 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 			line += fmt.Sprintf("; %s %s: %s", r.Release, r.Phase, r.Reason)
 		}
 		rows = append(rows, []string{"  service " + svc.Service, line})
+		if r := svc.Rollout; r != nil && !r.Final && r.Judged != "" {
+			rows = append(rows, []string{"", "judged by " + r.Judged})
+		}
 		for _, i := range svc.Instances {
 			state := i.State
 			if i.Restarts > 0 {

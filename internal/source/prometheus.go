@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,7 +169,7 @@ func (p Prometheus) ask(ctx context.Context, form url.Values) (a answer, err err
 		return a, fmt.Errorf("ask Prometheus at %s: %w", p.URL, err)
 	}
 	if err := json.Unmarshal(text, &a); err != nil || a.Status == "" {
-		return a, fault.New(fault.Unavailable, "%s answers %s, and not as Prometheus does: %s", req.URL, got.Status, sample(text)).
+		return a, fault.New(fault.Unavailable, "%s answers %s, and not as Prometheus does: %s", req.URL, got.Status, sample(bytes.TrimSpace(text))).
 			WithHint("give url as the address of a Prometheus, without /api")
 	}
 	return a, nil
