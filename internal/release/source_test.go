@@ -14,6 +14,8 @@ import (
 
 	"makeitso/internal/analysis"
 	"makeitso/internal/fault"
+	"makeitso/internal/record"
+	"makeitso/internal/rollout"
 	"makeitso/internal/source"
 )
 
@@ -120,6 +122,54 @@ func TestEachLineIsCountedOnceThroughCrashes(t *testing.T) {
 	}
 }
 
+// A step does not end before the source was read once more.
+func TestSourceIsReadWhenAStepEnds(t *testing.T) {
+	w := newWorld(t)
+	w.instances.logs = t.TempDir()
+	o := reading(w)
+	o.Read = time.Hour
+	c := w.live(w.store, o)
+	service := judgedBy(byStatus, 1500*time.Millisecond)
+	c.mustRelease(service, "one", "run-1")
+	ended := c.releasing(service, "broken", "run-2")
+	w.canaryShown()
+	w.load(500 * time.Microsecond)
+	if err := <-ended; !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "was rolled back: 5xx: canary ") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What came while one version had all requests moves the place on, and counts
+// nowhere; nor is an instance asked for that was not started.
+func TestCountTakesTheCoin(t *testing.T) {
+	k := &keeper{c: New("local", nil, nil, record.NewMemory(), Options{}), unfollow: func() {}}
+	at := time.Unix(1000, 0)
+	plan := rollout.Plan{Old: rollout.Version{Release: "api-1"}, New: rollout.Version{Release: "api-2"}, Steps: []rollout.Step{{Share: 0.5}}}
+	k.rec.State = rollout.State{Phase: rollout.Draining, Plan: plan, Places: []rollout.Place{
+		{Member: rollout.Member{Release: "api-1"}, Status: rollout.Routed}, {Member: rollout.Member{Release: "api-2"}, Status: rollout.Routed},
+	}}
+	k.rec.Slots = []slotRecord{
+		{Member: rollout.Member{Release: "api-1"}, Started: true, Instance: Instance{Address: "a", Log: "b"}},
+		{Member: rollout.Member{Release: "api-2"}, Instance: Instance{ID: "not yet"}},
+	}
+	if got := fmt.Sprint(k.arms()); got != "[{api-1  [{a b}]} {api-2  []}]" {
+		t.Errorf("the arms are %s", got)
+	}
+	k.rec.Evidence = &evidenceRecord{New: "api-2", Source: byStatus}
+	k.test, k.read = analysis.New(analysis.Options{Source: analysis.NoCoin}), at
+	got := source.Reading{Position: source.Position{Begun: true}, Tally: source.Tally{Counted: 3, Trouble: "x"}, Arms: map[string]source.Count{"api-1": {OK: 1}, "api-2": {OK: 1, Bad: 1}}}
+	k.count(t.Context(), "api-2", got, nil)
+	if e := k.rec.Evidence; !e.Place.Begun || e.Tally != (source.Tally{Trouble: "x"}) || k.test.Explain().Canary.Requests != 0 {
+		t.Errorf("without a coin: %+v", e.Tally)
+	}
+	k.rec.State.Share = 0.5
+	k.count(t.Context(), "api-2", got, nil)
+	state := k.test.State()
+	if seen := state.Seen(); k.rec.Evidence.Tally != got.Tally || seen.Canary().Bad != 1 || seen.Canary().Requests != 2 || seen.Old().Requests != 1 {
+		t.Errorf("with it: %+v, %+v", k.rec.Evidence.Tally, seen)
+	}
+}
+
 // No data is neither good nor bad: it is said why there is none, and who wants to
 // decide then is asked.
 func TestNoDataOfALog(t *testing.T) {
@@ -182,13 +232,15 @@ func TestCanaryJudgedByACommand(t *testing.T) {
 	c := w.live(w.store, o)
 	service := judgedBy(byCommand, time.Hour)
 	service.Commands.Folder, service.Commands.Log = "/folder", "/log"
-	c.mustRelease(service, "one", "run-1")
+	if _, err := c.Release(within(t), service, Artifact{Digest: "one", Commit: "c0ffee"}, nil, "run-1"); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-c.releasing(service, "two", "run-2"); !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "was rolled back: 5xx: canary ") {
 		t.Fatalf("got %v", err)
 	}
 	h := hooks.calls[0]
 	if h.ID != "local/api-2, outcomes" || h.Command != "./count" || h.Folder != "/folder" || h.Log != "/log" || h.Again ||
-		!slices.Contains(h.Env, "MAKEITSO_RELEASE=api-1") || !slices.Contains(h.Env, "MAKEITSO_SERVICE=api") || !slices.Contains(h.Env, "MAKEITSO_ENVIRONMENT=local") {
+		!slices.Contains(h.Env, "MAKEITSO_RELEASE=api-1") || !slices.Contains(h.Env, "MAKEITSO_COMMIT=c0ffee") || !slices.Contains(h.Env, "MAKEITSO_SERVICE=api") || !slices.Contains(h.Env, "MAKEITSO_ENVIRONMENT=local") {
 		t.Errorf("ran %+v", h)
 	}
 }

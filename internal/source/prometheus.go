@@ -68,7 +68,8 @@ func (r Reader) readCounters(ctx context.Context, arms []Arm, out *Reading, now 
 			}
 			out.count(arm.Release, Count{OK: all - failed, Bad: failed})
 		}
-		out.Counters[arm.Release] = seen.after(before[arm.Release])
+		seen.keep(before[arm.Release])
+		out.Counters[arm.Release] = seen
 	}
 	return nil
 }
@@ -87,19 +88,15 @@ func grown(was, now map[string]float64) int64 {
 	return int64(sum)
 }
 
-// after keeps the values of counters that are not to be seen at present.
-func (c Counters) after(was Counters) Counters {
-	for labels, value := range was.Errors {
-		if _, ok := c.Errors[labels]; !ok {
-			c.Errors[labels] = value
+// keep keeps the values of counters that are not to be seen at present.
+func (c Counters) keep(was Counters) {
+	for _, of := range []struct{ now, was map[string]float64 }{{c.Errors, was.Errors}, {c.Total, was.Total}} {
+		for labels, value := range of.was {
+			if _, ok := of.now[labels]; !ok {
+				of.now[labels] = value
+			}
 		}
 	}
-	for labels, value := range was.Total {
-		if _, ok := c.Total[labels]; !ok {
-			c.Total[labels] = value
-		}
-	}
-	return c
 }
 
 // fill puts an arm into a query.
