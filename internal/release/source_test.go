@@ -130,6 +130,7 @@ func TestSourceIsReadWhenAStepEnds(t *testing.T) {
 	o.Read = time.Hour
 	c := w.live(w.store, o)
 	service := judgedBy(byStatus, 1500*time.Millisecond)
+	service.Strategy.Shares = []float64{0.5}
 	c.mustRelease(service, "one", "run-1")
 	ended := c.releasing(service, "broken", "run-2")
 	w.canaryShown()
