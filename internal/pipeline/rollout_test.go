@@ -85,6 +85,21 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// What asks Prometheus may hold references; the words for a version stay.
+func TestQueriesMayHoldReferences(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.buildBinary("api")
+	const from = `, analysis: {from: {prometheus: {url: "http://${environment.name}:9090", errors: "a${run.commit}$release", total: $release}}}}`
+	run := h.start(strings.Replace(strings.Replace(slowRelease, "TIMEOUT", "", 1), "watch: 1h}", "watch: 1h"+from, 1))
+	h.untilFile("releases")
+	if got, want := h.read("prometheus"), "http://dev:9090 a"+run.Source.Commit+"$release $release\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	h.ok(h.engine.Cancel(t.Context(), run.ID, "ann"))
+	h.ended(run.ID, pipeline.Canceled)
+}
+
 func TestHook(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, "")
