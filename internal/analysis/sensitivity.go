@@ -56,6 +56,9 @@ func (e Explanation) Sensitivity() string {
 	if e.Verdict == Split {
 		return "nothing would have been seen, since " + e.String()
 	}
+	if e.Canary.Requests >= fewRequests && e.Options.blocks() && e.Old.Requests < fewRequests {
+		return fmt.Sprintf("the live release had %d requests: too little to compare the canary with", e.Old.Requests)
+	}
 	what, visible := "rise", e.Options.Visible(e.Old.Share(), e.Counted, e.Verdict == Promote)
 	unit, most := "points", 1-e.Old.Share()
 	if limit := e.Options.Max5xx; e.Options.Absolute != "" {

@@ -10,7 +10,7 @@ type Verdict string
 
 const (
 	Undecided    Verdict = "undecided"    // nothing speaks clearly, and there is time left
-	NoData       Verdict = "no data"      // the canary had too few requests for any judgement
+	NoData       Verdict = "no data"      // too few requests were seen for any judgement
 	RollBack     Verdict = "roll back"    // the canary is worse than allowed
 	Ceiling      Verdict = "ceiling"      // a limit was passed; that need not be the canary's fault
 	Promote      Verdict = "promote"      // the canary is not worse by the margin or more
@@ -21,8 +21,8 @@ const (
 // Condemns says whether the canary is to go.
 func (v Verdict) Condemns() bool { return v == RollBack || v == Ceiling }
 
-// fewRequests is the number of canary requests below which even a canary that
-// always fails might not have been condemned.
+// fewRequests is the number of requests below which even a canary that always
+// fails might not have been condemned.
 const fewRequests = 10
 
 // splitLimit is the evidence that the share of the canary is not the weight: a
@@ -37,7 +37,7 @@ func (t *Test) Verdict() Verdict {
 	switch {
 	case t.s.Decided != "":
 		return t.s.Decided
-	case t.s.Seen().Canary().Requests < fewRequests:
+	case t.scarce():
 		return NoData
 	case t.s.Promotion >= 1/o.AlphaPromotion && baked >= o.MinBake:
 		return Promote
@@ -46,6 +46,13 @@ func (t *Test) Verdict() Verdict {
 	default:
 		return Undecided
 	}
+}
+
+// scarce says whether too few requests were seen: of the canary, or, where no
+// coin sends some to both, of the version that it is compared with.
+func (t *Test) scarce() bool {
+	seen := t.s.Seen()
+	return seen.Canary().Requests < fewRequests || t.s.Options.blocks() && seen.Old().Requests < fewRequests
 }
 
 // Ended says whether a verdict stands, so that nothing more is learned. It may

@@ -141,6 +141,7 @@ func share(flag, text string) (float64, error) {
 // canaryReport is the rehearsal of one service.
 type canaryReport struct {
 	Service  string `json:"service"`
+	Source   string `json:"source"` // of outcomes
 	OK       bool   `json:"ok"`
 	strategy rollout.Strategy
 	rehearsal.Report
@@ -206,7 +207,7 @@ func rehearse(ctx context.Context, name string, s *project.Service, setup rehear
 	if err != nil {
 		return canaryReport{}, fmt.Errorf("rehearse the rollout of %s: %w", name, err)
 	}
-	return canaryReport{Service: name, OK: report.OK(), strategy: service.Strategy, Report: report}, nil
+	return canaryReport{Service: name, Source: service.Judge.Source.String(), OK: report.OK(), strategy: service.Strategy, Report: report}, nil
 }
 
 // servicesNamed checks names of services; none means all.
@@ -259,6 +260,7 @@ func (a *app) printRehearsal(r canaryReport) error {
 		claim = "too little to claim that any share of errors is caught"
 	}
 	fmt.Fprintf(a.Out, "  %s requests/s, %.2g %% errors without a fault: %s\n", strconv.FormatFloat(math.Round(10*r.Rate)/10, 'f', -1, 64), 100*r.Errors, claim)
+	fmt.Fprintf(a.Out, "  judged by %s\n  guarantee: %s\n", r.Source, r.Guarantee)
 	rows := [][]string{{"  FAULT", "MUST BE", "WENT BACK", "AFTER", "REQUESTS", "BAD", ""}}
 	for _, one := range r.Results {
 		mark := "ok"

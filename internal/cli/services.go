@@ -92,6 +92,9 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 			line += fmt.Sprintf("; %s went back (makeitso why %s)", r.Release, r.Release)
 		}
 		rows = append(rows, []string{"  service " + svc.Service, line})
+		if r := svc.Rollout; r != nil && !r.Final && r.Judged != "" {
+			rows = append(rows, []string{"", "judged by " + r.Judged})
+		}
 		for _, i := range svc.Instances {
 			state := i.State
 			if i.Restarts > 0 {

@@ -69,17 +69,20 @@ func (w *stageWork) commandEnv(ctx context.Context, own map[string]string) ([]st
 
 // stageShell runs a command of the stage to its end.
 func (w *stageWork) stageShell(ctx context.Context, command string, env []string) error {
-	err := shell(ctx, command, w.folder, env, w.log)
+	err := shell(ctx, command, w.folder, env, streams{w.log, w.log})
 	if failed, ok := errors.AsType[*fault.Error](err); ok && failed.Code == fault.Failed {
 		return failed.WithHint("see: makeitso logs %s %s", w.run.Run, w.run.ID)
 	}
 	return err
 }
 
+// streams take what a command prints.
+type streams struct{ output, errors io.Writer }
+
 // shell runs a command in a process group of its own to its end.
-func shell(ctx context.Context, command, folder string, env []string, out io.Writer) error {
+func shell(ctx context.Context, command, folder string, env []string, to streams) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", command)
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = folder, env, out, out
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = folder, env, to.output, to.errors
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = commandGrace
@@ -99,7 +102,7 @@ func shell(ctx context.Context, command, folder string, env []string, out io.Wri
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, exec.ErrWaitDelay):
-		_, err := fmt.Fprintln(out, "the command left processes behind; they were ended")
+		_, err := fmt.Fprintln(to.errors, "the command left processes behind; they were ended")
 		return err
 	case errors.As(err, &exit):
 		return fault.New(fault.Failed, "the command ended with %s", exit.ProcessState)

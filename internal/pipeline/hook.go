@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/process"
@@ -32,6 +33,10 @@ func (e *Engine) Hook(ctx context.Context, h release.Hook) error {
 	if err != nil {
 		return fmt.Errorf("open its log: %w", err)
 	}
+	env := append(append(outerEnv(), mark), h.Env...)
+	if h.Output != nil {
+		return errors.Join(ask(ctx, h, env, out), end())
+	}
 	again := ""
 	if h.Again {
 		again = " (again, since makeitso was interrupted in it)"
@@ -39,8 +44,35 @@ func (e *Engine) Hook(ctx context.Context, h release.Hook) error {
 	if _, err := fmt.Fprintf(out, "%s%s: %s\n", h.ID, again, h.Command); err != nil {
 		return errors.Join(err, end())
 	}
-	err = shell(ctx, h.Command, h.Folder, append(append(outerEnv(), mark), h.Env...), out)
+	err = shell(ctx, h.Command, h.Folder, env, streams{out, out})
 	return errors.Join(err, end())
+}
+
+// ask runs a command for what it prints. Its errors go to the log, and the last of
+// them is the reason why it failed.
+func ask(ctx context.Context, h release.Hook, env []string, log io.Writer) error {
+	var last lastLine
+	err := shell(ctx, h.Command, h.Folder, env, streams{h.Output, io.MultiWriter(log, &last)})
+	if failed, ok := errors.AsType[*fault.Error](err); ok && failed.Code == fault.Failed && last.text != "" {
+		return fault.New(fault.Failed, "%s: %s", failed.Message, last.text)
+	}
+	return err
+}
+
+// lastLine keeps the last line that is written to it and not empty.
+type lastLine struct{ text, begun string }
+
+func (l *lastLine) Write(p []byte) (int, error) {
+	const longest = 300
+	lines := strings.Split(l.begun+string(p), "\n")
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); line != "" {
+			l.text = line[:min(longest, len(line))]
+		}
+	}
+	l.begun = lines[len(lines)-1]
+	l.begun = l.begun[:min(longest, len(l.begun))]
+	return len(p), nil
 }
 
 // join gives a log to write to beside the stage that writes it, or, where that

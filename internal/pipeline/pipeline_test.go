@@ -161,6 +161,9 @@ type services struct {
 
 func (s services) Release(ctx context.Context, svc release.Service, a release.Artifact, config map[string]string, key string) (release.Release, error) {
 	line := fmt.Sprintf("%s %s %s %v\n", s.environment, svc.Name, a.Digest, config)
+	if p := svc.Judge.Source.Prometheus; p.URL != "" {
+		s.h.appendTo("prometheus", fmt.Sprintln(p.URL, p.Errors, p.Total))
+	}
 	s.h.appendTo("releases", line)
 	for _, m := range a.Migrations {
 		s.h.appendTo("migrations", fmt.Sprintln(s.environment, m.Name, m.Reversible, m.Undo))

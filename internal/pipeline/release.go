@@ -12,6 +12,7 @@ import (
 	"makeitso/internal/project"
 	"makeitso/internal/release"
 	"makeitso/internal/rollout"
+	"makeitso/internal/source"
 	"makeitso/internal/stack"
 )
 
@@ -64,6 +65,12 @@ func (w *stageWork) wanted(ctx context.Context, env *Environment, name string) (
 		return release.Service{}, release.Artifact{}, nil, err
 	}
 	service := Service(name, s, env.Hosts(name))
+	counters := &service.Judge.Source.Prometheus
+	for _, text := range []*string{&counters.URL, &counters.Errors, &counters.Total} {
+		if *text, err = w.expand(ctx, *text); err != nil {
+			return release.Service{}, release.Artifact{}, nil, fmt.Errorf("services.%s.rollout.analysis.from.prometheus: %w", name, err)
+		}
+	}
 	service.Commands.Folder, service.Commands.Log = w.folder, w.log.path
 	return service, release.Artifact{Digest: digest, Commit: w.flow.run.Source.Commit, Migrations: w.migrations()}, config, nil
 }
@@ -129,12 +136,30 @@ func strategy(r *project.Rollout) rollout.Strategy {
 	return s
 }
 
-// judge gives how a project's canary is judged as releases know it.
+// judge gives how a project's canary is judged as releases know it. Only the edge
+// knows by which coin requests were sent.
 func judge(a project.Analysis) release.Judge {
-	return release.Judge{Hold: a.Inconclusive == "hold", Options: analysis.Options{
+	j := release.Judge{Hold: a.Inconclusive == "hold", Source: outcomes(a.From), Options: analysis.Options{
 		Max5xx: float64(a.Max5xx) / 100, Guard5xx: float64(a.Guard5xx) / 100,
 		IgnoreLatency: a.Latency.Off, Slower: float64(a.Latency.Margin) / 100, Slack: a.Latency.Slack,
 	}}
+	if !j.Source.Edge() {
+		j.Options.Source = analysis.NoCoin
+	}
+	return j
+}
+
+// outcomes gives where a project's canary has its outcomes from.
+func outcomes(f project.From) (s source.Source) {
+	switch {
+	case f.Log != nil:
+		s.Log = source.Lines(*f.Log)
+	case f.Command != nil:
+		s.Command = source.Command{Run: f.Command.Run, Lines: source.Lines(f.Command.Lines)}
+	case f.Prometheus != nil:
+		s.Prometheus = source.Prometheus(*f.Prometheus)
+	}
+	return s
 }
 
 func amount(a *project.Amount, standard rollout.Amount) rollout.Amount {

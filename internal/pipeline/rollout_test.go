@@ -15,6 +15,7 @@ import (
 	"makeitso/internal/project"
 	"makeitso/internal/release"
 	"makeitso/internal/rollout"
+	"makeitso/internal/source"
 )
 
 const migrating = `
@@ -84,6 +85,21 @@ func TestUses(t *testing.T) {
 	}
 }
 
+// What asks Prometheus may hold references; the words for a version stay.
+func TestQueriesMayHoldReferences(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	h.buildBinary("api")
+	const from = `, analysis: {from: {prometheus: {url: "http://${environment.name}:9090", errors: "a${run.commit}$release", total: $release}}}}`
+	run := h.start(strings.Replace(strings.Replace(slowRelease, "TIMEOUT", "", 1), "watch: 1h}", "watch: 1h"+from, 1))
+	h.untilFile("releases")
+	if got, want := h.read("prometheus"), "http://dev:9090 a"+run.Source.Commit+"$release $release\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	h.ok(h.engine.Cancel(t.Context(), run.ID, "ann"))
+	h.ended(run.ID, pipeline.Canceled)
+}
+
 func TestHook(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, "")
@@ -122,6 +138,28 @@ func TestHook(t *testing.T) {
 	}
 }
 
+// A command that is asked for what it prints gives just that; its errors are
+// logged, and the last is the reason.
+func TestHookForItsOutput(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, "")
+	log := filepath.Join(t.TempDir(), "log")
+	var out strings.Builder
+	run := func(command string) error {
+		return h.engine.Hook(t.Context(), release.Hook{ID: "dev/api-2, outcomes", Command: command, Folder: t.TempDir(), Log: log, Output: &out})
+	}
+	h.ok(run("echo 200; echo careful >&2"))
+	err := run("echo 500; echo first >&2; printf 'no such file\n\n' >&2; exit 3")
+	if !fault.Is(err, fault.Failed) || err.Error() != "the command ended with exit status 3: no such file" {
+		t.Errorf("a failure: %v", err)
+	}
+	text, err := os.ReadFile(log)
+	h.ok(err)
+	if got := string(text); out.String() != "200\n500\n" || got != "careful\nfirst\nno such file\n\n" {
+		t.Errorf("printed %q, logged %q", out.String(), got)
+	}
+}
+
 func TestStrategies(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]rollout.Strategy{
@@ -156,6 +194,13 @@ func TestHowACanaryIsJudged(t *testing.T) {
 			Hold: true, Options: analysis.Options{Max5xx: 0.05, Guard5xx: 0.2, IgnoreLatency: true}},
 		", analysis: {latency: {margin: 50%, slack: 20ms}, inconclusive: promote}": {
 			Options: analysis.Options{Slower: 0.5, Slack: 20 * time.Millisecond}},
+		", analysis: {from: edge}": {},
+		", analysis: {from: {log: {field: status, except: healthz}}, max-5xx: 5%}": {
+			Source: source.Source{Log: source.Lines{Field: "status", Except: "healthz"}}, Options: analysis.Options{Source: analysis.NoCoin, Max5xx: 0.05}},
+		", analysis: {from: {command: {run: ./count, pattern: '(?P<status>.*)'}}}": {
+			Source: source.Source{Command: source.Command{Run: "./count", Lines: source.Lines{Pattern: "(?P<status>.*)"}}}, Options: analysis.Options{Source: analysis.NoCoin}},
+		", analysis: {from: {prometheus: {url: 'http://a', errors: '$release', total: '$commit'}}}": {
+			Source: source.Source{Prometheus: source.Prometheus{URL: "http://a", Errors: "$release", Total: "$commit"}}, Options: analysis.Options{Source: analysis.NoCoin}},
 	} {
 		p, mistakes := project.Parse(project.File, []byte("project: shop\nartifacts: {api: {image: {binary: api}}}\nservices: {api: {artifact: api, port: 80, rollout: {canary: 10%"+text+"}}}\n"))
 		if len(mistakes) > 0 {

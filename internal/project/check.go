@@ -227,6 +227,7 @@ func (c checker) rollout(at string, r *Rollout) {
 	if r.Watch.AtLeast > r.Watch.AtMost {
 		c.errorf(at+".watch.at-least", "found %s, more than at-most, %s", r.Watch.AtLeast, r.Watch.AtMost).Allowed = "up to " + r.Watch.AtMost.String()
 	}
+	c.outcomes(at, r)
 	written := func(key string) string {
 		if p, ok := c.places[at+".rolling."+key]; ok {
 			return p.value.Value

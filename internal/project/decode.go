@@ -221,7 +221,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, r rule) 
 		}
 		at := pathJoin(path, e.key.Value)
 		d.places[at] = place{e.key, resolve(e.value)}
-		d.value(e.value, v.Field(rules[i].index), at, rules[i])
+		d.value(e.value, v.FieldByIndex(rules[i].index), at, rules[i])
 	}
 	d.together(n, path, rules, misspelt)
 	if !soon {
@@ -229,7 +229,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, r rule) 
 	}
 	for _, r := range rules {
 		if r.preset != "" && !d.has(pathJoin(path, r.key)) {
-			preset(v.Field(r.index), r.preset)
+			preset(v.FieldByIndex(r.index), r.preset)
 		}
 	}
 }
@@ -472,6 +472,9 @@ func (r *Rollout) take(word string) {
 func (f *Drift) words() []string  { return []string{"report", "repair", "adopt"} }
 func (f *Drift) take(word string) { f.Then = word }
 
+func (f *From) words() []string { return []string{"edge"} }
+func (f *From) take(string)     {}
+
 func (l *Latency) words() []string { return []string{"off"} }
 func (l *Latency) take(string)     { l.Off = true }
 
@@ -525,6 +528,8 @@ func describe(t reflect.Type, r rule) string {
 		return orList(new(Rollout).words()) + ", or a map like {canary: [10%, 50%], watch: 2m}"
 	case reflect.TypeFor[Watch]():
 		return "a duration like 30s or 2m, auto, or a map like {at-least: 30s, at-most: 10m}"
+	case reflect.TypeFor[From]():
+		return "edge, or a map like {log: {field: status}}"
 	case reflect.TypeFor[Latency]():
 		return "off, or a map like {margin: 25%, slack: 5ms}"
 	case reflect.TypeFor[Amount]():

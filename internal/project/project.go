@@ -108,7 +108,11 @@ type Service struct {
 
 // References gives the texts of a service that may hold ${…} references.
 func (s *Service) References() []string {
-	return append(append(valuesOf(s.Env), s.Image), s.Rollout.Alarms...)
+	texts := append(append(valuesOf(s.Env), s.Image), s.Rollout.Alarms...)
+	if p := s.Rollout.Analysis.From.Prometheus; p != nil {
+		texts = append(texts, p.URL, p.Errors, p.Total)
+	}
+	return texts
 }
 
 // Rollout says how a release replaces the one before. At most one of the
@@ -159,9 +163,38 @@ type Watch struct {
 type Analysis struct {
 	Max5xx   Percent `yaml:"max-5xx" json:",omitzero" doc:"The most of the canary's own requests that may fail, e.g. 5%; by default there is no such limit. An outage that is not its fault counts too."`
 	Guard5xx Percent `yaml:"guard-5xx" json:",omitzero" doc:"The most of all requests, to both versions, that may fail, against damage that a canary does to what they share, e.g. 20%; by default there is no such limit."`
+	From     From    `yaml:"from" json:",omitzero" doc:"Where the outcomes of requests come from: edge (the default), or a map like {log: {field: status}}. Only the edge sends each request by a coin; by others, failures alone are compared, and nothing is promoted early."`
 	Latency  Latency `yaml:"latency" json:",omitzero" doc:"How much slower the canary may be: off, or a map like {margin: 25%, slack: 5ms}."`
 	// Inconclusive is "" for the default.
 	Inconclusive string `yaml:"inconclusive" enum:"promote,hold" json:",omitzero" doc:"What becomes of a canary that nothing speaks for or against when its time is over: promote (the default), or hold, until somebody decides."`
+}
+
+// From says where the outcomes of requests come from. Exactly one kind is set,
+// or none for the word edge.
+type From struct {
+	Log        *Lines      `yaml:"log" json:",omitzero" kind:"true" doc:"The logs of the service's own instances, each line of which tells an outcome."`
+	Command    *Outcomes   `yaml:"command" json:",omitzero" kind:"true" doc:"A command that prints a line for each outcome."`
+	Prometheus *Prometheus `yaml:"prometheus" json:",omitzero" kind:"true" doc:"Counters that a Prometheus has."`
+}
+
+// Lines says how a line tells an outcome.
+type Lines struct {
+	Pattern string `yaml:"pattern" json:",omitzero" kind:"true" doc:"A regular expression with a group named status for the HTTP status, e.g. ' (?P<status>[0-9]{3}) '. 500 and above have failed."`
+	Field   string `yaml:"field" json:",omitzero" kind:"true" doc:"The field with the HTTP status, where lines are JSON objects, e.g. status or response.status. 500 and above have failed."`
+	Except  string `yaml:"except" json:",omitzero" doc:"A regular expression for lines that do not count, such as those of health checks, e.g. ' /healthz '."`
+}
+
+// Outcomes is a command that prints outcomes.
+type Outcomes struct {
+	Run string `yaml:"run" required:"true" refs:"shell" doc:"The shell command. It is run every 5s for each of both releases, and prints the outcomes of MAKEITSO_RELEASE from MAKEITSO_SINCE on and before MAKEITSO_UNTIL, times like 2026-01-31T12:00:00Z. MAKEITSO_COMMIT, MAKEITSO_INSTANCE_URLS and MAKEITSO_INSTANCE_LOGS say more of it."`
+	Lines
+}
+
+// Prometheus says by which counters outcomes are counted.
+type Prometheus struct {
+	URL    string `yaml:"url" required:"true" refs:"true" doc:"The address, e.g. http://localhost:9090; may hold ${…} references."`
+	Errors string `yaml:"errors" required:"true" refs:"true" doc:"The query for the counters of requests that failed, e.g. 'http_requests_total{version=\"$commit\",status=~\"5..\"}'. $release, $commit and $instances (addresses, joined by |) are those of each version; may hold ${…} references."`
+	Total  string `yaml:"total" required:"true" refs:"true" doc:"The query for the counters of all requests, likewise."`
 }
 
 // Latency says how much slower a canary may be; the word off says that this is

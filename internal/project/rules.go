@@ -11,7 +11,7 @@ import (
 // rule is what the tags of a struct's field say about a key of the file.
 type rule struct {
 	key, doc string
-	index    int // of the field
+	index    []int // of the field
 	typ      reflect.Type
 	required bool
 	kind     bool
@@ -31,12 +31,20 @@ func rulesOf(t reflect.Type) (rules []rule, later []string) {
 		if keys := f.Tag.Get("later"); keys != "" {
 			later = strings.Split(keys, ",")
 		}
+		if f.Anonymous { // its keys stand among the others
+			inner, _ := rulesOf(f.Type)
+			for _, r := range inner {
+				r.index = append([]int{i}, r.index...)
+				rules = append(rules, r)
+			}
+			continue
+		}
 		key := f.Tag.Get("yaml")
 		if key == "" || key == "-" {
 			continue
 		}
 		r := rule{
-			key: key, doc: f.Tag.Get("doc"), index: i, typ: f.Type,
+			key: key, doc: f.Tag.Get("doc"), index: []int{i}, typ: f.Type,
 			required: f.Tag.Get("required") != "", kind: f.Tag.Get("kind") != "",
 			preset: f.Tag.Get("default"), pattern: f.Tag.Get("pattern"),
 			refs: f.Tag.Get("refs"), with: f.Tag.Get("with"),

@@ -21,7 +21,7 @@ type watched struct{ requests, share float64 }
 
 func claimsOf(plan rollout.Plan, o analysis.Options, t Traffic) claims {
 	c := claims{analysis: o}
-	if o.Absolute != "" || o.Source == analysis.NoCoin {
+	if o.Absolute != "" {
 		return c // analysis says nothing then
 	}
 	for _, step := range plan.Steps {
@@ -50,7 +50,7 @@ func (c claims) visible(errors float64) float64 {
 // at one of the quantiles at least.
 func (c claims) slower(t Traffic, times float64) bool {
 	all := t.latencies()
-	if len(all) == 0 || c.analysis.IgnoreLatency {
+	if len(all) == 0 || c.analysis.IgnoreLatency || c.analysis.Source == analysis.NoCoin {
 		return false
 	}
 	for _, level := range []float64{.5, .9, .99} {

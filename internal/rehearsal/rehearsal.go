@@ -64,9 +64,11 @@ type Result struct {
 type Report struct {
 	// Nothing says why nothing is compared, "" if it is. Then nothing is
 	// claimed, and nothing but what must be caught is a Result.
-	Nothing string  `json:"nothing,omitempty"`
-	Rate    float64 `json:"rate"`   // requests a second
-	Errors  float64 `json:"errors"` // share of them that fail without a fault
+	Nothing string `json:"nothing,omitempty"`
+	// Guarantee is what holds of the judgement, "" where nothing is compared.
+	Guarantee string  `json:"guarantee,omitempty"`
+	Rate      float64 `json:"rate"`   // requests a second
+	Errors    float64 `json:"errors"` // share of them that fail without a fault
 	// Visible is the smallest rise of the share of errors that is claimed to be
 	// seen, 1 and more if none is.
 	Visible float64  `json:"visible"`
@@ -97,6 +99,7 @@ func Rehearse(ctx context.Context, s Setup) (Report, error) {
 		}
 		return out, nil
 	}
+	out.Guarantee = analysis.New(s.Analysis).Explain().Guarantee()
 	claims := claimsOf(plan, s.Analysis, s.Traffic)
 	out.Visible = claims.visible(out.Errors)
 	for _, fault := range s.faults() {

@@ -178,6 +178,27 @@ func TestClaimsLittle(t *testing.T) {
 	}
 }
 
+// TestClaimsWithoutACoin says that the rule without a coin catches as much, but for
+// latency, of which it claims nothing.
+func TestClaimsWithoutACoin(t *testing.T) {
+	s := canary([]float64{0.1, 0.5}, 2*time.Minute, 0)
+	s.Analysis.Source = analysis.NoCoin
+	report := rehearsed(t, s)
+	if !report.OK() || report.Visible > 0.01 || !strings.Contains(report.Guarantee, "since no coin sends them") {
+		t.Errorf("found %+v", report)
+	}
+	for fault, must := range map[string]Must{"2 % errors": Caught, "doubled latency": Either, "outage of both": Kept, "equal versions": Kept} {
+		if got := result(t, report, fault); got.Must != must || must == Caught && got.RolledBack != s.Trials {
+			t.Errorf("found %+v, want it to be %q", got, must)
+		}
+	}
+	plan := s.Strategy.Plan(version(oldRelease, 2), version(newRelease, 2))
+	s.Analysis = judged(s.Analysis, plan)
+	if got, err := s.play(t.Context(), plan, errorsOf(report.Visible*1.01), Caught); err != nil || !got.OK {
+		t.Errorf("of what is just claimed: %+v, %v", got, err)
+	}
+}
+
 // TestClaimsNotWhatIsPromoted says that where the evidence may end a watch, no
 // rise is claimed that counts as none for it.
 func TestClaimsNotWhatIsPromoted(t *testing.T) {

@@ -47,6 +47,9 @@ func (k *keeper) turned(before rollout.State) {
 		test.Tick(r.Time) // the curve ends with the verdict
 		judged := test.Explain()
 		r.Judgement, r.Series, r.Gaps = &judged, test.Series(), e.Gaps
+		if !e.Source.Edge() {
+			r.Source, r.Tally = e.Source.String(), e.Tally
+		}
 		if judged.Verdict.Condemns() {
 			k.tell(r.Release, EventReport, shortReport(r))
 		}

@@ -2,6 +2,7 @@ package release
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"makeitso/internal/edge"
@@ -57,6 +58,8 @@ type Hook struct {
 	Log     string   // the file that takes what it prints, "" for none
 	Env     []string // NAME=value, beside the process's own
 	Again   bool     // it was begun before and makeitso was interrupted
+	// Output takes what it prints to its standard output; nil: Log does.
+	Output io.Writer
 }
 
 // Edge is what a release needs of the data plane.

@@ -50,6 +50,7 @@ type Options struct {
 	BackoffMin     time.Duration // before the first replacement; default 200 ms
 	BackoffMax     time.Duration // the delay doubles up to this; default 30 s
 	HealthyReset   time.Duration // an instance well for so long forgives the failures before; default 60 s
+	Read           time.Duration // between reads of outcomes that do not come from the edge; default as each source says
 	Poll           time.Duration // between looks at what is under way where an instance drains; default 100 ms
 	StopGrace      time.Duration // between asking an instance to end and killing it; default 10 s
 

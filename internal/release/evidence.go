@@ -11,6 +11,7 @@ import (
 	"makeitso/internal/edge/outcome"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
+	"makeitso/internal/source"
 )
 
 // nowhere is the place of a stream that there is not yet: all of it is to come.
@@ -68,7 +69,11 @@ func (k *keeper) weigh(ctx context.Context) {
 		k.beginEvidence(ctx)
 		return
 	}
-	k.follow(ctx)
+	if k.evidence().Source.Edge() {
+		k.follow(ctx)
+	} else {
+		k.readSource(ctx)
+	}
 	if !k.watched() {
 		return
 	}
@@ -87,14 +92,20 @@ func (k *keeper) weigh(ctx context.Context) {
 // beginEvidence notes the place from which outcomes count.
 func (k *keeper) beginEvidence(ctx context.Context) {
 	release := k.rec.State.Plan.New.Release
+	arms := k.arms()
 	var at outcome.Cursor
 	var judge Judge
+	var read source.Reading
+	var unread error
 	k.begin(ctx, "find the outcomes for "+release, func(ctx context.Context) error {
 		r, err := k.c.release(ctx, k.name, release)
 		if err != nil {
 			return err
 		}
-		judge = r.Service.Judge
+		if judge = r.Service.Judge; !judge.Source.Edge() {
+			read, unread = k.readOnce(ctx, judge.Source, arms, source.Position{}, false)
+			return ctx.Err()
+		}
 		if at, err = k.c.edge.place(ctx, edgeName(k.c.environment, k.name)); fault.Is(err, fault.NotFound) {
 			at, err = nowhere, nil
 		}
@@ -109,8 +120,13 @@ func (k *keeper) beginEvidence(ctx context.Context) {
 			return
 		}
 		k.test = analysis.New(k.rule(judge.Options))
-		k.rec.Evidence = &evidenceRecord{New: release, Cursor: at, Hold: judge.Hold}
+		e := &evidenceRecord{New: release, Cursor: at, Source: judge.Source, Place: read.Position, Tally: read.Tally, Hold: judge.Hold}
+		k.rec.Evidence, k.read = e, k.looked
 		k.saveOrBreak(ctx)
+		if !e.Source.Edge() {
+			k.tell(release, EventWatch, fmt.Sprintf("%s is judged by %s: %s", release, e.Source, k.judgement().Explain().Guarantee()))
+			k.unreadable(unread)
+		}
 	})
 }
 
@@ -275,6 +291,10 @@ func (k *keeper) endWatch(ctx context.Context) {
 	e := k.evidence()
 	switch {
 	case k.judgement().Ended(): // nothing more is weighed
+	case !e.Source.Edge():
+		if k.read.Before(due) {
+			return // it is read once more
+		}
 	case k.goal == nil:
 		var at outcome.Cursor
 		k.begin(ctx, "find the end of the watch", func(ctx context.Context) (err error) {
@@ -293,7 +313,7 @@ func (k *keeper) endWatch(ctx context.Context) {
 	state := k.rec.State
 	last := state.Step+1 >= len(state.Plan.Steps) || state.Plan.Steps[state.Step+1].Watch == 0
 	if e.Hold && last && !e.Held && state.Paused.IsZero() && k.stepWatched() && verdict != analysis.Promote {
-		k.hold(ctx, "held without a verdict: "+k.judgement().Explain().Sensitivity(), true)
+		k.hold(ctx, "held without a verdict: "+k.found(), true)
 		return
 	}
 	k.apply(ctx, rollout.Event{Kind: rollout.Tick})
@@ -317,5 +337,15 @@ func (k *keeper) sensitivity() string {
 	if k.evidence() == nil || !watched {
 		return ""
 	}
-	return k.judgement().Explain().Sensitivity()
+	return k.found()
+}
+
+// found says how far a judgement without a verdict came. That there is no data
+// says nothing of the canary, good or bad, and is said as that.
+func (k *keeper) found() string {
+	e := k.judgement().Explain()
+	if e.Verdict == analysis.NoData {
+		return joined(e.String(), k.rec.Evidence.missing())
+	}
+	return joined(e.Sensitivity(), k.rec.Evidence.missing())
 }

@@ -131,7 +131,7 @@ func TestHeldWithoutAVerdict(t *testing.T) {
 		status = *all[0].Rollout
 		return status.Paused
 	})
-	if want := "held without a verdict: the canary had 0 requests: too little traffic for a judgement"; !strings.Contains(status.Reason, want) || status.Step != status.Steps-1 {
+	if want := "held without a verdict: no data: the canary had 0 requests: too little traffic for a judgement"; !strings.Contains(status.Reason, want) || status.Step != status.Steps-1 {
 		t.Errorf("at step %d of %d: %s", status.Step, status.Steps, status.Reason)
 	}
 	c.stop() // it stays so through a restart

@@ -43,6 +43,7 @@ type keeper struct {
 	unheed   context.CancelFunc
 	unplaced error           // why the place from which outcomes count is not known yet
 	goal     *outcome.Cursor // what is to be weighed before the watch ends
+	read     time.Time       // from when what was last read of another source is
 	broken   error           // why this run of the loop must end
 }
 
@@ -96,6 +97,7 @@ func (k *keeper) run(ctx context.Context) error {
 	k.polled, k.saved = k.now(), k.now()
 	k.test, k.follows, k.unfollow, k.goal, k.unplaced = nil, "", func() {}, nil, nil
 	k.heeds, k.unheed = "", func() {}
+	k.read = time.Time{}
 	k.adopt(ctx)
 	for {
 		if k.broken == nil {
@@ -148,6 +150,9 @@ func (k *keeper) alarm() <-chan time.Time {
 	}
 	if k.polls() {
 		sooner(k.polled.Add(k.c.o.Poll))
+	}
+	if k.reads() {
+		sooner(k.read.Add(k.readEvery()))
 	}
 	if k.watched() {
 		if k.rec.State.Unseen.Since.IsZero() {

@@ -9,6 +9,7 @@ import (
 	"makeitso/internal/analysis"
 	"makeitso/internal/edge/outcome"
 	"makeitso/internal/rollout"
+	"makeitso/internal/source"
 )
 
 // serviceRecord is everything a keeper must not forget of its service.
@@ -50,18 +51,29 @@ type slotRecord struct {
 	Reason   string    `json:"reason"`   // why the last one was lost
 }
 
-// evidenceRecord is what was learned of a canary, and the place in the edge's
-// outcomes up to which it was learned. The two are stored together and the edge
+// evidenceRecord is what was learned of a canary, and the place in the source's
+// outcomes up to which it was learned. The two are stored together and the source
 // outlives makeitso, so that nothing counts twice and nothing is missed.
 type evidenceRecord struct {
-	New    string         `json:"new"`
-	Test   analysis.State `json:"test"` // as of the last time it was stored
-	Cursor outcome.Cursor `json:"cursor"`
-	Coin   bool           `json:"coin"`           // the coin was drawn
-	Gaps   int            `json:"gaps,omitempty"` // how often outcomes were lost
-	Lost   uint64         `json:"lost,omitempty"` // how many, as far as is known
-	Hold   bool           `json:"hold,omitempty"` // without a verdict it is not promoted
-	Held   bool           `json:"held,omitempty"` // it was kept at its step for want of a verdict
+	New    string          `json:"new"`
+	Test   analysis.State  `json:"test"` // as of the last time it was stored
+	Cursor outcome.Cursor  `json:"cursor"`
+	Coin   bool            `json:"coin"`           // the coin was drawn
+	Gaps   int             `json:"gaps,omitempty"` // how often outcomes were lost
+	Lost   uint64          `json:"lost,omitempty"` // how many, as far as is known
+	Source source.Source   `json:"source,omitzero"`
+	Place  source.Position `json:"place,omitzero"` // what Cursor is for another Source than the edge
+	Tally  source.Tally    `json:"tally,omitzero"`
+	Hold   bool            `json:"hold,omitempty"` // without a verdict it is not promoted
+	Held   bool            `json:"held,omitempty"` // it was kept at its step for want of a verdict
+}
+
+// judged says by what the canary is judged, and which rule that is.
+func (e *evidenceRecord) judged() string {
+	if e.Test.Options.Source == analysis.NoCoin {
+		return e.Source.String() + ", without a coin"
+	}
+	return e.Source.String() + ", by a coin for each request"
 }
 
 // idle says whether no rollout is under way.
@@ -187,6 +199,9 @@ func (r *serviceRecord) status(environment string) Status {
 		}
 		if !st.Phase.Final() {
 			s.Rollout.Reason = joined(st.Reason, r.alarmNote())
+		}
+		if e := r.Evidence; e != nil && e.New == st.Plan.New.Release {
+			s.Rollout.Judged = e.judged()
 		}
 	}
 	return s

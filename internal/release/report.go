@@ -9,6 +9,7 @@ import (
 	"makeitso/internal/analysis"
 	"makeitso/internal/edge"
 	"makeitso/internal/rollout"
+	"makeitso/internal/source"
 )
 
 // Report says why a rollout went back: the judgement with what it rests on, what
@@ -29,6 +30,8 @@ type Report struct {
 	Judgement *analysis.Explanation `json:"judgement,omitempty"`
 	Series    []analysis.Point      `json:"series,omitempty"`
 	Gaps      int                   `json:"gaps,omitempty"` // how often outcomes were lost unseen
+	Source    string                `json:"source,omitempty"`
+	Tally     source.Tally          `json:"tally,omitzero"` // of another source than the edge
 
 	Failures []edge.Failure `json:"failures"`
 	Logs     []InstanceLog  `json:"logs"`
@@ -122,6 +125,7 @@ func (r Report) judged(line func(string, ...any)) {
 		line("%s %-15s %8.3g of %.3g", mark, f.Rule, f.Evidence, f.Limit)
 	}
 	line("\nwhat was seen")
+	r.read(line)
 	line("  %-15s %s, 19 times in 20 between %.3g %% and %.3g %%", "canary", e.Canary.Arm, 100*e.Canary.Low, 100*e.Canary.High)
 	if e.Options.Absolute == "" {
 		line("  %-15s %s, 19 times in 20 between %.3g %% and %.3g %%", "live release", e.Old.Arm, 100*e.Old.Low, 100*e.Old.High)
@@ -134,6 +138,24 @@ func (r Report) judged(line func(string, ...any)) {
 		line("  %-15s the edge lost outcomes %d times before they were weighed; whether it did does not depend on the coin", "gaps", r.Gaps)
 	}
 	line("\nguarantee\n  %s", e.Guarantee())
+}
+
+// read writes where outcomes were read, where that is not the edge.
+func (r Report) read(line func(string, ...any)) {
+	if r.Source == "" {
+		return
+	}
+	line("  %-15s %s", "source", r.Source)
+	line("  %-15s %d outcomes, %d lines that are none", "read", r.Tally.Counted, r.Tally.Ignored)
+	if r.Tally.Sample != "" {
+		line("  %-15s %s", "not understood", r.Tally.Sample)
+	}
+	if r.Tally.Gaps > 0 {
+		line("  %-15s a log was written anew %d times; what it said last may have been missed", "gaps", r.Tally.Gaps)
+	}
+	if r.Tally.Trouble != "" {
+		line("  %-15s %s", "trouble", r.Tally.Trouble)
+	}
 }
 
 // sparks is how wide a Sparkline is at most.

@@ -8,6 +8,7 @@ import (
 	"makeitso/internal/analysis"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
+	"makeitso/internal/source"
 )
 
 // Service is what a release needs to know of a service.
@@ -31,6 +32,8 @@ type Service struct {
 // Judge says how a canary is judged.
 type Judge struct {
 	Options analysis.Options `json:"options,omitzero"`
+	// Source says where the outcomes come from. Options say the rule for it.
+	Source source.Source `json:"source,omitzero"`
 	// Hold keeps a canary without a verdict at its last watched step, until a
 	// person decides; else it is promoted.
 	Hold bool `json:"hold,omitempty"`
@@ -163,6 +166,8 @@ type RolloutStatus struct {
 	Paused   bool      `json:"paused,omitempty"`
 	Reason   string    `json:"reason"`
 	Deadline time.Time `json:"deadline"`
+	// Judged says by what it is judged, "" if nothing is known of that yet.
+	Judged string `json:"judged,omitempty"`
 }
 
 // Kinds of events.

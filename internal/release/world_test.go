@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -112,6 +114,7 @@ type fakeInstances struct {
 	stuck  bool              // Stop fails
 	turned map[string]string // what artifacts do from now on
 	log    string            // the file of what every instance printed
+	logs   string            // the folder where each has its own, with a line for each answer
 }
 
 // setArtifact has what is started of an artifact from now on be another one.
@@ -124,6 +127,7 @@ func (f *fakeInstances) setArtifact(artifact, other string) {
 type fakeInstance struct {
 	id, artifact string
 	log          string
+	logs         bool // it logs its answers
 	env          map[string]string
 	server       *httptest.Server
 	exited       chan struct{}
@@ -148,6 +152,9 @@ func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, e
 		spec.Artifact = other
 	}
 	i := &fakeInstance{id: spec.ID, artifact: spec.Artifact, log: f.log, env: spec.Env, exited: make(chan struct{})}
+	if f.logs != "" {
+		i.log, i.logs = filepath.Join(f.logs, spec.ID), true
+	}
 	i.server = httptest.NewServer(i)
 	f.all[spec.ID] = i
 	if spec.Artifact == "exits" {
@@ -262,11 +269,29 @@ func (i *fakeInstance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/slow" {
 		time.Sleep(100 * time.Millisecond) // the work that is under way when the instance is to go
 	}
+	status := http.StatusOK
+	defer func() { i.print(status) }()
 	if i.artifact == "broken" || i.artifact == "fifth" && n%5 == 0 {
-		http.Error(w, "oops", http.StatusInternalServerError)
+		status = http.StatusInternalServerError
+		http.Error(w, "oops", status)
 		return
 	}
 	fmt.Fprintf(w, "%s %s", i.artifact, i.env["A"])
+}
+
+// print logs an answer.
+func (i *fakeInstance) print(status int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.logs {
+		return
+	}
+	file, err := os.OpenFile(i.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return // the test is over
+	}
+	defer file.Close()
+	_, _ = fmt.Fprintf(file, "{\"msg\":\"answered\",\"status\":%d}\n", status)
 }
 
 // fakeEdge is a load balancer with nothing but what a release relies on.
