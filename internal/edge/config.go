@@ -22,12 +22,11 @@ type Config struct {
 }
 
 // TLS is where HTTPS is spoken and where its certificates come from: the files
-// first, then ACME for its hosts, then the local authority for what is served
-// below .localhost. All that is served is served there too.
+// of all sources first, then ACME for its hosts, then the local authority for
+// what is served below .localhost. All that is served is served there too.
 type TLS struct {
-	Listen       string             `json:"listen,omitempty"` // host:port; "" speaks it at the ports of balancers only
-	Certificates []certificate.Pair `json:"certificates,omitempty"`
-	ACME         *certificate.ACME  `json:"acme,omitempty"`
+	Listen  string               `json:"listen,omitempty"` // host:port; "" speaks it at the ports of balancers only
+	Sources []certificate.Source `json:"sources,omitempty"`
 }
 
 // Service is instances behind host names.
@@ -158,8 +157,10 @@ type Stats struct {
 	// the reason: they answer at the edge's own ports only.
 	PortsRefused map[int]string `json:"portsRefused,omitempty"`
 	// Secure gives the addresses at which HTTPS is spoken, by the configured ones.
-	Secure  map[string]string `json:"secure,omitempty"`
-	Metrics string            `json:"metrics,omitempty"` // the address that gives metrics, host:port
+	Secure map[string]string `json:"secure,omitempty"`
+	// CertificateTroubles tells what keeps HTTPS from hosts, or soon will.
+	CertificateTroubles []string `json:"certificateTroubles,omitempty"`
+	Metrics             string   `json:"metrics,omitempty"` // the address that gives metrics, host:port
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -173,6 +174,13 @@ func (t *table) addService(s Service, before *table) {
 		}
 		slices.SortStableFunc(t.hosts[host], func(a, b route) int { return cmp.Compare(len(b.path), len(a.path)) })
 	}
+}
+
+// hostNames gives all names that are served, in order.
+func (t *table) hostNames() []string {
+	all := slices.Concat(slices.Collect(maps.Keys(t.hosts)), slices.Collect(maps.Keys(t.balancers)), slices.Collect(maps.Keys(t.sealed)), slices.Collect(maps.Keys(t.sites)))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // paths gives what requests of the service begin with, "" for anything.

@@ -191,8 +191,21 @@ func (v *validation) tls(c Config) {
 	if _, _, err := net.SplitHostPort(c.TLS.Listen); c.TLS.Listen != "" && err != nil {
 		v.wrong("tls: listen is %q; it is host:port", c.TLS.Listen)
 	}
-	if a := c.TLS.ACME; a != nil && len(a.Hosts) == 0 {
-		v.wrong("tls: acme has no hosts; certificates are asked for named hosts only")
+	sources, asked := map[string]bool{}, map[string]string{}
+	for i, from := range c.TLS.Sources {
+		v.name("tls: sources", i, from.Name, sources)
+		if from.ACME == nil {
+			continue
+		}
+		if len(from.ACME.Hosts) == 0 {
+			v.wrong("tls: acme of %q has no hosts; certificates are asked for named hosts only", from.Name)
+		}
+		for _, host := range from.ACME.Hosts {
+			if other, ok := asked[host]; ok {
+				v.wrong("tls: host %q is asked for by %q and by %q", host, other, from.Name)
+			}
+			asked[host] = from.Name
+		}
 	}
 }
 

@@ -142,11 +142,14 @@ func (c checker) environments() {
 		if name == EachEnvironment {
 			c.keyErrorf(at, "%q is no name for an environment, it means all of them", name).Allowed = "another name"
 		}
-		for _, only := range []struct{ key, platform string }{{"account", "aws"}, {"region", "aws"}, {"embedded", "local"}} {
+		for _, only := range []struct{ key, platform string }{{"account", "aws"}, {"region", "aws"}, {"embedded", "local"}, {"edge", "local"}} {
 			key := at + "." + only.key
 			if c.has(key) && e.Platform != "" && e.Platform != only.platform {
 				c.keyErrorf(key, "found on platform %s", e.Platform).Allowed = only.key + " only on platform " + only.platform
 			}
+		}
+		if e.Edge != nil {
+			c.edge(at+".edge", e.Edge)
 		}
 	}
 }

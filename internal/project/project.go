@@ -34,9 +34,32 @@ type Environment struct {
 	Region    string `yaml:"region" pattern:"region" doc:"The region (aws)."`
 	Approvals int    `yaml:"approvals" min:"0" doc:"How many different people must approve before the first change."`
 	Embedded  bool   `yaml:"embedded" doc:"Whether embedded stand-ins may serve where a program is missing (local)."`
+	Edge      *Edge  `yaml:"edge" json:",omitzero" doc:"Names and certificates beside those below .localhost (local)."`
 	// Former says that the file does not have it any more, and that something
 	// of it is left.
 	Former bool `yaml:"-" json:"-"`
+}
+
+// Edge is how the services and sites of an environment are reached by names of
+// the user's own.
+type Edge struct {
+	Hosts        map[string][]string `yaml:"hosts" pattern:"name" doc:"The host names at which a service answers, beside its own below .localhost, e.g. {api: api.example.com}."`
+	Certificates []*Certificate      `yaml:"certificates" min:"1" doc:"Certificates of your own; each is shown for the names that it holds. Changed files are taken at once."`
+	ACME         *ACME               `yaml:"acme" doc:"An authority that is asked for certificates over the network."`
+}
+
+// Certificate is the files of a certificate. They are of this machine: their
+// paths may lead out of the repository, where a key had better not be.
+type Certificate struct {
+	Cert string `yaml:"cert" required:"true" doc:"The certificate's file (PEM), with those that signed it behind: a path, or one relative to makeitso.yaml."`
+	Key  string `yaml:"key" required:"true" doc:"The file of its private key (PEM)."`
+}
+
+// ACME is an authority that gives certificates for hosts that it can reach.
+type ACME struct {
+	Hosts     []string `yaml:"hosts" required:"true" min:"1" doc:"The host names that it is asked for, and no others."`
+	Email     string   `yaml:"email" doc:"Where it writes to when a certificate is about to end."`
+	Directory string   `yaml:"directory" doc:"Its URL; by default that of Let's Encrypt."`
 }
 
 // Stack is a named set of resources described by a template.
