@@ -126,11 +126,33 @@ type Service struct {
 	Env       map[string]string `yaml:"env" pattern:"variable" refs:"true" doc:"Its environment variables; may hold ${…} references."`
 	Rollout   Rollout           `yaml:"rollout" doc:"The way from one release to the next: rolling, all-at-once, blue-green, or a map that says more."`
 
+	Limits Limits  `yaml:"limits" json:",omitzero" doc:"What clients may ask of it."`
+	Sticky *Sticky `yaml:"sticky" json:",omitzero" doc:"Keeps a client at the version that answered it first, by a cookie; {} for one that ends with the browser."`
+
 	KeepReleases int `yaml:"keep-releases" default:"10" min:"1" doc:"How many releases are kept to go back to, beside the live one and the last good one before it."`
 }
 
 // References gives the texts of a service that may hold ${…} references.
 func (s *Service) References() []string { return append(valuesOf(s.Env), s.Image) }
+
+// Limits bound what clients may ask of a service; what is left out is as it is
+// by default.
+type Limits struct {
+	Header        Size          `yaml:"header" max:"65536" json:",omitzero" doc:"How large the header of a request may be, e.g. 16KiB; by default, and at most, 64KiB."`
+	Body          Size          `yaml:"body" json:",omitzero" doc:"How large the body of a request may be, e.g. 10MB; by default of any size."`
+	Requests      int           `yaml:"requests" min:"1" json:",omitzero" doc:"How many requests may be under way at one instance; by default any number."`
+	Answer        time.Duration `yaml:"answer" json:",omitzero" doc:"How long it may take to begin an answer, e.g. 30s; by default 10s. Later ones count as failed."`
+	ClientTimeout time.Duration `yaml:"client-timeout" json:",omitzero" doc:"How long a client may neither send of its body nor take of the answer, e.g. 30s; by default 60s."`
+}
+
+// Sticky says how a client is known again.
+type Sticky struct {
+	Cookie string        `yaml:"cookie" default:"makeitso" pattern:"cookie" doc:"The cookie's name; by default makeitso."`
+	For    time.Duration `yaml:"for" json:",omitzero" doc:"How long it lasts, e.g. 1h; by default until the browser ends."`
+}
+
+// Size is a number of bytes, written like 10MB or 64KiB.
+type Size int64
 
 // Rollout says how a release replaces the one before. At most one of the
 // strategies is set; by default it is rolling.

@@ -2,10 +2,12 @@ package release
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
 	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
 )
@@ -20,9 +22,19 @@ type Service struct {
 	Strategy rollout.Strategy `json:"strategy"`
 	Commands Commands         `json:"commands,omitzero"`
 	Judge    Judge            `json:"judge,omitzero"`
+	// Access is what clients may ask of it.
+	Access Access `json:"access,omitzero"`
 	// Keep is how many releases are kept to go back to, beside the live one and
 	// the last good one before it; default 10.
 	Keep int `json:"keep,omitempty"`
+}
+
+// Access is what clients may ask of a service, and how they are known again, as
+// the edge has it.
+type Access struct {
+	Limits         edge.Limits   `json:"limits,omitzero"`
+	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
+	Sticky         *edge.Sticky  `json:"sticky,omitempty"`
 }
 
 // Judge says how a canary is judged.
@@ -65,7 +77,7 @@ func (s Service) validate() (Service, error) {
 // sameShape says whether two services differ only in how they are rolled out
 // and in how many instances they have.
 func (s Service) sameShape(t Service) bool {
-	return s.Name == t.Name && s.Health == t.Health && slices.Equal(s.Hosts, t.Hosts)
+	return s.Name == t.Name && s.Health == t.Health && slices.Equal(s.Hosts, t.Hosts) && reflect.DeepEqual(s.Access, t.Access)
 }
 
 // Artifact is what a release runs.
