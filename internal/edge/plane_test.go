@@ -306,7 +306,7 @@ func TestWrongConfigurationIsRefusedAndTheOldOneStays(t *testing.T) {
 	good := service1(5, address)
 	e.configure(t, good)
 	e.configure(t, good) // the same again is fine
-	site := Site{Name: "www", Hosts: []string{"www.shop.localhost"}, Origin: "http://127.0.0.1:9000/bucket"}
+	site := Site{Name: "www", Hosts: []string{"www.shop.localhost"}, Behavior: Behavior{Origin: "http://127.0.0.1:9000/bucket"}}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		code   fault.Code

@@ -67,7 +67,15 @@ type arm struct {
 // site is a Site ready to serve.
 type site struct {
 	Site
-	origin *url.URL
+	origin    *url.URL
+	whole     *site      // itself, or where it is that of a behavior, the site that has it
+	behaviors []behavior // of the whole
+}
+
+// behavior is a site as it is for some of its paths.
+type behavior struct {
+	pattern string
+	site    *site
 }
 
 // instance is what the edge knows of one upstream, across documents.
@@ -99,14 +107,10 @@ func newTable(c Config, before *table) (*table, error) {
 		t.addService(s, before)
 	}
 	for _, s := range c.Sites {
-		origin, err := url.Parse(s.Origin)
+		ready, err := newSite(s)
 		if err != nil {
 			return nil, err
 		}
-		if s.TTL == 0 {
-			s.TTL = defaultTTL
-		}
-		ready := &site{Site: s, origin: origin}
 		for _, h := range s.Hosts {
 			t.sites[canonicalHost(h)] = ready
 		}
@@ -131,6 +135,31 @@ func newTable(c Config, before *table) (*table, error) {
 		}
 	}
 	return t, nil
+}
+
+// newSite makes a site ready, with each of its behaviors.
+func newSite(s Site) (*site, error) {
+	with := func(b Behavior) (*site, error) {
+		if b.TTL == 0 {
+			b.TTL = defaultTTL
+		}
+		origin, err := url.Parse(b.Origin)
+		ready := &site{Site: s, origin: origin}
+		ready.Behavior = b
+		return ready, err
+	}
+	ready, err := with(s.Behavior)
+	ready.whole = ready
+	for _, b := range s.Behaviors {
+		if err != nil {
+			return nil, err
+		}
+		var one *site
+		one, err = with(b.Behavior)
+		one.whole = ready
+		ready.behaviors = append(ready.behaviors, behavior{"/" + strings.TrimPrefix(b.Path, "/"), one})
+	}
+	return ready, err
 }
 
 func (t *table) addService(s Service, before *table) {

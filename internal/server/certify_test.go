@@ -80,7 +80,7 @@ func TestCertificatesOfAnEnvironment(t *testing.T) {
 		}
 	})
 	s := &Server{o: o, edge: e}
-	site := edge.Site{Name: "prod/site", Hosts: []string{ownHost, "bare.example.com"}, Origin: "http://127.0.0.1:1/bucket"}
+	site := edge.Site{Name: "prod/site", Hosts: []string{ownHost, "bare.example.com"}, Behavior: edge.Behavior{Origin: "http://127.0.0.1:1/bucket"}}
 	if err := e.SetSites(t.Context(), "prod", []edge.Site{site}); err != nil {
 		t.Fatal(err)
 	}
