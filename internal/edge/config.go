@@ -107,12 +107,17 @@ type Site struct {
 	Hosts  []string      `json:"hosts"`
 	Index  string        `json:"index,omitempty"`  // default root object, e.g. index.html
 	Errors map[int]Error `json:"errors,omitempty"` // custom error answers by status
+	Pages
+	Behavior                 // what is done with the paths that are none of Behaviors
+	Behaviors []PathBehavior `json:"behaviors,omitempty"` // the first that fits counts
+}
+
+// Pages is what a site answers with beside its objects.
+type Pages struct {
 	// Fallback is the object served, with status 200, for paths of no object
 	// that name no file: those that an application in the browser knows.
 	Fallback  string         `json:"fallback,omitempty"`
 	Redirects []SiteRedirect `json:"redirects,omitempty"` // the first that fits counts
-	Behavior                 // what is done with the paths that are none of Behaviors
-	Behaviors []PathBehavior `json:"behaviors,omitempty"` // the first that fits counts
 }
 
 // PathBehavior is a Behavior for the paths that are as Path says, in which *

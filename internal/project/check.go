@@ -173,6 +173,7 @@ func (c checker) files() {
 	}
 	for _, name := range sortedKeys(c.p.Sites) {
 		local("sites."+name+".from", c.p.Sites[name].From)
+		c.pages("sites."+name, c.p.Sites[name])
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +58,33 @@ func (c checker) edge(at string, e *Edge) {
 
 func isLoopback(u *url.URL) bool {
 	return u.Scheme == "http" && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+}
+
+// pages checks the pages of a site, and where it sends people. That a redirect's
+// names fit together is the edge's to say.
+func (c checker) pages(at string, s *Site) {
+	page := func(at, path string) {
+		if path != "" && !strings.HasPrefix(path, "/") {
+			m := c.errorf(at, "found %q", path)
+			m.Allowed, m.Hint = "a path that begins with /", fmt.Sprintf("did you mean %q?", "/"+path)
+		}
+	}
+	page(at+".fallback", s.Fallback)
+	for _, status := range sortedKeys(s.Errors) {
+		page(at+".errors."+status, s.Errors[status])
+	}
+	for i, r := range s.Redirects {
+		at := itemPath(at+".redirects", i)
+		page(at+".from", r.From)
+		if to, err := url.Parse(r.To); err != nil || to.Scheme == "" && to.Host != "" || to.Scheme != "" && (to.Host == "" || to.Scheme != "http" && to.Scheme != "https") {
+			c.errorf(at+".to", "found %q", r.To).Allowed = "a path that begins with /, or an http:// or https:// URL"
+		} else if to.Scheme == "" {
+			page(at+".to", r.To)
+		}
+		if !slices.Contains([]int{301, 302, 303, 307, 308}, r.Status) {
+			c.errorf(at+".status", "found %d", r.Status).Allowed = "301, 302, 303, 307 or 308"
+		}
+	}
 }
 
 // host says whether a text is a whole host name, and notes what it is else.

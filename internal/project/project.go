@@ -228,6 +228,17 @@ type Percent float64
 type Site struct {
 	From   string `yaml:"from" required:"true" doc:"The folder of the files, relative to makeitso.yaml."`
 	Bucket string `yaml:"bucket" required:"true" refs:"true" doc:"The bucket's name; usually a ${stacks.NAME.outputs.KEY} reference."`
+
+	Redirects []*Redirect       `yaml:"redirects" min:"1" doc:"Paths that lead elsewhere; the first that fits counts."`
+	Fallback  string            `yaml:"fallback" doc:"The page for paths of no file, with status 200: that of an application in the browser, e.g. /index.html."`
+	Errors    map[string]string `yaml:"errors" pattern:"status" doc:"The pages of errors by their status, e.g. {404: /404.html}."`
+}
+
+// Redirect sends those who ask for a path of a site elsewhere.
+type Redirect struct {
+	From   string `yaml:"from" required:"true" doc:"The path; a last part * stands for all that follows, and a part :name for one part, e.g. /old/*."`
+	To     string `yaml:"to" required:"true" doc:"A path or a URL, with :splat for what * stands for and :name for that part, e.g. /new/:splat."`
+	Status int    `yaml:"status" default:"301" doc:"301 (the default), 302, 303, 307 or 308."`
 }
 
 // Pipeline is ordered stages from a commit to running software.

@@ -227,6 +227,9 @@ func (env *environment) observeAlarm(ctx context.Context, alarm, state, reason s
 // sitesChanged puts the environment's sites in force.
 func (env *environment) sitesChanged(ctx context.Context) error {
 	sites, err := env.platform.Sites()
+	if err == nil {
+		sites, err = env.paged(ctx, sites)
+	}
 	if err != nil {
 		return err
 	}
@@ -396,7 +399,7 @@ func shortest(hosts []string) string {
 // with the last of them.
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
-	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil), s.edge.SetCertificates(ctx, certificate.Source{Name: env.name}), cfnapi.Forget(ctx, s.records, env.name))
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil), s.edge.SetCertificates(ctx, certificate.Source{Name: env.name}), cfnapi.Forget(ctx, s.records, env.name), env.forgetPages(ctx))
 	if err == nil {
 		err = s.keptEnvironments().Delete(ctx, env.name)
 	}

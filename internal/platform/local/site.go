@@ -274,12 +274,15 @@ func servedAs(r *machine.Resource, b behavior, from *machine.Resource, c objects
 // SitesOf gives those of Sites that serve a bucket, its objects or its website.
 func (p *Platform) SitesOf(bucket string) ([]edge.Site, error) {
 	sites, err := p.Sites()
-	serves := func(b edge.Behavior) bool {
-		return b.OriginHost == websiteHost(bucket) || strings.HasSuffix(b.Origin, "/"+bucket)
-	}
 	return slices.DeleteFunc(sites, func(s edge.Site) bool {
-		return !serves(s.Behavior) && !slices.ContainsFunc(s.Behaviors, func(b edge.PathBehavior) bool { return serves(b.Behavior) })
+		return !p.Serves(s.Behavior, bucket) && !slices.ContainsFunc(s.Behaviors, func(b edge.PathBehavior) bool { return p.Serves(b.Behavior, bucket) })
 	}), err
+}
+
+// Serves says whether a behavior of a site serves a bucket, its objects or its
+// website.
+func (p *Platform) Serves(b edge.Behavior, bucket string) bool {
+	return b.OriginHost == websiteHost(bucket) || strings.HasSuffix(b.Origin, "/"+bucket)
 }
 
 // websiteHost is the host name of a bucket's website.
