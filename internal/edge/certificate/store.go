@@ -344,7 +344,9 @@ func (s *Store) find(hello *tls.ClientHelloInfo, host string) (*tls.Certificate,
 	return c, nil, err
 }
 
-// Config is how TLS is spoken with clients.
+// Config is how TLS is spoken with clients. Go's HTTP/2 offers no extended
+// CONNECT unless all of a process does, so that browsers open WebSockets by
+// HTTP/1.1, on a connection of their own.
 func (s *Store) Config() *tls.Config {
 	return &tls.Config{GetCertificate: s.Get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1", acme.ALPNProto}}
 }
