@@ -25,6 +25,7 @@ func (a *app) internalCommand() *cobra.Command {
 	edgeCommand.Flags().StringVar(&o.Config, "config", "", "the file that keeps the configuration")
 	edgeCommand.Flags().StringVar(&o.Log, "log", "", "the access log")
 	edgeCommand.Flags().StringVar(&o.Metrics, "metrics", "", "an address that gives metrics")
+	edgeCommand.Flags().StringVar(&o.Key, "key", "", "the file of the key that seals the certificates that it gets")
 	edgeCommand.Flags().BoolVar(&o.TakeOver, "take-over", false, "take over from the edge that runs")
 	group.AddCommand(
 		edgeCommand,

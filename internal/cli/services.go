@@ -51,6 +51,9 @@ func (a *app) printStatus(s control.StatusResponse) error {
 	if s.Mistakes != "" {
 		fmt.Fprintln(a.Out, "  its makeitso.yaml has mistakes and is not followed (makeitso validate)")
 	}
+	for _, text := range s.Server.Troubles {
+		fmt.Fprintf(a.Out, "  HTTPS: %s\n", text)
+	}
 	for _, run := range s.Runs {
 		fmt.Fprintf(a.Out, "  run %s  %s  %s\n", run.ID, run.Status, run.Reason)
 	}

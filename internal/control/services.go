@@ -33,6 +33,8 @@ type ServerStatus struct {
 	Listen  string `json:"listen,omitempty"`  // where pushes are taken, "" if nowhere
 	Edge    string `json:"edge,omitempty"`    // where the edge listens, "" while it does not run
 	EdgeTLS string `json:"edgeTLS,omitempty"` // where it speaks HTTPS, "" for nowhere
+	// Troubles tells what keeps HTTPS from hosts, or soon will.
+	Troubles []string `json:"troubles,omitempty"`
 }
 
 // EnvironmentStatus is how one environment stands.

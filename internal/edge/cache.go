@@ -183,12 +183,12 @@ func matches(patterns []string, path string) bool {
 func (c *cache) retain(sites, before []Site) {
 	origins := map[string]string{}
 	for _, s := range sites {
-		origins[s.Name] = s.Origin
+		origins[s.Name] = s.origins()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range before {
-		if origin, kept := origins[s.Name]; kept && origin == s.Origin {
+		if origin, kept := origins[s.Name]; kept && origin == s.origins() {
 			continue
 		}
 		c.epochs[s.Name]++
@@ -198,6 +198,15 @@ func (c *cache) retain(sites, before []Site) {
 			}
 		}
 	}
+}
+
+// origins tells apart sites that have their objects from elsewhere.
+func (s Site) origins() string {
+	all := []string{s.Origin}
+	for _, b := range s.Behaviors {
+		all = append(all, b.Path, b.Origin)
+	}
+	return strings.Join(all, "\n")
 }
 
 // bytes is what an object is counted with against the limit.

@@ -275,7 +275,7 @@ func TestFreshness(t *testing.T) {
 		{"no-store, stale-while-revalidate=5", never, never},
 		{"stale-while-revalidate=x", never, now.Add(time.Minute + forever)},
 	} {
-		f := fresh(http.Header{"Cache-Control": {c.control}}, time.Minute, now)
+		f := fresh(http.Header{"Cache-Control": {c.control}}, Behavior{TTL: time.Minute}, now)
 		if !f.whileRevalidating.Equal(c.whileRevalidating) || !f.ifError.Equal(c.fail) {
 			t.Errorf("%q: while revalidating %s, if the origin fails %s; want %s and %s", c.control, f.whileRevalidating, f.ifError, c.whileRevalidating, c.fail)
 		}

@@ -22,12 +22,11 @@ type Config struct {
 }
 
 // TLS is where HTTPS is spoken and where its certificates come from: the files
-// first, then ACME for its hosts, then the local authority for what is served
-// below .localhost. All that is served is served there too.
+// of all sources first, then ACME for its hosts, then the local authority for
+// what is served below .localhost. All that is served is served there too.
 type TLS struct {
-	Listen       string             `json:"listen,omitempty"` // host:port; "" speaks it at the ports of balancers only
-	Certificates []certificate.Pair `json:"certificates,omitempty"`
-	ACME         *certificate.ACME  `json:"acme,omitempty"`
+	Listen  string               `json:"listen,omitempty"` // host:port; "" speaks it at the ports of balancers only
+	Sources []certificate.Source `json:"sources,omitempty"`
 }
 
 // Service is instances behind host names.
@@ -104,8 +103,32 @@ type Instance struct {
 
 // Site is static files of a bucket behind host names, cached.
 type Site struct {
-	Name  string   `json:"name"` // e.g. local/site/Distribution
-	Hosts []string `json:"hosts"`
+	Name   string        `json:"name"` // e.g. local/site/Distribution
+	Hosts  []string      `json:"hosts"`
+	Index  string        `json:"index,omitempty"`  // default root object, e.g. index.html
+	Errors map[int]Error `json:"errors,omitempty"` // custom error answers by status
+	Pages
+	Behavior                 // what is done with the paths that are none of Behaviors
+	Behaviors []PathBehavior `json:"behaviors,omitempty"` // the first that fits counts
+}
+
+// Pages is what a site answers with beside its objects.
+type Pages struct {
+	// Fallback is the object served, with status 200, for paths of no object
+	// that name no file: those that an application in the browser knows.
+	Fallback  string         `json:"fallback,omitempty"`
+	Redirects []SiteRedirect `json:"redirects,omitempty"` // the first that fits counts
+}
+
+// PathBehavior is a Behavior for the paths that are as Path says, in which *
+// stands for any letters and ? for one.
+type PathBehavior struct {
+	Path string `json:"path"`
+	Behavior
+}
+
+// Behavior is where a site's objects come from and how they are kept.
+type Behavior struct {
 	// Origin is the bucket's URL in path style, e.g. http://127.0.0.1:9000/bucket.
 	Origin string `json:"origin"`
 	// OriginHost is the Host that the origin is asked with, "" for that of Origin.
@@ -115,9 +138,11 @@ type Site struct {
 	AccessKey string        `json:"accessKey,omitempty"`
 	SecretKey string        `json:"secretKey,omitempty"`
 	Region    string        `json:"region,omitempty"`
-	Index     string        `json:"index,omitempty"`  // default root object, e.g. index.html
-	Errors    map[int]Error `json:"errors,omitempty"` // custom error answers by status
-	TTL       time.Duration `json:"ttl,omitempty"`    // how long an object without Cache-Control is kept; default 1 s
+	TTL       time.Duration `json:"ttl,omitempty"` // how long an object without Cache-Control is kept; default 1 s
+	// MinTTL and MaxTTL bound what an object says of itself. With a MinTTL those
+	// are kept too that must not be. A MaxTTL of 0 is no bound.
+	MinTTL time.Duration `json:"minTTL,omitempty"`
+	MaxTTL time.Duration `json:"maxTTL,omitempty"`
 	// Compress sends text in the coding that a client prefers: the object's
 	// own, published beside it as NAME.br, NAME.zst or NAME.gz, or made here.
 	Compress bool `json:"compress,omitempty"`
@@ -158,8 +183,10 @@ type Stats struct {
 	// the reason: they answer at the edge's own ports only.
 	PortsRefused map[int]string `json:"portsRefused,omitempty"`
 	// Secure gives the addresses at which HTTPS is spoken, by the configured ones.
-	Secure  map[string]string `json:"secure,omitempty"`
-	Metrics string            `json:"metrics,omitempty"` // the address that gives metrics, host:port
+	Secure map[string]string `json:"secure,omitempty"`
+	// CertificateTroubles tells what keeps HTTPS from hosts, or soon will.
+	CertificateTroubles []string `json:"certificateTroubles,omitempty"`
+	Metrics             string   `json:"metrics,omitempty"` // the address that gives metrics, host:port
 	// LogDropped counts access log lines that were not written, because the
 	// disk was too slow or failed; LogError is its last failure, "" for none.
 	LogDropped int64  `json:"logDropped,omitempty"`

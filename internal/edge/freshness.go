@@ -17,23 +17,25 @@ type freshness struct {
 // forever is longer than a cache lives.
 const forever = 100 * 365 * 24 * time.Hour
 
-// fresh judges an object's header (RFC 9111, RFC 5861); ttl is the term of one
-// that says nothing of it. An object stands in for an origin that fails unless
-// it says for how long it may, or that it must not.
-func fresh(h http.Header, ttl time.Duration, now time.Time) freshness {
+// fresh judges an object's header (RFC 9111, RFC 5861) under the terms of a
+// behavior. An object stands in for an origin that fails unless it says for how
+// long it may, or that it must not.
+func fresh(h http.Header, terms Behavior, now time.Time) freshness {
 	control := directives(h.Get("Cache-Control"))
 	seconds := func(name string) (time.Duration, bool) {
 		n, err := strconv.ParseInt(control[name], 10, 32)
 		return time.Duration(n) * time.Second, err == nil && n >= 0
 	}
 	has := func(name string) bool { _, ok := control[name]; return ok }
-	f := freshness{expires: now.Add(ttl)}
+	f := freshness{expires: now.Add(terms.TTL)}
 	lasting, shared := seconds("s-maxage") // for caches that many share, as this one
 	if !shared {
 		lasting, shared = seconds("max-age")
 	}
 	expires, err := http.ParseTime(h.Get("Expires"))
+	barred := has("no-store") || has("private") || has("no-cache")
 	switch {
+	case barred && terms.MinTTL > 0: // the site's word is above the object's
 	case has("no-store") || has("private"):
 		return freshness{}
 	case has("no-cache"):
@@ -42,6 +44,12 @@ func fresh(h http.Header, ttl time.Duration, now time.Time) freshness {
 		f.expires = now.Add(lasting)
 	case len(control) == 0 && err == nil:
 		f.expires = expires
+	}
+	if least := now.Add(terms.MinTTL); terms.MinTTL > 0 && (barred || f.expires.Before(least)) {
+		f.expires = least
+	}
+	if most := now.Add(terms.MaxTTL); terms.MaxTTL > 0 && f.expires.After(most) {
+		f.expires = most
 	}
 	f.ifError = f.expires.Add(forever)
 	if grace, ok := seconds("stale-if-error"); ok {

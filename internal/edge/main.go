@@ -30,6 +30,8 @@ type Options struct {
 	// Certificates is the folder of the certificates that the edge makes and
 	// gets; default "certificates" beside the configuration.
 	Certificates string
+	// Key is the file of the key that seals those it gets, "" for none.
+	Key string
 
 	// TakeOver gets sockets, configuration and cursors from the edge that runs
 	// behind Socket, which then ends when its connections have.

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"maps"
 	"net/http"
-	"slices"
 	"strings"
 )
 
@@ -21,9 +19,7 @@ func (x *exchange) unknownHost(t *table) {
 	data := pageData{Title: "nothing is served here", Text: "No service or site has the host name " + x.host + "."}
 	if x.host == "localhost" || strings.HasSuffix(x.host, ".localhost") {
 		_, data.Port, _ = strings.Cut(x.plane.listen[strings.LastIndex(x.plane.listen, "]")+1:], ":")
-		data.Hosts = slices.Concat(slices.Collect(maps.Keys(t.hosts)), slices.Collect(maps.Keys(t.balancers)), slices.Collect(maps.Keys(t.sealed)), slices.Collect(maps.Keys(t.sites)))
-		slices.Sort(data.Hosts)
-		data.Hosts = slices.Compact(data.Hosts)
+		data.Hosts = t.hostNames()
 		data.Listed = true
 	}
 	x.render(http.StatusNotFound, data)

@@ -23,6 +23,7 @@ import (
 
 	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
+	"makeitso/internal/seal"
 )
 
 // plane is the data plane: it serves the table in force and lets it be
@@ -67,9 +68,17 @@ type plane struct {
 // newPlane makes a plane that serves what the edge before did, else what was
 // accepted last, else nothing yet.
 func newPlane(public net.Listener, o Options, log *accessLog, before *inheritance) (*plane, error) {
+	var sealer certificate.Sealer
+	if o.Key != "" {
+		key, err := seal.Load(o.Key)
+		if err != nil {
+			return nil, err
+		}
+		sealer = key
+	}
 	p := &plane{
 		options: o, listen: public.Addr().String(), public: public, saved: o.Config, log: log, quiet: quietLogger(), checker: newChecker(),
-		certificates: certificate.NewStore(o.Certificates), cache: newCache(cacheBytes), transport: newTransport(),
+		certificates: certificate.NewStore(o.Certificates, sealer), cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
 		parting: parting{left: make(chan struct{})}, traffic: newTraffic(),
 	}
@@ -92,18 +101,18 @@ func newPlane(public net.Listener, o Options, log *accessLog, before *inheritanc
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("load the configuration: %w", err)
 	}
-	return p, errors.Join(p.wantCertificates(c), p.put(c))
+	return p, errors.Join(p.wantCertificates(c, true), p.put(c))
 }
 
-// wantCertificates says where they come from by a document; it fails where
-// files cannot be read.
-func (p *plane) wantCertificates(c Config) error {
-	w := certificate.Wanted{Local: func(host string) bool {
+// wantCertificates says where they come from by a document; unless it is
+// patient, it fails where files cannot be read.
+func (p *plane) wantCertificates(c Config, patient bool) error {
+	w := certificate.Wanted{Patient: patient, Local: func(host string) bool {
 		t := p.current()
 		return host == "localhost" || net.ParseIP(host) != nil || t.hosts[host] != nil || t.balancerFor(host, true) != nil || t.sites[host] != nil
 	}}
 	if c.TLS != nil {
-		w.Pairs, w.ACME = c.TLS.Certificates, c.TLS.ACME
+		w.Sources = c.TLS.Sources
 	}
 	if err := p.certificates.Want(w); err != nil {
 		return fault.Wrap(fault.Invalid, err, "the edge configuration is wrong")
@@ -140,7 +149,7 @@ func (p *plane) apply(c Config) error {
 		return fault.New(fault.Conflict, "the edge has configuration version %d already and was given another one with version %d", now.Version, c.Version).
 			WithHint("read its version with Stats and give a higher one")
 	}
-	if err := p.wantCertificates(c); err != nil {
+	if err := p.wantCertificates(c, false); err != nil {
 		return err
 	}
 	if err := p.save(c); err != nil {
@@ -204,6 +213,7 @@ func (p *plane) stats(ctx context.Context) Stats {
 		PID: os.Getpid(), Version: t.config.Version, Listen: p.listen,
 		Services: map[string]map[string]Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{},
 		LogDropped: p.log.dropped.Load(), PortsRefused: p.ports.refusals(), Secure: p.ports.addresses(),
+		CertificateTroubles: p.certificates.Troubles(t.hostNames()),
 	}
 	if p.measured != nil {
 		s.Metrics = p.measured.Addr().String()
@@ -294,7 +304,7 @@ func (x *exchange) challenged(r *http.Request) bool {
 	if !strings.HasPrefix(r.URL.Path, "/.well-known/acme-challenge/") {
 		return false
 	}
-	h := x.plane.certificates.Challenge(r.Context(), x.host)
+	h := x.plane.certificates.Challenge(x.host)
 	if h != nil {
 		h.ServeHTTP(&x.w, r)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
 )
 
@@ -306,7 +307,7 @@ func TestWrongConfigurationIsRefusedAndTheOldOneStays(t *testing.T) {
 	good := service1(5, address)
 	e.configure(t, good)
 	e.configure(t, good) // the same again is fine
-	site := Site{Name: "www", Hosts: []string{"www.shop.localhost"}, Origin: "http://127.0.0.1:9000/bucket"}
+	site := Site{Name: "www", Hosts: []string{"www.shop.localhost"}, Behavior: Behavior{Origin: "http://127.0.0.1:9000/bucket"}}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		code   fault.Code
@@ -329,6 +330,23 @@ func TestWrongConfigurationIsRefusedAndTheOldOneStays(t *testing.T) {
 		"one key":           {func(c *Config) { site := site; site.AccessKey = "k"; c.Sites = []Site{site} }, fault.Invalid, "both or none"},
 		"error status":      {func(c *Config) { site := site; site.Errors = map[int]Error{200: {"/x", 200}}; c.Sites = []Site{site} }, fault.Invalid, "from 400 to 599"},
 		"error page's path": {func(c *Config) { site := site; site.Errors = map[int]Error{404: {"x", 200}}; c.Sites = []Site{site} }, fault.Invalid, "a path begins with /"},
+		"behavior's path": {func(c *Config) {
+			site := site
+			site.Behaviors = []PathBehavior{{"", site.Behavior}}
+			c.Sites = []Site{site}
+		}, fault.Invalid, "behaviors[0] has no path"},
+		"behavior's origin": {func(c *Config) { site := site; site.Behaviors = []PathBehavior{{Path: "/x"}}; c.Sites = []Site{site} }, fault.Invalid, `behavior "/x": origin is ""`},
+		"behavior's terms":  {func(c *Config) { site := site; site.MinTTL, site.MaxTTL = 2, 1; c.Sites = []Site{site} }, fault.Invalid, "minTTL is 2ns"},
+		"redirect": {func(c *Config) {
+			site := site
+			site.Redirects = []SiteRedirect{{"/a", "/:b", 301}}
+			c.Sites = []Site{site}
+		}, fault.Invalid, "redirects[0]: to has :b"},
+		"fallback": {func(c *Config) { site := site; site.Fallback = "x"; c.Sites = []Site{site} }, fault.Invalid, "fallback is"},
+		"one host of two authorities": {func(c *Config) {
+			a := &certificate.ACME{Hosts: []string{"a.example.com"}}
+			c.TLS = &TLS{Sources: []certificate.Source{{Name: "one", ACME: a}, {Name: "two", ACME: a}}}
+		}, fault.Invalid, `host "a.example.com" is asked for by "one" and by "two"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := service1(6, refused(t))

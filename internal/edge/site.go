@@ -39,13 +39,18 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 		x.page(http.StatusMethodNotAllowed, "method not allowed", "A site is only read: GET and HEAD.")
 		return
 	}
+	s = s.at(r.URL.Path)
 	if secure := x.plane.secureAddress(x.plane.current().config); r.TLS == nil && s.Plain != "" && secure != "" {
 		x.demandHTTPS(r, s, portOf(secure))
 		return
 	}
+	if x.moved(r, s) {
+		return
+	}
 	name := r.URL.Path
-	if name == "/" {
+	if name == "/" && s.Index != "" {
 		name += s.Index
+		s = s.at(name)
 	}
 	if !isObjectPath(name) {
 		x.page(http.StatusBadRequest, "bad request", "The path has a part that names no object.")
@@ -176,8 +181,12 @@ func (x *exchange) cacheIs(how string) {
 // siteError answers with the site's own page for that status, else a small one.
 func (x *exchange) siteError(r *http.Request, s *site, status int) {
 	custom, ok := s.Errors[status]
+	if missing := status == http.StatusNotFound || status == http.StatusForbidden; missing && s.Fallback != "" && path.Ext(r.URL.Path) == "" {
+		custom, ok = Error{Path: s.Fallback, Status: http.StatusOK}, true
+	}
 	if ok {
 		how := x.entry.Cache
+		s = s.at(custom.Path)
 		o, err := x.object(r.Context(), s, custom.Path)
 		if err == nil && o.status == http.StatusOK {
 			o = x.encoded(r, s, custom.Path, o)
@@ -228,12 +237,12 @@ func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object
 			renewed.header.Set("Cache-Control", res.Header.Get("Cache-Control"))
 		}
 		renewed.renewed = true
-		renewed.stored, renewed.freshness = now, fresh(renewed.header, s.TTL, now)
+		renewed.stored, renewed.freshness = now, fresh(renewed.header, s.Behavior, now)
 		return &renewed, nil
 	}
 	if to := redirected(res); to != 0 {
 		o := &object{status: to, header: redirectHeader(res, s.OriginHost), stored: now}
-		o.freshness = fresh(o.header, s.TTL, now)
+		o.freshness = fresh(o.header, s.Behavior, now)
 		return o, nil
 	}
 	if res.StatusCode != http.StatusOK {
@@ -250,7 +259,7 @@ func (p *plane) askOrigin(ctx context.Context, s *site, name string, old *object
 		return nil, errLarge
 	}
 	o := &object{status: http.StatusOK, header: siteHeader(res.Header, name), body: body, stored: now}
-	o.freshness = fresh(o.header, s.TTL, now)
+	o.freshness = fresh(o.header, s.Behavior, now)
 	if s.Compress && compressible(o) {
 		o.header.Set("Vary", "Accept-Encoding")
 	}

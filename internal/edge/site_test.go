@@ -143,9 +143,12 @@ func (b *bucket) set(change func()) {
 	change()
 }
 
+func (b *bucket) behavior() Behavior {
+	return Behavior{Origin: b.server.URL + "/bucket", AccessKey: "key", SecretKey: "secret", Region: "eu-west-1", TTL: time.Hour}
+}
+
 func (b *bucket) site(version int64, change ...func(*Site)) Config {
-	s := Site{Name: siteName, Hosts: []string{siteHost}, Origin: b.server.URL + "/bucket", AccessKey: "key", SecretKey: "secret",
-		Region: "eu-west-1", Index: "index.html", TTL: time.Hour}
+	s := Site{Name: siteName, Hosts: []string{siteHost}, Index: "index.html", Behavior: b.behavior()}
 	for _, c := range change {
 		c(&s)
 	}
@@ -285,7 +288,7 @@ func TestWhatIsInvalidatedOnItsWayIsNotKept(t *testing.T) {
 	for name, forget := range map[string]func(*cache) error{
 		"invalidated": func(c *cache) error { return c.invalidate("s", []string{"/x"}) },
 		"another origin": func(c *cache) error {
-			c.retain([]Site{{Name: "s", Origin: "b"}}, []Site{{Name: "s", Origin: "a"}})
+			c.retain([]Site{{Name: "s", Behavior: Behavior{Origin: "b"}}}, []Site{{Name: "s", Behavior: Behavior{Origin: "a"}}})
 			return nil
 		},
 	} {
@@ -477,16 +480,16 @@ func TestExpiry(t *testing.T) {
 		if control == "" {
 			h.Del("Expires")
 		}
-		if got := fresh(h, time.Minute, now).expires.Sub(now); got != want {
+		if got := fresh(h, Behavior{TTL: time.Minute}, now).expires.Sub(now); got != want {
 			t.Errorf("%q: fresh for %s, want %s", control, got, want)
 		}
 	}
 	for _, control := range []string{"no-store", "private, max-age=10"} {
-		if got := fresh(http.Header{"Cache-Control": {control}}, time.Minute, now).expires; !got.IsZero() {
+		if got := fresh(http.Header{"Cache-Control": {control}}, Behavior{TTL: time.Minute}, now).expires; !got.IsZero() {
 			t.Errorf("%q is kept until %s", control, got)
 		}
 	}
-	if got := fresh(http.Header{"Expires": {now.Add(time.Hour).Format(http.TimeFormat)}}, time.Minute, now).expires; !got.Equal(now.Add(time.Hour)) {
+	if got := fresh(http.Header{"Expires": {now.Add(time.Hour).Format(http.TimeFormat)}}, Behavior{TTL: time.Minute}, now).expires; !got.Equal(now.Add(time.Hour)) {
 		t.Errorf("Expires: %s", got)
 	}
 }

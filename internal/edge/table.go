@@ -2,6 +2,7 @@ package edge
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -66,7 +67,15 @@ type arm struct {
 // site is a Site ready to serve.
 type site struct {
 	Site
-	origin *url.URL
+	origin    *url.URL
+	whole     *site      // itself, or where it is that of a behavior, the site that has it
+	behaviors []behavior // of the whole
+}
+
+// behavior is a site as it is for some of its paths.
+type behavior struct {
+	pattern string
+	site    *site
 }
 
 // instance is what the edge knows of one upstream, across documents.
@@ -98,14 +107,10 @@ func newTable(c Config, before *table) (*table, error) {
 		t.addService(s, before)
 	}
 	for _, s := range c.Sites {
-		origin, err := url.Parse(s.Origin)
+		ready, err := newSite(s)
 		if err != nil {
 			return nil, err
 		}
-		if s.TTL == 0 {
-			s.TTL = defaultTTL
-		}
-		ready := &site{Site: s, origin: origin}
 		for _, h := range s.Hosts {
 			t.sites[canonicalHost(h)] = ready
 		}
@@ -130,6 +135,31 @@ func newTable(c Config, before *table) (*table, error) {
 		}
 	}
 	return t, nil
+}
+
+// newSite makes a site ready, with each of its behaviors.
+func newSite(s Site) (*site, error) {
+	with := func(b Behavior) (*site, error) {
+		if b.TTL == 0 {
+			b.TTL = defaultTTL
+		}
+		origin, err := url.Parse(b.Origin)
+		ready := &site{Site: s, origin: origin}
+		ready.Behavior = b
+		return ready, err
+	}
+	ready, err := with(s.Behavior)
+	ready.whole = ready
+	for _, b := range s.Behaviors {
+		if err != nil {
+			return nil, err
+		}
+		var one *site
+		one, err = with(b.Behavior)
+		one.whole = ready
+		ready.behaviors = append(ready.behaviors, behavior{"/" + strings.TrimPrefix(b.Path, "/"), one})
+	}
+	return ready, err
 }
 
 func (t *table) addService(s Service, before *table) {
@@ -173,6 +203,13 @@ func (t *table) addService(s Service, before *table) {
 		}
 		slices.SortStableFunc(t.hosts[host], func(a, b route) int { return cmp.Compare(len(b.path), len(a.path)) })
 	}
+}
+
+// hostNames gives all names that are served, in order.
+func (t *table) hostNames() []string {
+	all := slices.Concat(slices.Collect(maps.Keys(t.hosts)), slices.Collect(maps.Keys(t.balancers)), slices.Collect(maps.Keys(t.sealed)), slices.Collect(maps.Keys(t.sites)))
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // paths gives what requests of the service begin with, "" for anything.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,9 +79,33 @@ func TestHTTPSWithTheLocalAuthority(t *testing.T) {
 		conn.Close()
 		t.Error("HTTPS is spoken though it is not wanted any more")
 	}
-	c.Version, c.TLS = 3, &TLS{Certificates: []certificate.Pair{{Certificate: "/nothing", Key: "/nothing"}}}
+	c.Version, c.TLS = 3, &TLS{Sources: []certificate.Source{{Name: "local", Pairs: []certificate.Pair{{Certificate: "/nothing", Key: "/nothing"}}}}}
 	if err := e.Configure(t.Context(), c); !fault.Is(err, fault.Invalid) || e.stats(t).Version != 2 {
 		t.Errorf("files that are not there: %v", err)
+	}
+}
+
+// TestEdgeOutlivesItsCertificates starts an edge again whose files are gone: it
+// serves what it served, and tells.
+func TestEdgeOutlivesItsCertificates(t *testing.T) {
+	e := start(t, Options{})
+	c := service1(1, backend(t, says("here")))
+	e.configure(t, c)
+	e.stop()
+	c.TLS = &TLS{Sources: []certificate.Source{{Name: "local", Pairs: []certificate.Pair{{Certificate: "/nothing", Key: "/nothing"}}}}}
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(e.options.Config, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, e.options)
+	if _, body := again.get(t, apiHost, "/"); body != "here" {
+		t.Errorf("got %q", body)
+	}
+	if all := again.stats(t).CertificateTroubles; len(all) != 1 || !strings.HasPrefix(all[0], "the certificate /nothing cannot be used") {
+		t.Errorf("told is %q", all)
 	}
 }
 

@@ -144,16 +144,20 @@ func (v *validation) arm(where string, a Arm) {
 func (v *validation) site(s Site) {
 	where := fmt.Sprintf("site %q", s.Name)
 	v.hostNames(where, s.Hosts, "")
-	origin, err := url.Parse(s.Origin)
-	if err != nil || origin.Scheme != "http" && origin.Scheme != "https" || origin.Host == "" || strings.Trim(origin.Path, "/") == "" {
-		v.wrong("%s: origin is %q; it is a bucket's URL such as http://127.0.0.1:9000/bucket", where, s.Origin)
+	v.behavior(where, s.Behavior)
+	for i, b := range s.Behaviors {
+		if b.Path == "" {
+			v.wrong("%s: behaviors[%d] has no path", where, i)
+		}
+		v.behavior(fmt.Sprintf("%s behavior %q", where, b.Path), b.Behavior)
 	}
-	if (s.AccessKey == "") != (s.SecretKey == "") {
-		v.wrong("%s has one of accessKey and secretKey; both or none are given", where)
+	for i, m := range s.Redirects {
+		if problem := m.Problem(); problem != "" {
+			v.wrong("%s: redirects[%d]: %s", where, i, problem)
+		}
 	}
-	v.duration(where, "ttl", s.TTL)
-	if !slices.Contains([]string{"", PlainRedirected, PlainRefused}, s.Plain) {
-		v.wrong("%s: plain is %q; allowed are nothing, %s and %s", where, s.Plain, PlainRedirected, PlainRefused)
+	if s.Fallback != "" && !strings.HasPrefix(s.Fallback, "/") {
+		v.wrong("%s: fallback is %q; a path begins with /", where, s.Fallback)
 	}
 	for status, e := range s.Errors {
 		if status < 400 || status > 599 {
@@ -162,6 +166,25 @@ func (v *validation) site(s Site) {
 		if !strings.HasPrefix(e.Path, "/") || e.Status < 200 || e.Status > 599 {
 			v.wrong("%s: error %d is answered with %q and status %d; a path begins with /, a status is from 200 to 599", where, status, e.Path, e.Status)
 		}
+	}
+}
+
+func (v *validation) behavior(where string, s Behavior) {
+	origin, err := url.Parse(s.Origin)
+	if err != nil || origin.Scheme != "http" && origin.Scheme != "https" || origin.Host == "" || strings.Trim(origin.Path, "/") == "" {
+		v.wrong("%s: origin is %q; it is a bucket's URL such as http://127.0.0.1:9000/bucket", where, s.Origin)
+	}
+	if (s.AccessKey == "") != (s.SecretKey == "") {
+		v.wrong("%s has one of accessKey and secretKey; both or none are given", where)
+	}
+	v.duration(where, "ttl", s.TTL)
+	v.duration(where, "minTTL", s.MinTTL)
+	v.duration(where, "maxTTL", s.MaxTTL)
+	if s.MaxTTL != 0 && s.MinTTL > s.MaxTTL {
+		v.wrong("%s: minTTL is %s; it is not above maxTTL, %s", where, s.MinTTL, s.MaxTTL)
+	}
+	if !slices.Contains([]string{"", PlainRedirected, PlainRefused}, s.Plain) {
+		v.wrong("%s: plain is %q; allowed are nothing, %s and %s", where, s.Plain, PlainRedirected, PlainRefused)
 	}
 }
 
@@ -191,8 +214,21 @@ func (v *validation) tls(c Config) {
 	if _, _, err := net.SplitHostPort(c.TLS.Listen); c.TLS.Listen != "" && err != nil {
 		v.wrong("tls: listen is %q; it is host:port", c.TLS.Listen)
 	}
-	if a := c.TLS.ACME; a != nil && len(a.Hosts) == 0 {
-		v.wrong("tls: acme has no hosts; certificates are asked for named hosts only")
+	sources, asked := map[string]bool{}, map[string]string{}
+	for i, from := range c.TLS.Sources {
+		v.name("tls: sources", i, from.Name, sources)
+		if from.ACME == nil {
+			continue
+		}
+		if len(from.ACME.Hosts) == 0 {
+			v.wrong("tls: acme of %q has no hosts; certificates are asked for named hosts only", from.Name)
+		}
+		for _, host := range from.ACME.Hosts {
+			if other, ok := asked[host]; ok {
+				v.wrong("tls: host %q is asked for by %q and by %q", host, other, from.Name)
+			}
+			asked[host] = from.Name
+		}
 	}
 }
 

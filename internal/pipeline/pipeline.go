@@ -61,6 +61,8 @@ type Sites interface {
 	Bucket(ctx context.Context, name string) (publish.Bucket, error)
 	// Invalidate drops the paths of a bucket from all caches.
 	Invalidate(ctx context.Context, bucket string, paths []string) error
+	// SetPages says what the sites of a bucket answer with beside its files.
+	SetPages(ctx context.Context, bucket string, p Pages) error
 }
 
 // Environment is a place in the hands of a run.

@@ -194,6 +194,8 @@ func (sites) Bucket(context.Context, string) (publish.Bucket, error) {
 }
 func (sites) Invalidate(context.Context, string, []string) error { return nil }
 
+func (sites) SetPages(context.Context, string, pipeline.Pages) error { return nil }
+
 func (h *house) appendTo(name, text string) {
 	h.t.Helper()
 	file, err := os.OpenFile(filepath.Join(h.dir, name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

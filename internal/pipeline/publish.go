@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/publish"
@@ -40,6 +42,9 @@ func (w *stageWork) publish(ctx context.Context) (Result, error) {
 		}
 	}
 	report, err := w.engine.publish(ctx, env, folder, bucket)
+	if err == nil {
+		err = env.Sites.SetPages(ctx, bucket, pages(site))
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -82,10 +87,35 @@ func (e *Engine) Publish(ctx context.Context, p *project.Project, folder, enviro
 		return publish.Report{}, err
 	}
 	report, err := e.publish(ctx, env, filepath.Join(folder, site.From), bucket)
+	if err == nil {
+		err = env.Sites.SetPages(ctx, bucket, pages(site))
+	}
 	if err != nil || len(report.Put)+len(report.Deleted) == 0 {
 		return report, err
 	}
 	return report, e.emit(ctx, Event{Kind: "site", Environment: environment, Subject: name, Status: "PUBLISHED", Message: name + ": " + report.Summary()})
+}
+
+// Pages is what a site answers with beside its files.
+type Pages struct {
+	edge.Pages
+	Errors map[int]edge.Error `json:"errors,omitempty"`
+}
+
+func pages(s *project.Site) Pages {
+	p := Pages{Pages: edge.Pages{Fallback: s.Fallback}}
+	for _, r := range s.Redirects {
+		p.Redirects = append(p.Redirects, edge.SiteRedirect{From: r.From, To: r.To, Status: r.Status})
+	}
+	for text, page := range s.Errors {
+		if status, err := strconv.Atoi(text); err == nil { // as the file was checked
+			if p.Errors == nil {
+				p.Errors = map[int]edge.Error{}
+			}
+			p.Errors[status] = edge.Error{Path: page, Status: status}
+		}
+	}
+	return p
 }
 
 // publish makes a bucket hold the files of a folder, and has the caches forget

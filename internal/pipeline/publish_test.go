@@ -6,10 +6,12 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
@@ -21,9 +23,15 @@ type pages struct {
 	keys    map[string]bool
 	failing error      // of the caches
 	stale   [][]string // what the caches were told, each time
+	set     pipeline.Pages
 }
 
 func (p *pages) Bucket(context.Context, string) (publish.Bucket, error) { return p, nil }
+
+func (p *pages) SetPages(_ context.Context, _ string, set pipeline.Pages) error {
+	p.set = set
+	return nil
+}
 
 func (p *pages) Invalidate(_ context.Context, _ string, paths []string) error {
 	p.stale = append(p.stale, paths)
@@ -62,7 +70,7 @@ func TestPublishTellsCachesAtLast(t *testing.T) {
 	h.sites = p
 	h.ok(os.Mkdir(filepath.Join(h.dir, "dist"), 0o700))
 	h.write("dist/one.js", "")
-	const text = "sites:\n  www: {from: dist, bucket: pages}\npipelines:\n  p: {environments: [dev], stages: [{publish: www}]}\n"
+	const text = "sites:\n  www: {from: dist, bucket: pages, fallback: /index.html, errors: {404: /404.html}, redirects: [{from: /old/*, to: \"/new/:splat\"}]}\npipelines:\n  p: {environments: [dev], stages: [{publish: www}]}\n"
 	file, mistakes := project.Parse(project.File, []byte(head+text))
 	h.ok(mistakes.Err())
 	byHand := func() (publish.Report, error) {
@@ -88,6 +96,13 @@ func TestPublishTellsCachesAtLast(t *testing.T) {
 	}
 	if _, err := byHand(); err != nil {
 		t.Fatal(err)
+	}
+	want := pipeline.Pages{
+		Pages:  edge.Pages{Fallback: "/index.html", Redirects: []edge.SiteRedirect{{From: "/old/*", To: "/new/:splat", Status: 301}}},
+		Errors: map[int]edge.Error{404: {Path: "/404.html", Status: 404}},
+	}
+	if !reflect.DeepEqual(p.set, want) {
+		t.Errorf("the pages are %+v, want %+v", p.set, want)
 	}
 	var told []string
 	for _, paths := range p.stale {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/release"
@@ -110,8 +111,20 @@ func (w *stageWork) imageOf(ctx context.Context, env *Environment, name string) 
 // Service gives a project's service as releases know it.
 func Service(name string, s *project.Service, hosts []string) release.Service {
 	r := &s.Rollout
-	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases,
+	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases, Access: access(s),
 		Strategy: strategy(r), Judge: judge(r.Analysis), Commands: release.Commands{Before: r.Before, After: r.After}}
+}
+
+// access gives what clients may ask of a project's service as releases know it.
+func access(s *project.Service) release.Access {
+	l := s.Limits
+	a := release.Access{RequestTimeout: l.Answer, Limits: edge.Limits{
+		HeaderBytes: int(l.Header), BodyBytes: int64(l.Body), ClientTimeout: l.ClientTimeout, Requests: l.Requests,
+	}}
+	if s.Sticky != nil {
+		a.Sticky = &edge.Sticky{Cookie: s.Sticky.Cookie, TTL: s.Sticky.For}
+	}
+	return a
 }
 
 // strategy gives a project's rollout as releases know it.

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/project"
@@ -182,6 +184,26 @@ func TestStrategies(t *testing.T) {
 		}
 		if err := got.Strategy.Validate(); err != nil {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestWhatClientsMayAsk(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]release.Access{
+		"": {},
+		", limits: {header: 16KiB, body: 10MB, requests: 5, answer: 1m, client-timeout: 2s}, sticky: {}": {
+			Limits:         edge.Limits{HeaderBytes: 16384, BodyBytes: 10_000_000, ClientTimeout: 2 * time.Second, Requests: 5},
+			RequestTimeout: time.Minute, Sticky: &edge.Sticky{Cookie: "makeitso"},
+		},
+		", sticky: {cookie: arm, for: 1h}": {Sticky: &edge.Sticky{Cookie: "arm", TTL: time.Hour}},
+	} {
+		p, mistakes := project.Parse(project.File, []byte("project: shop\nartifacts: {api: {image: {binary: api}}}\nservices: {api: {artifact: api, port: 80"+text+"}}\n"))
+		if len(mistakes) > 0 {
+			t.Fatal(mistakes)
+		}
+		if got := pipeline.Service("api", p.Services["api"], nil).Access; !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, want %+v", text, got, want)
 		}
 	}
 }

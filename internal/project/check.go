@@ -142,11 +142,14 @@ func (c checker) environments() {
 		if name == EachEnvironment {
 			c.keyErrorf(at, "%q is no name for an environment, it means all of them", name).Allowed = "another name"
 		}
-		for _, only := range []struct{ key, platform string }{{"account", "aws"}, {"region", "aws"}, {"embedded", "local"}} {
+		for _, only := range []struct{ key, platform string }{{"account", "aws"}, {"region", "aws"}, {"embedded", "local"}, {"edge", "local"}} {
 			key := at + "." + only.key
 			if c.has(key) && e.Platform != "" && e.Platform != only.platform {
 				c.keyErrorf(key, "found on platform %s", e.Platform).Allowed = only.key + " only on platform " + only.platform
 			}
+		}
+		if e.Edge != nil {
+			c.edge(at+".edge", e.Edge)
 		}
 	}
 }
@@ -170,6 +173,7 @@ func (c checker) files() {
 	}
 	for _, name := range sortedKeys(c.p.Sites) {
 		local("sites."+name+".from", c.p.Sites[name].From)
+		c.pages("sites."+name, c.p.Sites[name])
 	}
 }
 

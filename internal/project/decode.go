@@ -112,6 +112,8 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule) {
 		d.duration(n, v, path, r)
 	case v.Type() == reflect.TypeFor[Percent]():
 		d.percent(n, v, path, r)
+	case v.Type() == reflect.TypeFor[Size]():
+		d.size(n, v, path, r)
 	case v.Type() == reflect.TypeFor[Watch]() && n.Kind == yaml.ScalarNode:
 		d.watch(n, v, path, r)
 	case v.Type() == reflect.TypeFor[Amount]():
@@ -425,6 +427,28 @@ func (d *decoder) percent(n *yaml.Node, v reflect.Value, path string, r rule) {
 	v.SetFloat(share)
 }
 
+var sizePattern = regexp.MustCompile(`^([1-9][0-9]{0,8})(B|KB|MB|GB|KiB|MiB|GiB)$`)
+
+func (d *decoder) size(n *yaml.Node, v reflect.Value, path string, r rule) {
+	parts := sizePattern.FindStringSubmatch(n.Value)
+	if n.Kind != yaml.ScalarNode || parts == nil {
+		m := d.wrong(n, path, v.Type(), r)
+		for _, meant := range []string{n.Value + "B", strings.ToUpper(n.Value), strings.ToUpper(n.Value) + "B", strings.ReplaceAll(n.Value, " ", "")} {
+			if m.Hint == "" && sizePattern.MatchString(meant) {
+				m.Hint = fmt.Sprintf("did you mean %s?", meant)
+			}
+		}
+		return
+	}
+	number, err := strconv.ParseInt(parts[1], 10, 64)
+	number *= map[string]int64{"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[parts[2]]
+	if err != nil || r.max != nil && number > int64(*r.max) {
+		d.wrong(n, path, v.Type(), r)
+		return
+	}
+	v.SetInt(number)
+}
+
 // autoWatch is the word for a watch that the evidence ends.
 const autoWatch = "auto"
 
@@ -524,6 +548,11 @@ func describe(t reflect.Type, r rule) string {
 		return "a duration like 30s or 2m"
 	case reflect.TypeFor[Percent]():
 		return "a share above 0% and up to 100%, like 10%"
+	case reflect.TypeFor[Size]():
+		if r.max != nil {
+			return fmt.Sprintf("a size like 16KiB, up to %dKiB", *r.max>>10)
+		}
+		return "a size like 64KiB or 10MB"
 	case reflect.TypeFor[Rollout]():
 		return orList(new(Rollout).words()) + ", or a map like {canary: [10%, 50%], watch: 2m}"
 	case reflect.TypeFor[Watch]():

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -40,7 +41,7 @@ func Load(dir string) (*Project, diag.List, error) {
 		return nil, nil, fault.Wrap(fault.Unavailable, err, "read %s", File)
 	}
 	p, d := parse(File, src)
-	if err := checkTemplates(d, p, dir); err != nil {
+	if err := errors.Join(checkTemplates(d, p, dir), checkCertificates(d, p, dir, time.Now())); err != nil {
 		return nil, nil, err
 	}
 	d.list.Sort()

@@ -34,9 +34,32 @@ type Environment struct {
 	Region    string `yaml:"region" pattern:"region" doc:"The region (aws)."`
 	Approvals int    `yaml:"approvals" min:"0" doc:"How many different people must approve before the first change."`
 	Embedded  bool   `yaml:"embedded" doc:"Whether embedded stand-ins may serve where a program is missing (local)."`
+	Edge      *Edge  `yaml:"edge" json:",omitzero" doc:"Names and certificates beside those below .localhost (local)."`
 	// Former says that the file does not have it any more, and that something
 	// of it is left.
 	Former bool `yaml:"-" json:"-"`
+}
+
+// Edge is how the services and sites of an environment are reached by names of
+// the user's own.
+type Edge struct {
+	Hosts        map[string][]string `yaml:"hosts" pattern:"name" doc:"The host names at which a service answers, beside its own below .localhost, e.g. {api: api.example.com}."`
+	Certificates []*Certificate      `yaml:"certificates" min:"1" doc:"Certificates of your own; each is shown for the names that it holds. Changed files are taken at once."`
+	ACME         *ACME               `yaml:"acme" doc:"An authority that is asked for certificates over the network."`
+}
+
+// Certificate is the files of a certificate. They are of this machine: their
+// paths may lead out of the repository, where a key had better not be.
+type Certificate struct {
+	Cert string `yaml:"cert" required:"true" doc:"The certificate's file (PEM), with those that signed it behind: a path, or one relative to makeitso.yaml."`
+	Key  string `yaml:"key" required:"true" doc:"The file of its private key (PEM)."`
+}
+
+// ACME is an authority that gives certificates for hosts that it can reach.
+type ACME struct {
+	Hosts     []string `yaml:"hosts" required:"true" min:"1" doc:"The host names that it is asked for, and no others."`
+	Email     string   `yaml:"email" doc:"Where it writes to when a certificate is about to end."`
+	Directory string   `yaml:"directory" doc:"Its URL; by default that of Let's Encrypt."`
 }
 
 // Stack is a named set of resources described by a template.
@@ -103,6 +126,9 @@ type Service struct {
 	Env       map[string]string `yaml:"env" pattern:"variable" refs:"true" doc:"Its environment variables; may hold ${…} references."`
 	Rollout   Rollout           `yaml:"rollout" doc:"The way from one release to the next: rolling, all-at-once, blue-green, or a map that says more."`
 
+	Limits Limits  `yaml:"limits" json:",omitzero" doc:"What clients may ask of it."`
+	Sticky *Sticky `yaml:"sticky" json:",omitzero" doc:"Keeps a client at the version that answered it first, by a cookie; {} for one that ends with the browser."`
+
 	KeepReleases int `yaml:"keep-releases" default:"10" min:"1" doc:"How many releases are kept to go back to, beside the live one and the last good one before it."`
 }
 
@@ -114,6 +140,25 @@ func (s *Service) References() []string {
 	}
 	return texts
 }
+
+// Limits bound what clients may ask of a service; what is left out is as it is
+// by default.
+type Limits struct {
+	Header        Size          `yaml:"header" max:"65536" json:",omitzero" doc:"How large the header of a request may be, e.g. 16KiB; by default, and at most, 64KiB."`
+	Body          Size          `yaml:"body" json:",omitzero" doc:"How large the body of a request may be, e.g. 10MB; by default of any size."`
+	Requests      int           `yaml:"requests" min:"1" json:",omitzero" doc:"How many requests may be under way at one instance; by default any number."`
+	Answer        time.Duration `yaml:"answer" json:",omitzero" doc:"How long it may take to begin an answer, e.g. 30s; by default 10s. Later ones count as failed."`
+	ClientTimeout time.Duration `yaml:"client-timeout" json:",omitzero" doc:"How long a client may neither send of its body nor take of the answer, e.g. 30s; by default 60s."`
+}
+
+// Sticky says how a client is known again.
+type Sticky struct {
+	Cookie string        `yaml:"cookie" default:"makeitso" pattern:"cookie" doc:"The cookie's name; by default makeitso."`
+	For    time.Duration `yaml:"for" json:",omitzero" doc:"How long it lasts, e.g. 1h; by default until the browser ends."`
+}
+
+// Size is a number of bytes, written like 10MB or 64KiB.
+type Size int64
 
 // Rollout says how a release replaces the one before. At most one of the
 // strategies is set; by default it is rolling.
@@ -219,6 +264,17 @@ type Percent float64
 type Site struct {
 	From   string `yaml:"from" required:"true" doc:"The folder of the files, relative to makeitso.yaml."`
 	Bucket string `yaml:"bucket" required:"true" refs:"true" doc:"The bucket's name; usually a ${stacks.NAME.outputs.KEY} reference."`
+
+	Redirects []*Redirect       `yaml:"redirects" min:"1" doc:"Paths that lead elsewhere; the first that fits counts."`
+	Fallback  string            `yaml:"fallback" doc:"The page for paths of no file, with status 200: that of an application in the browser, e.g. /index.html."`
+	Errors    map[string]string `yaml:"errors" pattern:"status" doc:"The pages of errors by their status, e.g. {404: /404.html}."`
+}
+
+// Redirect sends those who ask for a path of a site elsewhere.
+type Redirect struct {
+	From   string `yaml:"from" required:"true" doc:"The path; a last part * stands for all that follows, and a part :name for one part, e.g. /old/*."`
+	To     string `yaml:"to" required:"true" doc:"A path or a URL, with :splat for what * stands for and :name for that part, e.g. /new/:splat."`
+	Status int    `yaml:"status" default:"301" doc:"301 (the default), 302, 303, 307 or 308."`
 }
 
 // Pipeline is ordered stages from a commit to running software.

@@ -90,6 +90,9 @@ var patterns = map[string]pattern{
 	"parameter": {regexp.MustCompile(`^[A-Za-z0-9]{1,255}$`), "letters and digits"},
 	"variable":  {regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), "letters, digits and underscores, no digit first"},
 	"account":   {regexp.MustCompile(`^[0-9]{12}$`), `twelve digits, e.g. "111111111111"`},
+	"cookie":    {regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), "a cookie's name: letters, digits and !#$%&'*+-.^_`|~"},
+	"status":    {regexp.MustCompile(`^[45][0-9]{2}$`), "a status from 400 to 599"},
+	"host":      {regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`), "a host name in lower case, without scheme, port and *"},
 	"region":    {regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]+$`), "a region's name, e.g. eu-west-1"},
 }
 

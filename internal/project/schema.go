@@ -35,6 +35,8 @@ func (s schemaMaker) of(t reflect.Type, r rule) schema {
 		return schema{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 	case reflect.TypeFor[Percent]():
 		return schema{"type": "string", "pattern": percentPattern.String()}
+	case reflect.TypeFor[Size]():
+		return schema{"type": "string", "pattern": sizePattern.String()}
 	}
 	if t == reflect.TypeFor[Amount]() {
 		return schema{"anyOf": []any{schema{"type": "integer", "minimum": 0}, s.of(reflect.TypeFor[Percent](), rule{})}}

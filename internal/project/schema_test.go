@@ -58,7 +58,7 @@ func TestSchemaAgrees(t *testing.T) {
 	if wrong := judge([]byte(design)); wrong != "" {
 		t.Errorf("the design's example: %s", wrong)
 	}
-	bySchema := []string{"unknown-at-the-top", "unknown-below", "missing", "no-kind", "two-kinds", "later-kinds", "beside-the-wrong-kind", "lists-for-texts", "numbers", "enums", "rollouts", "shares", "strategies", "names", "keys-of-maps", "empty-texts"}
+	bySchema := []string{"unknown-at-the-top", "unknown-below", "missing", "no-kind", "two-kinds", "later-kinds", "beside-the-wrong-kind", "lists-for-texts", "numbers", "enums", "rollouts", "shares", "strategies", "names", "keys-of-maps", "empty-texts", "edge", "limits"}
 	seen := 0
 	for _, file := range []string{"clean", "keys", "types", "names"} {
 		archive, err := txtar.ParseFile("testdata/" + file + ".txtar")
@@ -76,7 +76,7 @@ func TestSchemaAgrees(t *testing.T) {
 			}
 		}
 	}
-	if seen != len(bySchema)+4 {
+	if seen != len(bySchema)+6 {
 		t.Errorf("judged %d texts", seen)
 	}
 }

@@ -19,12 +19,13 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 	s.Name, preview.Name = edgeName(k.c.environment, k.name), previewName(k.c.environment, k.name)
 	shown := state.Previewed()
 	var hosts, health []string
+	access := (*Access)(nil)
 	if bereft := state.Bereft(); bereft != "" {
 		r, err := k.c.release(ctx, k.name, bereft)
 		if err != nil {
 			return s, preview, err
 		}
-		hosts = r.Service.Hosts
+		hosts, access = r.Service.Hosts, &r.Service.Access
 	}
 	for _, a := range state.Arms() {
 		r, err := k.c.release(ctx, k.name, a.Release)
@@ -34,6 +35,11 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 		if a.Weight > 0 { // who only finishes what it has is asked nothing new
 			hosts = append(hosts, r.Service.Hosts...)
 			health = append(health, r.Service.Health)
+			// Of two releases the newer one says what may be asked: an older one
+			// that cannot take it is on its way out.
+			if access == nil || a.Release == state.Plan.New.Release {
+				access = &r.Service.Access
+			}
 		}
 		arm := edge.Arm{Name: a.Release, Weight: a.Weight}
 		for _, m := range slices.Concat(a.Members, a.Leaving) {
@@ -45,12 +51,16 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 		if a.Weight == 0 && a.Release == state.Plan.New.Release && len(shown) > 0 {
 			arm.Weight = 1
 			preview.Arms, preview.Health = []edge.Arm{arm}, r.Service.Health
+			r.Service.Access.give(&preview)
 			for _, host := range r.Service.Hosts {
 				preview.Hosts = append(preview.Hosts, "preview."+host)
 			}
 			continue
 		}
 		s.Arms = append(s.Arms, arm)
+	}
+	if access != nil {
+		access.give(&s)
 	}
 	s.Hosts = slices.Compact(slices.Sorted(slices.Values(hosts)))
 	// The edge asks all instances of a service the same; where two releases
@@ -59,6 +69,11 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 		s.Health = health[0]
 	}
 	return s, preview, nil
+}
+
+// give says to the edge what clients may ask.
+func (a Access) give(s *edge.Service) {
+	s.Limits, s.RequestTimeout, s.Sticky = a.Limits, a.RequestTimeout, a.Sticky
 }
 
 // setRoute changes the route, in an order in which no instance is in both

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -66,6 +67,32 @@ func TestBlueGreen(t *testing.T) {
 	}
 	if _, bad := end(); bad > 0 {
 		t.Errorf("%d bad answers", bad)
+	}
+}
+
+// TestAccessIsTheReleases changes what clients may ask with a release, which a
+// rollback takes back.
+func TestAccessIsTheReleases(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	narrow := canary(time.Hour)
+	narrow.Access = Access{Limits: edge.Limits{BodyBytes: 10}, RequestTimeout: time.Second, Sticky: &edge.Sticky{Cookie: "arm"}}
+	at := func() Access {
+		s, _ := w.edge.routed()
+		return Access{s.Limits, s.RequestTimeout, s.Sticky}
+	}
+	ended := c.releasing(narrow, "one", "run-2") // the same artifact
+	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
+	if got := at(); !reflect.DeepEqual(got, narrow.Access) {
+		t.Errorf("beside the old release it is %+v", got)
+	}
+	if _, err := c.Rollback(within(t), Return{Service: "api"}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if got := at(); !reflect.DeepEqual(got, Access{}) {
+		t.Errorf("after the way back it is %+v", got)
 	}
 }
 

@@ -2,10 +2,12 @@ package release
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
 	"makeitso/internal/analysis"
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
 	"makeitso/internal/source"
@@ -24,9 +26,19 @@ type Service struct {
 	// Alarms are the names or ARNs of alarms of which none may go off while it
 	// is rolled out.
 	Alarms []string `json:"alarms,omitempty"`
+	// Access is what clients may ask of it.
+	Access Access `json:"access,omitzero"`
 	// Keep is how many releases are kept to go back to, beside the live one and
 	// the last good one before it; default 10.
 	Keep int `json:"keep,omitempty"`
+}
+
+// Access is what clients may ask of a service, and how they are known again, as
+// the edge has it.
+type Access struct {
+	Limits         edge.Limits   `json:"limits,omitzero"`
+	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
+	Sticky         *edge.Sticky  `json:"sticky,omitempty"`
 }
 
 // Judge says how a canary is judged.
@@ -71,7 +83,7 @@ func (s Service) validate() (Service, error) {
 // sameShape says whether two services differ only in how they are rolled out
 // and in how many instances they have.
 func (s Service) sameShape(t Service) bool {
-	return s.Name == t.Name && s.Health == t.Health && slices.Equal(s.Hosts, t.Hosts)
+	return s.Name == t.Name && s.Health == t.Health && slices.Equal(s.Hosts, t.Hosts) && reflect.DeepEqual(s.Access, t.Access)
 }
 
 // Artifact is what a release runs.

@@ -32,12 +32,15 @@ type edgeProcess struct {
 	listen string // where a new one listens
 	secure string // where HTTPS is spoken, "" for nowhere
 	folder string
+	key    string // the file of the key that seals
 	client *edge.Client
 
 	mu     sync.Mutex
 	config edge.Config // in force, or to be when it starts
 	unsure bool        // whether the edge may have taken another one, with no answer
 	actual string      // where the running one listens, "" if none is known to run
+
+	troubles []string // with certificates, as they were last told
 }
 
 // The names of the edge's process. There are two, since one takes over from the
@@ -53,6 +56,13 @@ var _ release.Edge = (*edgeProcess)(nil)
 func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
 	e := &edgeProcess{keeper: keeper, self: o.Self, listen: o.Edge, secure: o.EdgeTLS, folder: filepath.Join(o.State, "edge")}
 	e.client = edge.NewClient(e.path("edge.sock"))
+	if o.Key != "" {
+		key, err := filepath.Abs(o.Key) // the edge runs in a folder of its own
+		if err != nil {
+			return nil, fault.Wrap(fault.Unavailable, err, "find the key %s", o.Key)
+		}
+		e.key = key
+	}
 	config, err := edge.LoadConfig(e.path("config.json"))
 	if err != nil {
 		return nil, err
@@ -113,9 +123,10 @@ func (e *edgeProcess) change(ctx context.Context, edit func(*edge.Config)) error
 	next := e.config
 	next.Version++
 	next.Services, next.Sites, next.Balancers = slices.Clone(next.Services), slices.Clone(next.Sites), slices.Clone(next.Balancers)
+	next.TLS = tlsOf(next, e.secure)
 	edit(&next)
-	if next.TLS = nil; e.secure != "" {
-		next.TLS = &edge.TLS{Listen: e.secure}
+	if len(next.TLS.Sources) == 0 && e.secure == "" {
+		next.TLS = nil
 	}
 	if idle(next) && !e.running() {
 		e.config, e.unsure = next, true // an edge starts with what it had
@@ -325,7 +336,7 @@ func (e *edgeProcess) ensure(ctx context.Context) error {
 func (e *edgeProcess) spec(name string, more ...string) process.Spec {
 	return process.Spec{
 		Name: name, Path: e.self, Env: os.Environ(), Dir: e.folder, Log: e.path("edge.log"),
-		Args: append([]string{"internal", "edge", "--listen", e.listen, "--socket", e.path("edge.sock"), "--config", e.path("config.json"), "--log", e.path("access.log")}, more...),
+		Args: append([]string{"internal", "edge", "--listen", e.listen, "--socket", e.path("edge.sock"), "--config", e.path("config.json"), "--log", e.path("access.log"), "--key", e.key}, more...),
 	}
 }
 

@@ -84,7 +84,7 @@ func TestAnEdgeWhoseAnswerIsLost(t *testing.T) {
 	var gate tollgate
 	set := func(path string) error {
 		return e.SetSites(t.Context(), "a", []edge.Site{{
-			Name: "a/site", Hosts: []string{"a.localhost"}, Origin: "http://127.0.0.1:1/" + path, AccessKey: "a", SecretKey: "b", Region: "c",
+			Name: "a/site", Hosts: []string{"a.localhost"}, Behavior: edge.Behavior{Origin: "http://127.0.0.1:1/" + path, AccessKey: "a", SecretKey: "b", Region: "c"},
 		}})
 	}
 	if err := set("one"); err != nil {

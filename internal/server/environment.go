@@ -14,6 +14,7 @@ import (
 	"makeitso/internal/cfnapi"
 	"makeitso/internal/control"
 	"makeitso/internal/edge"
+	"makeitso/internal/edge/certificate"
 	"makeitso/internal/fault"
 	"makeitso/internal/pipeline"
 	"makeitso/internal/platform/custom"
@@ -226,6 +227,9 @@ func (env *environment) observeAlarm(ctx context.Context, alarm, state, reason s
 // sitesChanged puts the environment's sites in force.
 func (env *environment) sitesChanged(ctx context.Context) error {
 	sites, err := env.platform.Sites()
+	if err == nil {
+		sites, err = env.paged(ctx, sites)
+	}
 	if err != nil {
 		return err
 	}
@@ -247,7 +251,10 @@ func (s *Server) pipelineEnvironment(ctx context.Context, p *project.Project, na
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hosts, PullImage: env.platform.PullImage}, nil
+	if err := s.certify(ctx, name, p.Environments[name]); err != nil {
+		return nil, err
+	}
+	return &pipeline.Environment{Name: name, Stacks: env.stacks, Services: env.services, Sites: env, Hosts: env.hostsIn(p), PullImage: env.platform.PullImage}, nil
 }
 
 // Bucket implements pipeline.Sites.
@@ -392,7 +399,7 @@ func shortest(hosts []string) string {
 // with the last of them.
 func (env *environment) clear(ctx context.Context) error {
 	s := env.server
-	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil), cfnapi.Forget(ctx, s.records, env.name))
+	err := errors.Join(env.platform.Destroy(ctx), s.edge.SetSites(ctx, env.name, nil), s.edge.SetBalancing(ctx, env.name, nil, nil), s.edge.SetCertificates(ctx, certificate.Source{Name: env.name}), cfnapi.Forget(ctx, s.records, env.name), env.forgetPages(ctx))
 	if err == nil {
 		err = s.keptEnvironments().Delete(ctx, env.name)
 	}

@@ -50,6 +50,7 @@ func (s *Server) takePushes(ctx context.Context, c *control.Control) error {
 		return err
 	}
 	s.working.Go(func() { s.edge.keepAlive(s.ctx, s.o.Announce) })
+	s.working.Go(func() { s.watchCertificates(s.ctx) })
 	p, err := s.known()
 	if err != nil {
 		return err

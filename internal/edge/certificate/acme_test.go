@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -12,6 +13,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,6 +36,7 @@ type acmeServer struct {
 	ask       string // where the host is asked
 	asked     atomic.Int64
 	proven    atomic.Bool
+	away      atomic.Bool
 	mu        sync.Mutex
 	issued    []byte
 }
@@ -48,6 +53,10 @@ func newACMEServer(t *testing.T, ask string) *acmeServer {
 }
 
 func (s *acmeServer) serve(w http.ResponseWriter, r *http.Request) {
+	if s.away.Load() {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
 	w.Header().Set("Replay-Nonce", fmt.Sprint(s.asked.Add(1)))
 	state := map[bool]string{true: "valid", false: "pending"}[s.proven.Load()]
 	challenge := map[string]any{"type": "tls-alpn-01", "url": s.URL + "/challenge", "token": "token", "status": state}
@@ -131,10 +140,40 @@ func (s *acmeServer) issue(body io.Reader) error {
 	return nil
 }
 
+// reversed seals by turning bytes around.
+type reversed struct{}
+
+func (reversed) Seal(plain []byte, about string) []byte {
+	sealed := slices.Clone(plain)
+	slices.Reverse(sealed)
+	return append([]byte(about+":"), sealed...)
+}
+
+func (r reversed) Open(sealed []byte, about string) ([]byte, error) {
+	return bytes.TrimPrefix(r.Seal(bytes.TrimPrefix(sealed, []byte(about+":")), about), []byte(about+":")), nil
+}
+
 const acmeHost = "acme.shop.localhost" // an authority of ours may sign it
 
+// TestAuthorityThatGivesNothing tells why there is no certificate.
+func TestAuthorityThatGivesNothing(t *testing.T) {
+	authority := newACMEServer(t, "")
+	authority.away.Store(true)
+	s := NewStore(t.TempDir(), nil)
+	if err := s.Want(Wanted{Sources: []Source{{ACME: &ACME{Directory: authority.URL + "/directory", Hosts: []string{acmeHost}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shown(t, s, acmeHost); err == nil {
+		t.Error("an authority that is away has given a certificate")
+	}
+	if all := s.Troubles([]string{acmeHost}); len(all) != 1 || !strings.HasPrefix(all[0], "no certificate could be got for "+acmeHost+": ") {
+		t.Errorf("told are %q", all)
+	}
+}
+
 func TestACMEIsAskedForConfiguredHostsOnly(t *testing.T) {
-	s := NewStore(t.TempDir())
+	folder := t.TempDir()
+	s := NewStore(folder, reversed{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +194,7 @@ func TestACMEIsAskedForConfiguredHostsOnly(t *testing.T) {
 		}
 	})
 	authority := newACMEServer(t, l.Addr().String())
-	if err := s.Want(Wanted{ACME: &ACME{Directory: authority.URL + "/directory", Hosts: []string{acmeHost}}}); err != nil {
+	if err := s.Want(Wanted{Sources: []Source{{ACME: &ACME{Directory: authority.URL + "/directory", Hosts: []string{acmeHost}}}}}); err != nil {
 		t.Fatal(err)
 	}
 	roots := trusting(t, authority.authority)
@@ -166,14 +205,33 @@ func TestACMEIsAskedForConfiguredHostsOnly(t *testing.T) {
 	if err != nil || !authority.proven.Load() {
 		t.Fatalf("%v, proven %t", err, authority.proven.Load())
 	}
+	if all := s.Troubles(nil); len(all) != 0 {
+		t.Errorf("told are %q", all)
+	}
 	asked := authority.asked.Load()
 	if again, err := shake(t, s, acmeHost, roots); err != nil || !again.Equal(leaf) || authority.asked.Load() != asked {
 		t.Errorf("it is asked again: %v", err)
 	}
-	if h := s.Challenge(t.Context(), "other.shop.localhost"); h != nil {
+	again := NewStore(folder, reversed{})
+	if err := again.Want(Wanted{Sources: []Source{{ACME: &s.networks[0].ACME}}}); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := shake(t, again, acmeHost, roots); err != nil || !kept.Equal(leaf) || authority.asked.Load() != asked {
+		t.Errorf("opened again, the store asks again: %v", err)
+	}
+	kept, err := filepath.Glob(filepath.Join(folder, "acme/*/*"))
+	if err != nil || len(kept) < 2 {
+		t.Errorf("kept are %q %v", kept, err)
+	}
+	for _, name := range kept {
+		if raw, err := os.ReadFile(name); err != nil || !bytes.HasPrefix(raw, []byte("acme ")) || bytes.Contains(raw, []byte("PRIVATE KEY")) {
+			t.Errorf("%s is not sealed: %v", name, err)
+		}
+	}
+	if h := s.Challenge("other.shop.localhost"); h != nil {
 		t.Error("a challenge for a host that is not ours is answered")
 	}
-	if h := s.Challenge(t.Context(), acmeHost); h == nil {
+	if h := s.Challenge(acmeHost); h == nil {
 		t.Error("a challenge over HTTP is not answered")
 	}
 }

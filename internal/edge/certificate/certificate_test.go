@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +30,16 @@ func shake(t *testing.T, s *Store, host string, roots *x509.CertPool) (*x509.Cer
 		return nil, err
 	}
 	return client.ConnectionState().PeerCertificates[0], nil
+}
+
+// shown gives what a store shows to a client that asks for a host.
+func shown(t *testing.T, s *Store, host string) (*tls.Certificate, error) {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	return s.Get(&tls.ClientHelloInfo{ServerName: host, Conn: ours, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256},
+		SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}})
 }
 
 func trusting(t *testing.T, a *Authority) *x509.CertPool {
@@ -53,7 +65,7 @@ func TestLocalAuthority(t *testing.T) {
 		t.Errorf("opened again it is another one: %v", err)
 	}
 	roots := trusting(t, a)
-	s := NewStore(dir)
+	s := NewStore(dir, nil)
 	if err := s.Want(Wanted{Local: func(host string) bool { return host != "unknown.localhost" }}); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +93,66 @@ func TestLocalAuthority(t *testing.T) {
 	}
 }
 
+// TestPatienceWithFiles opens a store whose files are not there yet, as a
+// restarted edge does.
+func TestPatienceWithFiles(t *testing.T) {
+	dir := t.TempDir()
+	p := Pair{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	s := NewStore(dir, nil)
+	if err := s.Want(Wanted{Sources: []Source{{Pairs: []Pair{p}}}, Patient: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shown(t, s, "own.localhost"); err == nil {
+		t.Error("there is a certificate")
+	}
+	if all := s.Troubles([]string{"own.localhost", "www.example.com"}); len(all) != 2 || !strings.Contains(all[0], "cannot be used: stat") || all[1] != "no certificate is for www.example.com" {
+		t.Errorf("told are %q", all)
+	}
+	writePair(t, dir, "own.localhost")
+	s.pairs[0].looked = time.Time{}
+	if _, err := shown(t, s, "own.localhost"); err != nil {
+		t.Errorf("the files are not taken when they come: %v", err)
+	}
+	if all := s.Troubles([]string{"own.localhost"}); len(all) != 0 {
+		t.Errorf("told are %q", all)
+	}
+}
+
+// TestEndedCertificates prefers a certificate that is good, and tells of others.
+func TestEndedCertificates(t *testing.T) {
+	var pairs []Pair
+	s := NewStore(t.TempDir(), nil)
+	for range 3 {
+		pairs = append(pairs, writePair(t, t.TempDir(), "own.localhost"))
+	}
+	if err := s.Want(Wanted{Sources: []Source{{Pairs: pairs[:2]}, {Name: "other", Pairs: pairs[2:]}}}); err != nil {
+		t.Fatal(err)
+	}
+	day := 24 * time.Hour
+	for i, left := range []time.Duration{-day, day, 30 * day} {
+		s.pairs[i].loaded.Leaf.NotAfter = time.Now().Add(left)
+	}
+	index := func() int {
+		t.Helper()
+		c, err := shown(t, s, "own.localhost")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.IndexFunc(s.pairs, func(p *pair) bool { return p.loaded == c })
+	}
+	if got := index(); got != 1 {
+		t.Errorf("shown is the certificate %d, not the first good one", got)
+	}
+	all := s.Troubles(nil)
+	if len(all) != 2 || !strings.Contains(all[0], " ended on ") || !strings.Contains(all[1], " ends on ") {
+		t.Errorf("told are %q", all)
+	}
+	s.pairs = s.pairs[:1]
+	if got := index(); got != 0 {
+		t.Error("one that has ended is not shown where there is no other")
+	}
+}
+
 // writePair writes a certificate of some authority as files of the user's own.
 func writePair(t *testing.T, dir, host string) Pair {
 	t.Helper()
@@ -105,18 +177,13 @@ func writePair(t *testing.T, dir, host string) Pair {
 func TestOwnFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	dir := t.TempDir()
 	p := writePair(t, dir, "own.localhost")
-	s := NewStore(dir)
-	if err := s.Want(Wanted{Pairs: []Pair{p}}); err != nil {
+	s := NewStore(dir, nil)
+	if err := s.Want(Wanted{Sources: []Source{{Pairs: []Pair{p}}}}); err != nil {
 		t.Fatal(err)
 	}
 	get := func() *tls.Certificate {
 		t.Helper()
-		ours, theirs := net.Pipe()
-		defer ours.Close()
-		defer theirs.Close()
-		hello := &tls.ClientHelloInfo{ServerName: "own.localhost", Conn: ours, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256},
-			SupportedVersions: []uint16{tls.VersionTLS13}, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, SupportedCurves: []tls.CurveID{tls.CurveP256}}
-		c, err := s.Get(hello)
+		c, err := shown(t, s, "own.localhost")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -145,7 +212,16 @@ func TestOwnFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	if got := get(); !got.Leaf.Equal(second.Leaf) {
 		t.Error("half of a change is in force")
 	}
-	if err := s.Want(Wanted{Pairs: []Pair{p}}); err == nil {
+	if err := s.Want(Wanted{Sources: []Source{{Pairs: []Pair{p}}}}); err != nil || !get().Leaf.Equal(second.Leaf) {
+		t.Errorf("told again in the middle of a change: %v", err)
+	}
+	if all := s.Troubles(nil); len(all) != 1 || !strings.Contains(all[0], "has changed and cannot be used") {
+		t.Errorf("a half change is told as %q", all)
+	}
+	if err := NewStore(dir, nil).Want(Wanted{Sources: []Source{{Pairs: []Pair{p}}}}); err == nil {
 		t.Error("a key that is none is taken")
+	}
+	if err := Check(p); !fault.Is(err, fault.Invalid) || strings.Contains(fault.Text(err), "half") {
+		t.Errorf("a key that is none is told as %v", err)
 	}
 }

@@ -27,26 +27,73 @@ func (h distribution) Check(_ context.Context, r *machine.Resource) error {
 		}
 		return r.Invalid("DistributionConfig", "is not an object")
 	}
-	if behaviors, _ := config["CacheBehaviors"].([]any); len(behaviors) > 0 {
-		return fault.New(fault.Unsupported, "%s: CacheBehaviors are not served on this machine", r.Name()).
-			WithHint("take them out; everything is served from the origin of DefaultCacheBehavior")
-	}
-	origin, err := defaultOrigin(r)
-	if err != nil {
-		return err
-	}
-	if domain := origin["DomainName"]; !model.Unknown(domain) {
-		if _, err := h.origin(r); err != nil {
+	for _, b := range behaviorsOf(config) {
+		if err := h.checkBehavior(r, b); err != nil {
 			return err
 		}
 	}
 	return h.unclaimed(r)
 }
 
-// defaultOrigin gives the origin that the default behavior names.
-func defaultOrigin(r *machine.Resource) (map[string]any, error) {
+// behavior is one of a distribution's: where it stands, and what it says.
+type behavior struct {
+	at     string
+	path   string // "" for that of all paths that are none of the others'
+	config map[string]any
+}
+
+// behaviorsOf gives the default behavior and then the others, in their order.
+func behaviorsOf(config map[string]any) []behavior {
+	first, _ := config["DefaultCacheBehavior"].(map[string]any)
+	all := []behavior{{at: "DistributionConfig.DefaultCacheBehavior", config: first}}
+	more, _ := config["CacheBehaviors"].([]any)
+	for i, v := range more {
+		b, _ := v.(map[string]any)
+		all = append(all, behavior{fmt.Sprintf("DistributionConfig.CacheBehaviors.%d", i), machine.TextIn(v, "PathPattern"), b})
+	}
+	return all
+}
+
+func (h distribution) checkBehavior(r *machine.Resource, b behavior) error {
+	origin, err := originOf(r, b)
+	if err != nil {
+		return err
+	}
+	if domain := origin["DomainName"]; !model.Unknown(domain) {
+		if _, err := h.bucket(r, b); err != nil {
+			return err
+		}
+	}
+	if strings.HasSuffix(b.at, "DefaultCacheBehavior") {
+		return nil
+	}
+	if b.path == "" && !model.Unknown(b.config["PathPattern"]) {
+		return r.Invalid(b.at+".PathPattern", "is missing")
+	}
+	for _, key := range []string{"FunctionAssociations", "LambdaFunctionAssociations", "TrustedSigners", "TrustedKeyGroups", "FieldLevelEncryptionId", "SmoothStreaming"} {
+		if given := fmt.Sprint(b.config[key]); given != "<nil>" && given != "[]" && given != "false" && given != "" {
+			return fault.New(fault.Unsupported, "%s: %s.%s is not served on this machine", r.Name(), b.at, key).
+				WithHint("take it out here, e.g. by a condition; a distribution on this machine serves files")
+		}
+	}
+	methods, _ := b.config["AllowedMethods"].([]any)
+	for _, method := range methods {
+		if !slices.Contains([]any{"GET", "HEAD", "OPTIONS"}, method) && !model.Unknown(method) {
+			return fault.New(fault.Unsupported, "%s: %s.AllowedMethods has %v; on this machine a distribution is only read", r.Name(), b.at, method).
+				WithHint("allow GET, HEAD and OPTIONS there")
+		}
+	}
+	least, _ := machine.Number(b.config["MinTTL"])
+	if most, given := machine.Number(b.config["MaxTTL"]); given && least > most {
+		return r.Invalid(b.at+".MinTTL", "is %d, above MaxTTL, %d", least, most)
+	}
+	return nil
+}
+
+// originOf gives the origin that a behavior names.
+func originOf(r *machine.Resource, b behavior) (map[string]any, error) {
 	config, _ := r.Properties["DistributionConfig"].(map[string]any)
-	target := machine.TextIn(config["DefaultCacheBehavior"], "TargetOriginId")
+	target := machine.TextIn(b.config, "TargetOriginId")
 	origins, _ := config["Origins"].([]any)
 	var ids []string
 	for _, o := range origins {
@@ -57,12 +104,12 @@ func defaultOrigin(r *machine.Resource) (map[string]any, error) {
 			ids = append(ids, id)
 		}
 	}
-	return nil, r.Invalid("DistributionConfig.DefaultCacheBehavior.TargetOriginId", "%q is none of the Origins %v", target, ids)
+	return nil, r.Invalid(b.at+".TargetOriginId", "%q is none of the Origins %v", target, ids)
 }
 
-// origin finds the bucket that a distribution serves.
-func (h distribution) origin(r *machine.Resource) (*machine.Resource, error) {
-	origin, err := defaultOrigin(r)
+// bucket finds the bucket that a behavior serves.
+func (h distribution) bucket(r *machine.Resource, b behavior) (*machine.Resource, error) {
+	origin, err := originOf(r, b)
 	if err != nil {
 		return nil, err
 	}
@@ -81,23 +128,12 @@ func (h distribution) origin(r *machine.Resource) (*machine.Resource, error) {
 		WithHint("on this machine a distribution serves a bucket: use !GetAtt Bucket.RegionalDomainName")
 }
 
-// asWebsite says whether a distribution serves its bucket's website, with what
-// that does with paths and errors, rather than the objects themselves.
-func asWebsite(r *machine.Resource) bool {
-	origin, err := defaultOrigin(r)
-	return err == nil && strings.Contains(machine.TextIn(origin, "DomainName"), ".s3-website")
-}
-
-// signs says whether a distribution reads its bucket with keys: by an origin
-// access control or identity. Without one it sees what everybody may see.
-func signs(r *machine.Resource) bool {
-	origin, err := defaultOrigin(r)
-	return err == nil && (machine.TextIn(origin, "OriginAccessControlId") != "" || machine.TextIn(origin["S3OriginConfig"], "OriginAccessIdentity") != "")
-}
-
 func (h distribution) Make(ctx context.Context, r *machine.Resource) error {
-	if _, err := h.origin(r); err != nil {
-		return err
+	config, _ := r.Properties["DistributionConfig"].(map[string]any)
+	for _, b := range behaviorsOf(config) {
+		if _, err := h.bucket(r, b); err != nil {
+			return err
+		}
 	}
 	h.p.hosts.Lock()
 	defer h.p.hosts.Unlock()
@@ -193,37 +229,60 @@ func (p *Platform) Sites() ([]edge.Site, error) {
 		if enabled, given := config["Enabled"]; given && fmt.Sprint(enabled) == "false" {
 			continue
 		}
-		from, err := distribution{p}.origin(r)
-		if fault.Is(err, fault.Unsupported) {
-			continue // its bucket is gone: there is nothing to serve
-		}
-		if err != nil {
-			return nil, err
-		}
 		site := siteOf(config)
-		site.Name = p.Env + "/" + r.Name()
-		site.Hosts = hostsOf(r, links)
-		if asWebsite(r) {
-			site.Origin = "http://" + machine.Loopback(c.WebsitePort)
-			site.OriginHost = websiteHost(from.PhysicalID)
-		} else {
-			site.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
-			if signs(r) {
-				site.AccessKey, site.SecretKey, site.Region = c.AccessKey, c.SecretKey, c.Region
+		site.Name, site.Hosts = p.Env+"/"+r.Name(), hostsOf(r, links)
+		for _, b := range behaviorsOf(config) {
+			from, err := distribution{p}.bucket(r, b)
+			if fault.Is(err, fault.Unsupported) {
+				continue // its bucket is gone: there is nothing to serve
+			}
+			if err != nil {
+				return nil, err
+			}
+			if served := servedAs(r, b, from, c); b.path == "" {
+				site.Behavior = served
+			} else {
+				site.Behaviors = append(site.Behaviors, edge.PathBehavior{Path: b.path, Behavior: served})
 			}
 		}
-		sites = append(sites, site)
+		if site.Origin != "" {
+			sites = append(sites, site)
+		}
 	}
 	slices.SortFunc(sites, func(a, b edge.Site) int { return strings.Compare(a.Name, b.Name) })
 	return sites, nil
+}
+
+// servedAs gives how the edge serves a behavior from its bucket.
+func servedAs(r *machine.Resource, b behavior, from *machine.Resource, c objectserver.Config) edge.Behavior {
+	served := behaviorOf(b.config)
+	origin, err := originOf(r, b)
+	switch {
+	case err == nil && strings.Contains(machine.TextIn(origin, "DomainName"), ".s3-website"):
+		// The bucket's website, with what that does with paths and errors,
+		// rather than the objects themselves.
+		served.Origin, served.OriginHost = "http://"+machine.Loopback(c.WebsitePort), websiteHost(from.PhysicalID)
+		return served
+	case err == nil && (machine.TextIn(origin, "OriginAccessControlId") != "" || machine.TextIn(origin["S3OriginConfig"], "OriginAccessIdentity") != ""):
+		// Without an access control or identity it sees what everybody may see.
+		served.AccessKey, served.SecretKey, served.Region = c.AccessKey, c.SecretKey, c.Region
+	}
+	served.Origin = "http://" + machine.Loopback(c.Port) + "/" + from.PhysicalID
+	return served
 }
 
 // SitesOf gives those of Sites that serve a bucket, its objects or its website.
 func (p *Platform) SitesOf(bucket string) ([]edge.Site, error) {
 	sites, err := p.Sites()
 	return slices.DeleteFunc(sites, func(s edge.Site) bool {
-		return s.OriginHost != websiteHost(bucket) && !strings.HasSuffix(s.Origin, "/"+bucket)
+		return !p.Serves(s.Behavior, bucket) && !slices.ContainsFunc(s.Behaviors, func(b edge.PathBehavior) bool { return p.Serves(b.Behavior, bucket) })
 	}), err
+}
+
+// Serves says whether a behavior of a site serves a bucket, its objects or its
+// website.
+func (p *Platform) Serves(b edge.Behavior, bucket string) bool {
+	return b.OriginHost == websiteHost(bucket) || strings.HasSuffix(b.Origin, "/"+bucket)
 }
 
 // websiteHost is the host name of a bucket's website.
@@ -265,19 +324,6 @@ func isSite(r *machine.Resource) bool {
 // siteOf gives what a distribution says of the way it is served.
 func siteOf(config map[string]any) edge.Site {
 	s := edge.Site{Index: strings.TrimPrefix(machine.TextIn(config, "DefaultRootObject"), "/")}
-	behavior, _ := config["DefaultCacheBehavior"].(map[string]any)
-	s.Compress = fmt.Sprint(behavior["Compress"]) == "true"
-	switch policy := machine.TextIn(behavior, "ViewerProtocolPolicy"); policy {
-	case edge.PlainRedirected, edge.PlainRefused:
-		s.Plain = policy
-	}
-	ttl, given := managedTTL(machine.TextIn(behavior, "CachePolicyId"))
-	if seconds, is := machine.Number(behavior["DefaultTTL"]); is && !given {
-		ttl, given = time.Duration(seconds)*time.Second, true
-	}
-	if given {
-		s.TTL = max(ttl, 1) // none would be the edge's own default
-	}
 	responses, _ := config["CustomErrorResponses"].([]any)
 	for _, v := range responses {
 		response, _ := v.(map[string]any)
@@ -296,6 +342,29 @@ func siteOf(config map[string]any) edge.Site {
 		s.Errors[code] = edge.Error{Path: page, Status: status}
 	}
 	return s
+}
+
+// behaviorOf gives what a behavior says of the way it is served.
+func behaviorOf(config map[string]any) edge.Behavior {
+	b := edge.Behavior{Compress: fmt.Sprint(config["Compress"]) == "true"}
+	switch policy := machine.TextIn(config, "ViewerProtocolPolicy"); policy {
+	case edge.PlainRedirected, edge.PlainRefused:
+		b.Plain = policy
+	}
+	ttl, managed := managedTTL(machine.TextIn(config, "CachePolicyId"))
+	if managed {
+		b.TTL = max(ttl, 1) // none would be the edge's own default
+		return b
+	}
+	seconds := func(key string, none time.Duration) time.Duration {
+		n, given := machine.Number(config[key])
+		if given && n == 0 {
+			return none
+		}
+		return time.Duration(n) * time.Second
+	}
+	b.TTL, b.MinTTL, b.MaxTTL = seconds("DefaultTTL", 1), seconds("MinTTL", 0), seconds("MaxTTL", 1)
+	return b
 }
 
 // hostsOf gives a distribution's host names: its own, its aliases, and the

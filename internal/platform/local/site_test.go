@@ -82,8 +82,9 @@ func TestSitesFollowDistributionsAndRecords(t *testing.T) {
 	}
 	want := edge.Site{
 		Name: "local/data/Cdn", Hosts: []string{domain, "old.shop.localhost", "shop.localhost", "www.shop.localhost"},
-		Origin: "http://" + machine.Loopback(store.Port) + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: "us-east-1",
-		Index: "index.html", TTL: time.Minute, Plain: edge.PlainRedirected, Errors: map[int]edge.Error{404: {Path: "/index.html", Status: 200}},
+		Behavior: edge.Behavior{Origin: "http://" + machine.Loopback(store.Port) + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: "us-east-1",
+			TTL: time.Minute, Plain: edge.PlainRedirected},
+		Index: "index.html", Errors: map[int]edge.Error{404: {Path: "/index.html", Status: 200}},
 	}
 	if !reflect.DeepEqual(sites[0], want) {
 		t.Errorf("site %+v\nwant %+v", sites[0], want)
@@ -130,6 +131,62 @@ func TestOriginsThatCannotBeServed(t *testing.T) {
 		r := machinetest.Request("AWS::CloudFront::Distribution", "Cdn", distributionProperties(c.origin))
 		if err := machinetest.Handler(t, p, r.Type).Check(t.Context(), r); fault.CodeOf(err) != c.code {
 			t.Errorf("origin %s: %v; want %q", c.origin, err, c.code)
+		}
+	}
+}
+
+// TestCacheBehaviors has a distribution with two buckets, and refuses by name
+// what is not served.
+func TestCacheBehaviors(t *testing.T) {
+	t.Parallel()
+	p := newPlatform(t, Options{})
+	files := machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Files", map[string]any{"BucketName": "shop-files"}))
+	machinetest.Create(t, p, machinetest.Request("AWS::S3::Bucket", "Images", map[string]any{"BucketName": "shop-images"}))
+	with := func(change map[string]any) stack.Request {
+		properties := distributionProperties(files.Attributes["DomainName"])
+		config := properties["DistributionConfig"].(map[string]any)
+		config["Origins"] = append(config["Origins"].([]any), map[string]any{"Id": "images", "DomainName": "shop-images.s3.amazonaws.com", "S3OriginConfig": map[string]any{}},
+			map[string]any{"Id": "api", "DomainName": "api.example.com", "CustomOriginConfig": map[string]any{}})
+		behavior := map[string]any{"PathPattern": "/img/*.pn?", "TargetOriginId": "images", "ViewerProtocolPolicy": "https-only", "AllowedMethods": []any{"GET", "HEAD", "OPTIONS"},
+			"Compress": true, "MinTTL": 10, "DefaultTTL": "0", "MaxTTL": 100, "SmoothStreaming": false, "FunctionAssociations": []any{}}
+		for key, value := range change {
+			behavior[key] = value
+		}
+		config["CacheBehaviors"] = []any{behavior, map[string]any{"PathPattern": "*.js", "TargetOriginId": "files", "ViewerProtocolPolicy": "allow-all", "CachePolicyId": "658327ea-f89d-4fab-a63d-7e88639e58f6"}}
+		return machinetest.Request("AWS::CloudFront::Distribution", "Cdn", properties)
+	}
+	for _, c := range []struct {
+		change map[string]any
+		code   fault.Code
+		want   string
+	}{
+		{map[string]any{"TargetOriginId": "none"}, fault.Invalid, "DistributionConfig.CacheBehaviors.0.TargetOriginId"},
+		{map[string]any{"PathPattern": ""}, fault.Invalid, "DistributionConfig.CacheBehaviors.0.PathPattern"},
+		{map[string]any{"MinTTL": 1000}, fault.Invalid, "DistributionConfig.CacheBehaviors.0.MinTTL"},
+		{map[string]any{"TargetOriginId": "api"}, fault.Unsupported, "api.example.com is no bucket"},
+		{map[string]any{"AllowedMethods": []any{"GET", "HEAD", "PUT"}}, fault.Unsupported, "AllowedMethods has PUT"},
+		{map[string]any{"LambdaFunctionAssociations": []any{map[string]any{}}}, fault.Unsupported, "CacheBehaviors.0.LambdaFunctionAssociations is not served"},
+		{map[string]any{"PathPattern": changeset.KnownAfterApply}, "", ""},
+	} {
+		r := with(c.change)
+		if err := machinetest.Handler(t, p, r.Type).Check(t.Context(), r); fault.CodeOf(err) != c.code || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q %s", c.change, err, c.code, c.want)
+		}
+	}
+	machinetest.Create(t, p, with(nil))
+	store, err := p.storeConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	origin := "http://" + machine.Loopback(store.Port)
+	want := []edge.PathBehavior{
+		{Path: "/img/*.pn?", Behavior: edge.Behavior{Origin: origin + "/shop-images", Compress: true, Plain: edge.PlainRefused, TTL: 1, MinTTL: 10 * time.Second, MaxTTL: 100 * time.Second}},
+		{Path: "*.js", Behavior: edge.Behavior{Origin: origin + "/shop-files", AccessKey: store.AccessKey, SecretKey: store.SecretKey, Region: store.Region, TTL: 24 * time.Hour}},
+	}
+	for _, bucket := range []string{"shop-files", "shop-images"} {
+		sites, err := p.SitesOf(bucket)
+		if err != nil || len(sites) != 1 || !reflect.DeepEqual(sites[0].Behaviors, want) || sites[0].Origin != origin+"/shop-files" {
+			t.Errorf("%s is served as %+v, %v\nwant %+v", bucket, sites, err, want)
 		}
 	}
 }
