@@ -184,22 +184,3 @@ func TestServicesShareAHostByPath(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-// TestByteReadAheadBelongsToTheNextRequest reads as the server does while it
-// answers a request.
-func TestByteReadAheadBelongsToTheNextRequest(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer ours.Close()
-	defer theirs.Close()
-	go io.WriteString(theirs, "GET / HTTP/1.1\r\n\r\nPOST /")
-	c := &headConn{Conn: ours}
-	for _, n := range []int{18, 1} {
-		if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	connState(c, http.StateIdle)
-	if _, err := io.ReadFull(c, make([]byte, 5)); err != nil || string(c.head) != "POST /" {
-		t.Errorf("the next header begins with %q, %v", c.head, err)
-	}
-}
