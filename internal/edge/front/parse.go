@@ -125,7 +125,7 @@ func parseLength(r *http.Request) error {
 		return bad("the request says in two ways how long it is")
 	case len(codings) > 0 && r.ProtoMinor == 0:
 		return bad("HTTP/1.0 has no Transfer-Encoding")
-	case len(codings) > 1 || len(codings) == 1 && !strings.EqualFold(codings[0], "chunked"):
+	case len(codings) > 1 || len(codings) == 1 && !equalFold(codings[0], "chunked"):
 		return &refusal{http.StatusNotImplemented, "only the transfer coding chunked is known"}
 	case len(codings) == 1:
 		delete(r.Header, "Transfer-Encoding")
@@ -199,12 +199,18 @@ func parseChunk(line []byte) (size int64, err error) {
 func hasToken(lists []string, word string) bool {
 	for _, list := range lists {
 		for w := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(strings.Trim(w, " \t"), word) {
+			if equalFold(strings.Trim(w, " \t"), word) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// equalFold compares with a word of ASCII: a letter from elsewhere that folds to
+// one of its letters is longer.
+func equalFold(text, word string) bool {
+	return len(text) == len(word) && strings.EqualFold(text, word)
 }
 
 func isLetterOrDigit(c byte) bool {
