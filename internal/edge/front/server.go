@@ -144,6 +144,11 @@ func (s *Server) left(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.tell()
+}
+
+// tell tells those who wait that no connection is left; the lock is held.
+func (s *Server) tell() {
 	if len(s.conns) == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
@@ -160,12 +165,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		c.closeIdle()
 	})
 	s.mu.Lock()
-	gone := make(chan struct{})
-	if len(s.conns) == 0 {
-		close(gone)
-	} else {
-		s.empty = gone
+	if s.empty == nil {
+		s.empty = make(chan struct{})
 	}
+	gone := s.empty
+	s.tell()
 	s.mu.Unlock()
 	select {
 	case <-gone:
