@@ -2,10 +2,13 @@ package edge
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -182,5 +185,23 @@ func TestServicesShareAHostByPath(t *testing.T) {
 	c.Services[1].Paths = []string{"/api"}
 	if err := e.Configure(t.Context(), c); err == nil || !strings.Contains(err.Error(), `host "api.shop.localhost/api" is given to`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestRefusedRequestIsLogged though it is of no service.
+func TestRefusedRequestIsLogged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	e := start(t, Options{Log: path})
+	if answer := e.raw(t, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 400") {
+		t.Errorf("got %q", answer)
+	}
+	e.stop()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line entry
+	if err := json.Unmarshal(raw, &line); err != nil || line.Status != 400 || line.Error == "" || !strings.HasPrefix(line.Remote, "127.0.0.1:") {
+		t.Errorf("%v: %s", err, raw)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -75,7 +76,8 @@ func (s *Server) Serve(l net.Listener) error {
 		if s.closing.Load() {
 			return http.ErrServerClosed
 		}
-		if passing, ok := err.(net.Error); !ok || !passing.Temporary() { //nolint:staticcheck // it tells that there are too many files
+		var errno syscall.Errno // which knows that too many files are no reason to give up
+		if !errors.Is(err, os.ErrDeadlineExceeded) && !(errors.As(err, &errno) && errno.Temporary()) {
 			return err
 		}
 		wait = min(max(2*wait, 5*time.Millisecond), time.Second)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -431,6 +432,40 @@ func TestHTTP2IsHandedOver(t *testing.T) {
 		t.Errorf("got %q", text)
 	}
 	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// failing is a listener that fails some times before it listens.
+type failing struct {
+	net.Listener
+	errs []error
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	if len(f.errs) == 0 {
+		return f.Listener.Accept()
+	}
+	err := f.errs[0]
+	f.errs = f.errs[1:]
+	return nil, &net.OpError{Op: "accept", Err: err}
+}
+
+func TestTooManyFilesIsNoReasonToGiveUp(t *testing.T) {
+	s, _ := serve(t, func(http.ResponseWriter, *http.Request) {}, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Serve(&failing{l, []error{os.NewSyscallError("accept4", syscall.EMFILE), os.ErrDeadlineExceeded}})
+	}()
+	conn, in := dial(t, l.Addr().String())
+	io.WriteString(conn, get)
+	read(t, in)
+	l.Close()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }
