@@ -3,12 +3,15 @@ package front
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"os"
 	"runtime"
 	"slices"
@@ -468,4 +471,51 @@ func TestTooManyFilesIsNoReasonToGiveUp(t *testing.T) {
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
+}
+
+// TestOverTLS looks at a client between its requests, and sends parts of many
+// sizes.
+func TestOverTLS(t *testing.T) {
+	secure := httptest.NewTLSServer(nil)
+	t.Cleanup(secure.Close)
+	s, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		r.Context().Done()
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.TLS == nil {
+			t.Errorf("%v over %v", err, r.TLS)
+		}
+		for part := range slices.Chunk(body, 3000) {
+			w.Write(part)
+		}
+		w.Write(body)
+	}, nil)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: secure.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	client := secure.Client()
+	defer client.CloseIdleConnections()
+	for n := range 12 {
+		body := strings.Repeat("0123456", 1<<n)
+		kind := []io.Reader{strings.NewReader(body), struct{ io.Reader }{strings.NewReader(body)}}[n%2]
+		reused := false
+		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", "https://"+l.Addr().String(), kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || string(got) != body+body || reused != (n > 0) {
+			t.Errorf("%d bytes came back for %d, %v, on a used connection: %t", len(got), len(body), err, reused)
+		}
+	}
+	l.Close()
+	<-ended
 }
