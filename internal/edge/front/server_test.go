@@ -327,8 +327,6 @@ func TestIdleConnectionHoldsNothing(t *testing.T) {
 	for c.state.Load() != isIdle { // a moment after the answer
 		runtime.Gosched()
 	}
-	client.Close()
-	s.all.Wait()
 	if c.desk != nil {
 		t.Error("it kept its buffers")
 	}
@@ -368,6 +366,24 @@ func TestTimes(t *testing.T) {
 	}()
 	if all, _ := io.ReadAll(in); len(all) > 0 {
 		t.Errorf("a header that does not end was answered %q", all)
+	}
+}
+
+// TestDeadlineOfAPartIsNotThatOfTheEnd lets it pass before the handler is done.
+func TestDeadlineOfAPartIsNotThatOfTheEnd(t *testing.T) {
+	_, address := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "part")
+		w.(http.Flusher).Flush()
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)); err != nil {
+			t.Error(err)
+		}
+	}, nil)
+	conn, in := dial(t, address)
+	for range 2 {
+		io.WriteString(conn, get)
+		if _, body := read(t, in); body != "part" {
+			t.Errorf("got %q", body)
+		}
 	}
 }
 
