@@ -14,7 +14,7 @@ var floors = map[string]int{
 	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, // what all others stand on
 	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1, "internal/sigv4": -1, "internal/platform/resp": -1,
 	"internal/seal": 0, "internal/platform/datafolder": 0, "internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0, "internal/metric": 0,
-	"internal/edge/upstream": 0, "internal/edge/outcome": 0, "internal/edge/certificate": 0,
+	"internal/edge/front": 0, "internal/edge/upstream": 0, "internal/edge/outcome": 0, "internal/edge/certificate": 0,
 	"internal/changeset": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/artifact/repository": 1, "internal/edge": 1, "internal/dns": 1, "internal/source": 1, "internal/analysis/simulate": 1, // for bench
 	"internal/platform/objectserver": 1, "internal/platform/vault": 1, "internal/platform/model": 1, "internal/platform/postgresql": 1,
 	"internal/stack": 2, "internal/platform/watch": 2, "internal/release": 2, "internal/rehearsal": 2, "internal/publish": 2, "internal/platform/balance": 2, "internal/platform/traffic": 2, "internal/platform/beanstalk": 2,

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		all := make([]byte, 1<<20)
 		all = all[:runtime.Stack(all, true)]
-		if _, others, _ := strings.Cut(string(all), "\n\n"); !strings.Contains(others, "internal/edge.") {
+		if _, others, _ := strings.Cut(string(all), "\n\n"); !strings.Contains(others, "internal/edge") {
 			os.Exit(code)
 		} else {
 			left = others

@@ -2,10 +2,13 @@ package edge
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -185,21 +188,20 @@ func TestServicesShareAHostByPath(t *testing.T) {
 	}
 }
 
-// TestByteReadAheadBelongsToTheNextRequest reads as the server does while it
-// answers a request.
-func TestByteReadAheadBelongsToTheNextRequest(t *testing.T) {
-	ours, theirs := net.Pipe()
-	defer ours.Close()
-	defer theirs.Close()
-	go io.WriteString(theirs, "GET / HTTP/1.1\r\n\r\nPOST /")
-	c := &headConn{Conn: ours}
-	for _, n := range []int{18, 1} {
-		if _, err := io.ReadFull(c, make([]byte, n)); err != nil {
-			t.Fatal(err)
-		}
+// TestRefusedRequestIsLogged though it is of no service.
+func TestRefusedRequestIsLogged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	e := start(t, Options{Log: path})
+	if answer := e.raw(t, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 400") {
+		t.Errorf("got %q", answer)
 	}
-	connState(c, http.StateIdle)
-	if _, err := io.ReadFull(c, make([]byte, 5)); err != nil || string(c.head) != "POST /" {
-		t.Errorf("the next header begins with %q, %v", c.head, err)
+	e.stop()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line entry
+	if err := json.Unmarshal(raw, &line); err != nil || line.Status != 400 || line.Error == "" || !strings.HasPrefix(line.Remote, "127.0.0.1:") {
+		t.Errorf("%v: %s", err, raw)
 	}
 }

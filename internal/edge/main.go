@@ -139,25 +139,26 @@ func prepare(ctx context.Context, o Options, log *accessLog) (p *plane, before *
 func (p *plane) serve(ctx context.Context, before *inheritance) error {
 	requests, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	front := p.server(requests)
+	public := p.servers(requests)
 	control := &http.Server{Handler: p.control(), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var servers, beside sync.WaitGroup
-	run := func(server *http.Server, l, socket net.Listener) {
+	run := func(server interface{ Serve(net.Listener) error }, l net.Listener) {
 		servers.Go(func() {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-				failed <- fmt.Errorf("serve %s: %w", socket.Addr(), err)
+				failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}
 		})
 	}
-	run(front, headListener{p.public}, p.public)
-	run(control, p.private, p.private)
+	run(public.two, public.passed)
+	run(public.one, p.public)
+	run(control, p.private)
 	measure := &http.Server{Handler: http.HandlerFunc(p.metrics), ErrorLog: p.quiet, ReadHeaderTimeout: 10 * time.Second}
 	if p.measured != nil {
-		run(measure, p.measured, p.measured)
+		run(measure, p.measured)
 	}
 	p.ports.begin(func(l net.Listener) {
-		beside.Go(func() { _ = front.Serve(l) }) // ends when its listener is closed
+		beside.Go(func() { _ = public.one.Serve(l) }) // ends when its listener is closed
 	})
 	if before != nil {
 		servers.Go(func() { p.follow(requests, before) })
@@ -167,14 +168,14 @@ func (p *plane) serve(ctx context.Context, before *inheritance) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	case <-p.parting.left:
-		run(control, p.parting.private, p.parting.private)
+		run(control, p.parting.private)
 		err = p.part(ctx)
 	}
 	p.ports.end()
 	beside.Wait() // a server that still knows a closed listener would fail to close it at its shutdown
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.options.Drain)
 	defer cancel()
-	err = errors.Join(err, p.shutdown(draining, front, stop), p.farewell())
+	err = errors.Join(err, p.shutdown(draining, public, stop), p.farewell())
 	if p.leaving.Load() { // whoever reads outcomes gets the last ones, and is told that there are no more
 		if late := control.Shutdown(draining); late != nil && !errors.Is(late, context.DeadlineExceeded) && !errors.Is(late, net.ErrClosed) {
 			err = errors.Join(err, late)
@@ -183,34 +184,6 @@ func (p *plane) serve(ctx context.Context, before *inheritance) error {
 	err = errors.Join(err, unlessClosed(control.Close()), unlessClosed(measure.Close()))
 	servers.Wait()
 	return err
-}
-
-// server is what the clients reach.
-func (p *plane) server(requests context.Context) *http.Server {
-	front := &http.Server{
-		Handler:     p,
-		BaseContext: func(net.Listener) context.Context { return requests },
-		ConnContext: connContext,
-		ConnState: func(conn net.Conn, state http.ConnState) {
-			connState(conn, state)
-			switch state {
-			case http.StateNew:
-				p.clients.add(1)
-			case http.StateClosed, http.StateHijacked:
-				p.clients.add(-1)
-			}
-		},
-		ErrorLog:          p.quiet,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    maxHeaderBytes,
-		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250, SendPingTimeout: 30 * time.Second},
-	}
-	front.Protocols.SetHTTP1(true)
-	front.Protocols.SetHTTP2(true)
-	front.Protocols.SetUnencryptedHTTP2(true)
-	return front
 }
 
 // part takes no more connections, and waits until those that there are have

@@ -281,9 +281,6 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	atPort, balancer := t.atPort(r, p.listen, x.host), t.balancerFor(x.host, r.TLS != nil)
 	service := t.serviceFor(x.host, r.URL.Path)
 	switch {
-	case hasTwoLengths(r):
-		x.w.Header().Set("Connection", "close")
-		x.page(http.StatusBadRequest, "bad request", "The request says in two ways how long it is.")
 	case x.challenged(r):
 	case atPort != nil:
 		x.serveBalanced(r, atPort)
@@ -360,9 +357,9 @@ func quietLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 // shutdown drains: no new connection, and requests under way may finish until
 // ctx ends; then they are broken off by stop, which cancels their contexts. What
 // goes on without a request is broken off at once.
-func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.CancelFunc) error {
+func (p *plane) shutdown(ctx context.Context, public *servers, stop context.CancelFunc) error {
 	p.end()
-	err := unlessClosed(server.Shutdown(ctx))
+	err := public.shutdown(ctx)
 	finished := make(chan struct{})
 	go func() {
 		p.running.Wait()
@@ -376,7 +373,7 @@ func (p *plane) shutdown(ctx context.Context, server *http.Server, stop context.
 		err = nil // what did not finish by the deadline is broken off now
 	}
 	stop()
-	if closing := unlessClosed(server.Close()); err == nil {
+	if closing := public.close(); err == nil {
 		err = closing
 	}
 	<-finished

@@ -110,7 +110,7 @@ func (p *ports) take() {
 			p.refuse(address, err)
 			continue
 		}
-		l := listening{headListener{raw}, raw, secure}
+		l := listening{raw, raw, secure}
 		if secure {
 			l.Listener = newTLSListener(raw, p.secure)
 		}

@@ -467,7 +467,10 @@ func TestMalformedRequests(t *testing.T) {
 		"chunk too long":       {head + "Transfer-Encoding: chunked\r\n\r\n4\r\nabcdefgh\r\n0\r\n\r\n", "400"},
 		"unknown encoding":     {head + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "501"},
 		"two hosts":            {head + "Host: other\r\n\r\n", "400"},
-		"folded header":        {head + "X: a\r\n b\r\n\r\n", "200"}, // taken as one line
+		"folded header":        {head + "X: a\r\n b\r\n\r\n", "400"},
+		"bare line end":        {head + "X: a\nY: b\r\n\r\n", "400"},
+		"bare line ends":       {"GET / HTTP/1.1\nHost: " + apiHost + "\n\n", "400"},
+		"length twice":         {head + "Content-Length: 4\r\nContent-Length: 4\r\n\r\nabcd", "400"},
 		"70 kB of header":      {head + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", "431"},
 		"control in header":    {head + "X: a\x00b\r\n\r\n", "400"},
 		"CONNECT":              {"CONNECT " + apiHost + ":443 HTTP/1.1\r\nHost: " + apiHost + "\r\nConnection: close\r\n\r\n", "405"},
