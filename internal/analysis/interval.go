@@ -21,7 +21,14 @@ func rate(a Arm) Rate {
 	n, p := float64(a.Requests), a.Share()
 	middle := (p + z*z/(2*n)) / (1 + z*z/n)
 	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
-	return Rate{Arm: a, Low: max(0, middle-half), High: min(1, middle+half)}
+	r := Rate{Arm: a, Low: max(0, middle-half), High: min(1, middle+half)}
+	if a.Bad == 0 { // what is left of a difference of equal numbers is no rate
+		r.Low = 0
+	}
+	if a.Bad == a.Requests {
+		r.High = 1
+	}
+	return r
 }
 
 // Interval says how much worse the canary is, as a share of requests; negative
@@ -66,23 +73,29 @@ func (t *Test) difference() Interval {
 // String is the interval in words, e.g. “the canary is between 5 and 20 points
 // worse”.
 func (i Interval) String() string {
-	points := func(x float64) string { return fmt.Sprintf("%.3g", 100*math.Abs(x)) }
+	number := func(x float64) string { return fmt.Sprintf("%.3g", 100*math.Abs(x)) }
+	points := func(x float64) string {
+		if number(x) == "1" {
+			return "1 point"
+		}
+		return number(x) + " points"
+	}
 	switch {
 	case i.Low > 0 && i.High < 1:
-		return fmt.Sprintf("the canary is between %s and %s points worse", points(i.Low), points(i.High))
+		return fmt.Sprintf("the canary is between %s and %s worse", number(i.Low), points(i.High))
 	case i.Low > 0:
-		return fmt.Sprintf("the canary is at least %s points worse", points(i.Low))
+		return fmt.Sprintf("the canary is at least %s worse", points(i.Low))
 	case i.High < 0 && i.Low > -1:
-		return fmt.Sprintf("the canary is between %s and %s points better", points(i.High), points(i.Low))
+		return fmt.Sprintf("the canary is between %s and %s better", number(i.High), points(i.Low))
 	case i.High < 0:
-		return fmt.Sprintf("the canary is at least %s points better", points(i.High))
+		return fmt.Sprintf("the canary is at least %s better", points(i.High))
 	case i.Low == -1 && i.High == 1:
 		return "too little was seen to say how much better or worse the canary is"
 	case i.Low == -1:
-		return fmt.Sprintf("the canary is at most %s points worse", points(i.High))
+		return fmt.Sprintf("the canary is at most %s worse", points(i.High))
 	case i.High == 1:
-		return fmt.Sprintf("the canary is at most %s points better", points(i.Low))
+		return fmt.Sprintf("the canary is at most %s better", points(i.Low))
 	default:
-		return fmt.Sprintf("the canary is at most %s points worse and at most %s points better", points(i.High), points(i.Low))
+		return fmt.Sprintf("the canary is at most %s worse and at most %s better", points(i.High), points(i.Low))
 	}
 }

@@ -315,16 +315,27 @@ func TestInterval(t *testing.T) {
 	}
 }
 
+func TestRateOfNoneAndAll(t *testing.T) {
+	for n := int64(1); n < 300; n++ {
+		if r := rate(Arm{Requests: n}); r.Low != 0 || r.High <= 0 || r.High >= 1 {
+			t.Errorf("0 of %d: between %g and %g", n, r.Low, r.High)
+		}
+		if r := rate(Arm{Requests: n, Bad: n}); r.High != 1 || r.Low <= 0 || r.Low >= 1 {
+			t.Errorf("%d of %d: between %g and %g", n, n, r.Low, r.High)
+		}
+	}
+}
+
 func TestIntervalInWords(t *testing.T) {
 	for i, want := range map[Interval]string{
 		{-1, 1}:        "too little was seen to say how much better or worse the canary is",
 		{0.05, 0.2}:    "the canary is between 5 and 20 points worse",
 		{0.05, 1}:      "the canary is at least 5 points worse",
 		{-0.2, -0.01}:  "the canary is between 1 and 20 points better",
-		{-1, -0.01}:    "the canary is at least 1 points better",
-		{-0.01, 0.005}: "the canary is at most 0.5 points worse and at most 1 points better",
+		{-1, -0.01}:    "the canary is at least 1 point better",
+		{-0.01, 0.005}: "the canary is at most 0.5 points worse and at most 1 point better",
 		{-1, 0.005}:    "the canary is at most 0.5 points worse",
-		{-0.01, 1}:     "the canary is at most 1 points better",
+		{-0.01, 1}:     "the canary is at most 1 point better",
 	} {
 		if got := i.String(); got != want {
 			t.Errorf("%v: got %q, want %q", i, got, want)

@@ -45,7 +45,7 @@ func (a *app) steerCommand(name string, wish release.Wish, short, long string) *
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.Out, "%s is %s: %s\n", status.Release, status.Phase, status.Reason)
+				fmt.Fprintf(a.Out, "%s: %s\n", status.Release, status.Reason)
 				if status.Paused {
 					fmt.Fprintf(a.Out, "  go on with: makeitso rollout resume %s\n", r.Service)
 				}

@@ -11,6 +11,7 @@ import (
 	"makeitso/internal/api"
 	"makeitso/internal/control"
 	"makeitso/internal/release"
+	"makeitso/internal/rollout"
 	"makeitso/internal/server"
 )
 
@@ -81,14 +82,20 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 	}
 	for _, svc := range env.Services {
 		line := svc.Live
-		if r := svc.Rollout; r != nil && !r.Final {
-			line += fmt.Sprintf("; %s %s: %s", r.Release, r.Phase, r.Reason)
+		switch r := svc.Rollout; {
+		case r == nil || r.Final && r.Release == svc.Live:
+		case !r.Final:
+			line += fmt.Sprintf("; %s: %s", r.Release, r.Reason)
+		case r.Phase == string(rollout.RollbackFailed):
+			line += fmt.Sprintf("; %s could not be rolled back: %s", r.Release, r.Reason)
+		default:
+			line += fmt.Sprintf("; %s went back (makeitso why %s)", r.Release, r.Release)
 		}
 		rows = append(rows, []string{"  service " + svc.Service, line})
 		for _, i := range svc.Instances {
 			state := i.State
 			if i.Restarts > 0 {
-				state += fmt.Sprintf(", replaced %d times", i.Restarts)
+				state += ", replaced " + times(i.Restarts)
 			}
 			if i.Reason != "" {
 				state += ": " + i.Reason
@@ -169,6 +176,14 @@ forbids it; --force goes back all the same.`,
 	cmd.Flags().StringVar(&r.Release, "to", "", "the release to go back to (default: the last good one before)")
 	cmd.Flags().BoolVar(&r.Force, "force", false, "go back past forward-only migrations too")
 	return cmd
+}
+
+// times says how often.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // printReturn says which release is there after a way back.

@@ -66,12 +66,13 @@ func (a *app) trust(ctx context.Context, o trustOptions) error {
 	}
 	path := filepath.Join(o.folder, "makeitso-local.crt")
 	if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, authority) {
-		a.note("it is trusted already: %s", path)
-		return nil
-	}
-	a.note("the certificate is written to %s, and %s is run", path, trustProgram)
-	if err := a.confirm(o.yes, "trust this project's authority for localhost?"); err != nil {
-		return err
+		// What wrote it may have been killed before the program had run.
+		a.note("the certificate is in %s already; %s is run again", path, trustProgram)
+	} else {
+		a.note("the certificate is written to %s, and %s is run", path, trustProgram)
+		if err := a.confirm(o.yes, "trust this project's authority for localhost?"); err != nil {
+			return err
+		}
 	}
 	if err := os.WriteFile(path, authority, 0o644); err != nil {
 		if errors.Is(err, fs.ErrPermission) {

@@ -3,6 +3,7 @@ package control
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"makeitso/internal/diag"
 	"makeitso/internal/fault"
@@ -20,5 +21,5 @@ func unknown[T any](kind, name string, known map[string]T) error {
 	if len(names) == 0 {
 		return err
 	}
-	return err.WithHint("its %ss are: %v", kind, names)
+	return err.WithHint("its %ss are: %s", kind, strings.Join(names, ", "))
 }

@@ -38,6 +38,7 @@ type exchange struct {
 	entry    entry
 	last     *attempt
 	tried    []*instance
+	broke    bool   // an instance took the request, and its connection broke
 	mark     string // the cookie that a sticky service sends
 	body     body
 
@@ -301,7 +302,8 @@ func (x *exchange) choose(r *http.Request) *attempt {
 }
 
 // again says whether another attempt after err can do no harm: nothing was
-// sent, or the connection broke and the request may be repeated.
+// sent, or the connection broke and the request may be repeated. That once: one
+// that ends its instance must not end all of them.
 func (x *exchange) again(method string, err error) bool {
 	if errors.Is(err, context.Canceled) || x.body.from != nil && x.body.begun.Load() {
 		return false
@@ -309,7 +311,9 @@ func (x *exchange) again(method string, err error) bool {
 	if upstream.NotConnected(err) || errors.Is(err, upstream.ErrBusy) {
 		return true
 	}
-	return upstream.Broken(err) && x.body.from == nil && upstream.Idempotent(method)
+	first := !x.broke
+	x.broke = true
+	return first && upstream.Broken(err) && x.body.from == nil && upstream.Idempotent(method)
 }
 
 // relay hands the answer on.

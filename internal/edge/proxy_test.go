@@ -308,6 +308,22 @@ func TestBrokenConnectionIsRetriedOnlyWhereThatIsSafe(t *testing.T) {
 	}
 }
 
+func TestRequestThatEndsInstancesEndsTwoAtMost(t *testing.T) {
+	e := start(t, Options{})
+	var ended atomic.Int64
+	var addresses []string
+	for range 5 {
+		addresses = append(addresses, serveConns(t, func(conn net.Conn) {
+			ended.Add(1)
+			http.ReadRequest(bufio.NewReader(conn))
+		}))
+	}
+	e.configure(t, service1(1, addresses...))
+	if res, _ := e.get(t, apiHost, "/"); res.StatusCode != http.StatusBadGateway || ended.Load() != 2 {
+		t.Errorf("%s after %d instances, want 502 after 2", res.Status, ended.Load())
+	}
+}
+
 func TestKeptConnectionThatTheInstanceClosedIsNoFailure(t *testing.T) {
 	e := start(t, Options{})
 	// Each connection answers two requests as if it stayed open, then closes.

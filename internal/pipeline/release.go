@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"makeitso/internal/analysis"
 	"makeitso/internal/fault"
@@ -45,7 +46,7 @@ func (w *stageWork) release(ctx context.Context) (Result, error) {
 		return result, err
 	}
 	result.Summary = r.ID + " is live"
-	return result, w.log.Printf("release %s of %s: %s %s", r.ID, name, r.Status, r.Reason)
+	return result, w.log.Printf("%s", strings.TrimSpace(fmt.Sprintf("release %s of %s: %s %s", r.ID, name, r.Status, r.Reason)))
 }
 
 // wanted gives everything a release of the service is made of.

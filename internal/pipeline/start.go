@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
@@ -89,7 +90,7 @@ func hintNames(what, word string, names []string) string {
 	if near := diag.Nearest(word, names); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
-	return fmt.Sprintf("its %s are: %v", what, names)
+	return fmt.Sprintf("its %s are: %s", what, strings.Join(names, ", "))
 }
 
 // keepRun stores a new run, its stages and its place among the open ones, all

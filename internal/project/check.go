@@ -206,9 +206,14 @@ func (c checker) rollout(at string, r *Rollout) {
 	if len(set) > 1 {
 		c.keyErrorf(at+"."+set[1], "found beside %s", set[0]).Allowed = "one strategy"
 	}
-	for i := 1; i < len(r.Canary); i++ {
-		if before, share := r.Canary[i-1], r.Canary[i]; share != 0 && share <= before {
-			c.errorf(itemPath(at+".canary", i), "found %v%% after %v%%", share, before).Allowed = "rising shares"
+	const all = 100
+	for i, share := range r.Canary {
+		switch {
+		case share == all:
+			m := c.errorf(itemPath(at+".canary", i), "found %v%%", share)
+			m.Allowed, m.Hint = "shares below 100%", "leave it out: after the last share comes all of the traffic"
+		case i > 0 && share != 0 && share <= r.Canary[i-1]:
+			c.errorf(itemPath(at+".canary", i), "found %v%% after %v%%", share, r.Canary[i-1]).Allowed = "rising shares"
 		}
 	}
 	if r.Watch.AtLeast > r.Watch.AtMost {

@@ -148,11 +148,16 @@ func (k *keeper) fillIn(ctx context.Context, r *Report, paths []string) error {
 	return context.Cause(ctx)
 }
 
-// failures gives requests that went badly.
+// failures gives requests that went badly, as many as were judged bad once the
+// access log has them.
 func (k *keeper) failures(ctx context.Context, r Report, since time.Time) (found []edge.Failure, err error) {
+	wanted := 0
+	if r.Judgement != nil {
+		wanted = int(min(reportFailures, r.Judgement.Canary.Bad))
+	}
 	for range failuresPatience {
 		found, err = k.c.o.Failures(edgeName(r.Environment, r.Service), r.Release, since, reportFailures)
-		if err != nil || len(found) > 0 || r.Judgement == nil || r.Judgement.Canary.Bad == 0 {
+		if err != nil || len(found) >= wanted {
 			break
 		}
 		select {
@@ -217,6 +222,9 @@ func (c *Controller) Report(ctx context.Context, service, release string) (Repor
 			return Report{}, err
 		}
 		report, err := c.reports.Get(ctx, c.releaseKey(service, r.Number))
+		if fault.Is(err, fault.NotFound) && r.Status == RolledBack {
+			return report, fault.New(fault.NotFound, "there is no report on %s, which was live before it went back: %s", release, r.Reason)
+		}
 		if fault.Is(err, fault.NotFound) {
 			return report, fault.New(fault.NotFound, "%s did not go back: it is %s", release, r.Status).
 				WithHint("`makeitso releases %s` lists what became of each", service)

@@ -233,10 +233,10 @@ func (r Release) failure() error {
 			return fault.New(fault.Failed, "release %s was rolled back: %s", r.ID, r.Reason).WithHint("see `makeitso releases %s` for the newer one", service)
 		}
 		return fault.New(fault.Failed, "release %s was rolled back: %s", r.ID, r.Reason).
-			WithHint("the release before is live; correct the fault and push again")
+			WithHint("the release before is live; `makeitso why %s` says all that was seen; correct the fault and push again", r.ID)
 	case Failed:
 		return fault.New(fault.Failed, "release %s failed: %s", r.ID, r.Reason).
-			WithHint("it was the first release, so nothing is live; correct the fault and push again")
+			WithHint("it was the first release, so nothing is live; `makeitso why %s` says all that was seen; correct the fault and push again", r.ID)
 	case RollbackFailed:
 		return fault.New(fault.Failed, "release %s could not be rolled back: %s", r.ID, r.Reason).
 			WithHint("see `makeitso status`; makeitso goes on trying; `makeitso rollback %s --to RELEASE` chooses another release", service)

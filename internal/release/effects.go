@@ -11,13 +11,21 @@ import (
 )
 
 // route is what the edge is to do for the service in the present state, and
-// where what takes no traffic yet is to be seen; a service without arms is to
-// have no route.
+// where what takes no traffic yet is to be seen; a service without hosts is to
+// have no route. One whose instances are all gone keeps its hosts: who asks is
+// told that it is not there now, not that there is no such service.
 func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error) {
 	state := k.rec.State
 	s.Name, preview.Name = edgeName(k.c.environment, k.name), previewName(k.c.environment, k.name)
 	shown := state.Previewed()
 	var hosts, health []string
+	if bereft := state.Bereft(); bereft != "" {
+		r, err := k.c.release(ctx, k.name, bereft)
+		if err != nil {
+			return s, preview, err
+		}
+		hosts = r.Service.Hosts
+	}
 	for _, a := range state.Arms() {
 		r, err := k.c.release(ctx, k.name, a.Release)
 		if err != nil {
@@ -44,8 +52,7 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 		}
 		s.Arms = append(s.Arms, arm)
 	}
-	slices.Sort(hosts)
-	s.Hosts = slices.Compact(hosts)
+	s.Hosts = slices.Compact(slices.Sorted(slices.Values(hosts)))
 	// The edge asks all instances of a service the same; where two releases
 	// differ in what they answer, it is left to the keeper's own checks.
 	if health = slices.Compact(health); len(health) == 1 {
@@ -62,7 +69,7 @@ func (k *keeper) setRoute(ctx context.Context, s, preview edge.Service, previewe
 			return err
 		}
 	}
-	if len(s.Arms) == 0 {
+	if len(s.Hosts) == 0 {
 		return k.c.edge.RemoveService(ctx, s.Name)
 	}
 	if err := k.c.edge.SetService(ctx, s); err != nil || len(preview.Arms) == 0 {

@@ -288,7 +288,7 @@ func (k *keeper) target(ctx context.Context, live, to string) (Release, error) {
 		}
 		seen = seen || r.ID == live
 	}
-	return Release{}, fault.New(fault.NotFound, "service %s has no earlier release that was live", k.name).
+	return Release{}, fault.New(fault.NotFound, "service %s has no earlier release that was live and did not go back", k.name).
 		WithHint("`makeitso releases %s` lists them; name one with --to", k.name)
 }
 

@@ -2,6 +2,7 @@ package release
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -213,13 +214,13 @@ func TestReleaseThatDoesNotComeUp(t *testing.T) {
 			o.Limits.Start = time.Second
 			c := w.live(w.store, o)
 			_, err := c.Release(within(t), api, Artifact{Digest: artifact}, nil, "first")
-			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "" {
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || !strings.Contains(fault.HintOf(err), "`makeitso why api-1`") || w.instances.running() != "" {
 				t.Errorf("as first release: %v, running %q", err, w.instances.running())
 			}
 			c.mustRelease(api, "one", "second")
 			end := w.load(500 * time.Microsecond)
 			_, err = c.Release(within(t), api, Artifact{Digest: artifact}, nil, "third")
-			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || w.instances.running() != "one one" {
+			if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), want) || !strings.Contains(fault.HintOf(err), "`makeitso why api-3`") || w.instances.running() != "one one" {
 				t.Errorf("as later release: %v, running %q", err, w.instances.running())
 			}
 			if _, bad := end(); bad > 0 {
@@ -262,6 +263,29 @@ func TestLostInstanceIsReplaced(t *testing.T) {
 	if all[0].Instances[0].Restarts != 1 || !strings.Contains(reasons, "killed") || !strings.Contains(reasons, "its health check failed 3 times") {
 		t.Errorf("status: %+v", all[0].Instances)
 	}
+}
+
+// A service without instances is known still, and has one again.
+func TestAllInstancesLost(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	w.instances.setArtifact("one", "sick")
+	for _, i := range w.instances.list() {
+		i.end("killed")
+	}
+	eventually(t, "hosts without instances", func() bool {
+		s, ok := w.edge.routed()
+		return ok && len(s.Arms) == 0 && slices.Equal(s.Hosts, api.Hosts)
+	})
+	w.instances.setArtifact("one", "one")
+	for _, i := range w.instances.list() {
+		i.end("killed")
+	}
+	eventually(t, "both instances behind the edge", func() bool {
+		s, _ := w.edge.routed()
+		return len(s.Arms) == 1 && len(s.Arms[0].Instances) == 2
+	})
 }
 
 // What happens while makeitso is away is put right when it comes back.
@@ -335,6 +359,9 @@ func TestRollbackByHand(t *testing.T) {
 	}
 	if _, bad := end(); bad > 0 {
 		t.Errorf("%d bad answers", bad)
+	}
+	if _, err := c.Report(within(t), "api", "api-2"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "there is no report on api-2, which was live before it went back: returned to api-1 by hand") {
+		t.Errorf("why: %v", err)
 	}
 	if _, err := c.Rollback(within(t), Return{Service: "api", To: "api-9"}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("to a release that never was: %v", err)

@@ -111,7 +111,7 @@ func (r Report) judged(line func(string, ...any)) {
 		return
 	}
 	line("\nevidence")
-	if curve := Sparkline(r.Series); curve != "" {
+	if curve := Sparkline(r.Series); len(r.Series) > 1 {
 		line("  %s  over %s; the right end is %.3g, and %.3g is enough", curve, r.Series[len(r.Series)-1].Time.Sub(r.Series[0].Time).Round(time.Second/10), e.Evidence, e.Limit)
 	}
 	for _, f := range e.Findings {

@@ -26,7 +26,11 @@ func TestReportOfABadCanary(t *testing.T) {
 		if looks++; looks < 3 || service != "local/api" || release != "api-2" || most < 1 {
 			return nil, nil // the line is not written yet
 		}
-		return []edge.Failure{{ID: "4711", Method: "GET", Path: "/orders", Status: 500, Instance: "local.api-2.3"}}, nil
+		all := []edge.Failure{{ID: "4711", Method: "GET", Path: "/orders", Status: 500, Instance: "local.api-2.3"}}
+		if looks > 3 { // nor the last one yet
+			all = append(all, edge.Failure{ID: "4712", Method: "GET", Path: "/cart", Status: 502})
+		}
+		return all, nil
 	}
 	c := w.live(w.store, o)
 	c.mustRelease(canary(time.Hour), "one", "run-1")
@@ -45,8 +49,8 @@ func TestReportOfABadCanary(t *testing.T) {
 	}
 	text := r.Text()
 	for _, want := range []string{
-		"api-2 of local went back at ", ", with 10 % of the traffic\n  5xx: canary ", "\nevidence\n  ", "█  over ", "* 5xx ", "  canary          ", "  difference      the canary is ",
-		"\nguarantee\n  at most 1 in 100 canaries ", "  500  GET    /orders  0 ms  4711  local.api-2.3", "\n  | no such column, password ****\n", "xxx…\n", "\nput back\n  api-1 with 2 instances, image one\n",
+		"api-2 of local went back at ", ", with 10 % of the traffic\n  5xx: canary ", "\nevidence\n", "* 5xx ", "  canary          ", "  difference      the canary is ",
+		"\nguarantee\n  at most 1 in 100 canaries ", "  500  GET    /orders  0 ms  4711  local.api-2.3", "  502  GET    /cart  0 ms  4712", "\n  | no such column, password ****\n", "xxx…\n", "\nput back\n  api-1 with 2 instances, image one\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
@@ -94,6 +98,17 @@ func TestReportOfWhatNeverCame(t *testing.T) {
 	c.mustRelease(api, "one", "run-2")
 	if _, err := c.Report(within(t), "api", "api-2"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "api-2 did not go back: it is LIVE") {
 		t.Errorf("of one that is live: %v", err)
+	}
+}
+
+// One point is no curve.
+func TestCurveOfAReport(t *testing.T) {
+	r := Report{Judgement: &analysis.Explanation{}, Series: []analysis.Point{{Evidence: 1, Limit: 100}, {Time: time.Time{}.Add(time.Second), Evidence: 100, Limit: 100}}}
+	if text := r.Text(); !strings.Contains(text, "\n  ▁█  over 1s; ") {
+		t.Errorf("two points:\n%s", text)
+	}
+	if r.Series = r.Series[1:]; strings.Contains(r.Text(), "over") {
+		t.Errorf("one point:\n%s", r.Text())
 	}
 }
 

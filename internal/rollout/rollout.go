@@ -283,6 +283,17 @@ func (s State) Arms() []Arm {
 	return arms
 }
 
+// Bereft gives the release that is live though none of its instances can take
+// the traffic, "" where one can, or where nothing is to be live.
+func (s State) Bereft() string {
+	live := s.Live()
+	removed := s.Phase.Forward() && s.Plan.New.Instances == 0
+	if live.Instances == 0 || removed || len(s.Arms()) > 0 {
+		return ""
+	}
+	return live.Release
+}
+
 // Coin gives the new version's weight where every request draws between both
 // versions by chance; ok is false where one of them takes everything.
 func (s State) Coin() (weight float64, ok bool) {

@@ -97,7 +97,7 @@ func (c *conn) send(ctx context.Context, r *Request) (res *Response, unasked boo
 		case gone != nil:
 			err = gone
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			err = ErrNoAnswer
+			err, unasked = ErrNoAnswer, false // it may have the request, and works on it
 		}
 	}()
 	c.out = r.head(c.out[:0])

@@ -161,6 +161,31 @@ func TestClosedKeptConnection(t *testing.T) {
 	}
 }
 
+// A server that says nothing has the request: it is not sent again, as one is
+// that meets the end of a kept connection.
+func TestSilenceOnAKeptConnection(t *testing.T) {
+	var asked atomic.Int64
+	p := pool(t, raw(t, func(in *bufio.Reader, conn net.Conn) {
+		for {
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			if asked.Add(1) == 1 {
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}
+		}
+	}), Options{})
+	take(t, p, ask("GET"))
+	r := ask("GET")
+	r.Timeout = 50 * time.Millisecond
+	if _, err := p.Send(t.Context(), r); !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("got %v", err)
+	}
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
 func TestLimitOfRequests(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	t.Cleanup(s.Close)

@@ -99,7 +99,7 @@ func (h bucket) tag(ctx context.Context, client *s3.Client, r *machine.Resource)
 	return nil
 }
 
-// configure puts versioning and the website in force; what else a bucket can
+// configure puts versioning, origins and the website in force; what else a bucket can
 // declare is kept and has no effect on this machine.
 func (h bucket) configure(ctx context.Context, client *s3.Client, r *machine.Resource) error {
 	status := types.BucketVersioningStatus(machine.TextIn(r.Properties["VersioningConfiguration"], "Status"))
@@ -110,6 +110,9 @@ func (h bucket) configure(ctx context.Context, client *s3.Client, r *machine.Res
 		if err != nil {
 			return fault.Wrap(fault.Failed, err, "set the versioning of bucket %s", r.PhysicalID)
 		}
+	}
+	if err := h.shareOrigins(ctx, client, r); err != nil {
+		return err
 	}
 	website, declared := r.Properties["WebsiteConfiguration"]
 	if !declared {

@@ -40,6 +40,9 @@ func (h bucket) Tell(ctx context.Context, r *machine.Resource) (map[string]any, 
 	if err := tellWebsite(ctx, client, r, told); err != nil {
 		return nil, err
 	}
+	if err := tellCORS(ctx, client, r, told); err != nil {
+		return nil, err
+	}
 	if granted := publicAccess(r); len(granted) > 0 {
 		is, err := bucketStatements(ctx, client, r.PhysicalID)
 		if err != nil {

@@ -92,7 +92,7 @@ func Serve(args []string) error {
 	users := auth.NewIAMServiceSingle(root)
 	api, err := s3api.New(files, middlewares.RootUserConfig{Access: c.AccessKey, Secret: c.SecretKey}, c.Region,
 		users, nil, nil, nil, nil, append(bulkServer{files, metadata, root, users, c.Region}.routes(),
-			s3api.WithHostStyle(Domain), s3api.WithHealth(healthPath), s3api.WithCORSAllowOrigin("*"), s3api.WithKeepAlive(), s3api.WithQuiet(),
+			s3api.WithHostStyle(Domain), s3api.WithHealth(healthPath), s3api.WithKeepAlive(), s3api.WithQuiet(),
 			s3api.WithConcurrencyLimiter(maxConnections, maxRequests), s3api.WithMpMaxParts(maxParts))...)
 	if err != nil {
 		return fmt.Errorf("serve S3: %w", err)
