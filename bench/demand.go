@@ -2,16 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync"
 	"time"
 )
 
 // answer is what became of a request.
 type answer struct {
+	method  string
 	at      time.Time
 	version string // of the service
 	status  int
@@ -21,11 +25,14 @@ type answer struct {
 
 // lost says why a client did not get what it asked for, "" if it did.
 func (a answer) lost() string {
-	if a.failure != nil {
-		return a.failure.Error()
-	}
-	if a.status != http.StatusOK {
-		return fmt.Sprintf("status %d", a.status)
+	var late net.Error
+	switch {
+	case errors.As(a.failure, &late) && late.Timeout():
+		return a.method + " without an answer in time"
+	case a.failure != nil:
+		return a.method + " failed: " + a.failure.Error()
+	case a.status != http.StatusOK:
+		return fmt.Sprintf("%s answered %d", a.method, a.status)
 	}
 	return ""
 }
@@ -33,6 +40,7 @@ func (a answer) lost() string {
 // demand is requests that come at a steady rate, whether those before are
 // answered or not.
 type demand struct {
+	began   time.Time
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	client  *http.Client
@@ -41,17 +49,22 @@ type demand struct {
 	answers []answer
 }
 
-// demand begins to ask the service so often a second.
-func (p *rolled) demand(rate int) *demand {
+// idleClient is how long a client keeps a connection that it does not use.
+const idleClient = time.Second
+
+// demand begins to ask the service so often a second, with the methods in turn.
+// Requests that a busy machine could not send in time are sent as soon as it can.
+func (p *rolled) demand(rate int, methods ...string) *demand {
 	ctx, stop := context.WithCancel(context.Background())
-	d := &demand{stop: stop, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}, Timeout: patience}}
+	d := &demand{began: time.Now(), stop: stop, client: &http.Client{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: idleClient}, Timeout: patience,
+	}}
 	d.running.Go(func() {
-		every := time.NewTicker(time.Second / time.Duration(rate))
-		defer every.Stop()
-		for {
+		for n := 0; ; n++ {
+			due := d.began.Add(time.Duration(n) * time.Second / time.Duration(rate))
 			select {
-			case <-every.C:
-				d.running.Go(func() { d.ask("http://" + p.edge + "/") })
+			case <-time.After(time.Until(due)):
+				d.running.Go(func() { d.ask(methods[n%len(methods)], "http://"+p.edge+"/") })
 			case <-ctx.Done():
 				return
 			}
@@ -60,19 +73,24 @@ func (p *rolled) demand(rate int) *demand {
 	return d
 }
 
-// end asks no more and gives all that was answered.
-func (d *demand) end() []answer {
+// end asks no more and gives all that was answered, and for how long was asked.
+func (d *demand) end() ([]answer, time.Duration) {
 	d.stop()
+	took := time.Since(d.began)
 	d.running.Wait()
 	d.client.CloseIdleConnections()
-	return d.answers
+	return d.answers, took
 }
 
-func (d *demand) ask(url string) {
-	a := answer{again: -1}
+func (d *demand) ask(method, url string) {
+	a := answer{method: method, again: -1}
 	a.failure = func() error {
 		ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { a.again++ }})
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		var body io.Reader
+		if method == http.MethodPost {
+			body = strings.NewReader("posted")
+		}
+		req, err := http.NewRequestWithContext(ctx, method, url, body)
 		if err != nil {
 			return err
 		}

@@ -35,9 +35,11 @@ const (
 	steadyRate    = 200 // requests a second
 	rolloutRate   = 100
 	rolloutRounds = 5
+	takes         = 20 * time.Millisecond // an answer, at most
 )
 
-// rolledService fails as often as its environment says.
+// rolledService fails as often as its environment says, and takes its time, so
+// that requests are under way whatever happens.
 const rolledService = `package main
 
 import (
@@ -46,6 +48,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"time"
 )
 
 func main() {
@@ -53,10 +56,17 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
+	takes, err := time.ParseDuration(os.Getenv("TAKES"))
+	if err != nil {
+		panic(err)
+	}
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Version", os.Getenv("VERSION"))
-		if r.URL.Path != "/healthz" && rand.Float64() < failing {
-			w.WriteHeader(http.StatusInternalServerError)
+		if r.URL.Path != "/healthz" {
+			time.Sleep(rand.N(takes))
+			if rand.Float64() < failing {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
 		}
 		fmt.Fprintln(w, "answered")
 	})
@@ -73,7 +83,7 @@ services:
     port: 8080
     health: /healthz
     instances: 4
-    env: {FAILING: "%g", VERSION: "%d"}
+    env: {FAILING: "%g", VERSION: "%d", TAKES: %s}
     rollout: {canary: [%s], watch: %s}
 pipelines:
   api: {stages: [{image: api}, {release: api}]}
@@ -153,7 +163,7 @@ func (p *rolled) begin(ctx context.Context) (err error) {
 // write makes the next version what makeitso.yaml says.
 func (p *rolled) write(failing float64, canary, watch string) error {
 	p.version++
-	text := fmt.Sprintf(rolledProject, failing, p.version, canary, watch)
+	text := fmt.Sprintf(rolledProject, failing, p.version, takes, canary, watch)
 	return os.WriteFile(filepath.Join(p.dir, "makeitso.yaml"), []byte(text), 0o644)
 }
 
@@ -250,36 +260,55 @@ func (p *rolled) until(ctx context.Context, what string, is func(rolledStatus) b
 
 // undisturbed counts what clients lose while everything is replaced under them.
 func (p *rolled) undisturbed(ctx context.Context) error {
-	load := p.demand(steadyRate)
-	changes, err := p.disturb(ctx)
-	answers := load.end()
-	if err != nil {
-		return err
-	}
-	lost, again := 0, 0
-	reasons := map[string]int{}
-	for _, a := range answers {
-		again += a.again
-		if why := a.lost(); why != "" {
-			lost++
-			reasons[why]++
+	any := []string{http.MethodGet, http.MethodPost}
+	for _, c := range []struct {
+		what    string
+		least   int
+		do      func(context.Context, int) (done int, err error)
+		methods []string
+	}{
+		{"weights change", weightChanges, p.changeWeights, any},
+		// What a killed instance did of a POST nobody knows: it is not repeated.
+		{"instances are killed", killed, p.killInstances, any[:1]},
+		{"makeitso is killed", serversKilled, p.killServers, any},
+		{"the edge is upgraded", upgrades, p.upgradeEdges, any},
+	} {
+		load := p.demand(steadyRate, c.methods...)
+		done, err := c.do(ctx, c.least)
+		answers, took := load.end()
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.what, err)
 		}
+		p.addLost(fmt.Sprintf("lost while %s %d times", c.what, done), answers, took, done >= c.least)
 	}
-	for why, n := range reasons {
-		fmt.Fprintf(os.Stderr, "bench: %d lost: %s\n", n, why)
-	}
-	p.b.add(row{
-		what:   fmt.Sprintf("rollouts, lost of %d requests at %d/s", len(answers), steadyRate),
-		figure: fmt.Sprintf("%d lost, %d connections closed before their answer", lost, again),
-		other:  fmt.Sprintf("%d weights, %d instances and %d servers killed, %d edges upgraded", changes, killed, serversKilled, upgrades),
-		target: "0", met: lost == 0 && changes >= weightChanges,
-	})
 	return nil
 }
 
-// disturb does all that must lose nothing, and counts the changes of weights.
-func (p *rolled) disturb(ctx context.Context) (changes int, err error) {
-	for changes < weightChanges {
+// addLost tells how many requests were lost, and of each kind of loss.
+func (p *rolled) addLost(what string, answers []answer, took time.Duration, enough bool) {
+	lost, again := 0, 0
+	kinds := map[string]int{}
+	for _, a := range answers {
+		again += max(0, a.again)
+		if why := a.lost(); why != "" {
+			lost++
+			kinds[why]++
+		}
+	}
+	for why, n := range kinds {
+		fmt.Fprintf(os.Stderr, "bench: %s: %d of %s\n", what, n, why)
+	}
+	rate := float64(len(answers)) / took.Seconds()
+	p.b.add(row{
+		what: "rollouts, " + what, figure: fmt.Sprintf("%d of %d requests, %.0f/s", lost, len(answers), rate),
+		other:  fmt.Sprintf("%d sent again by the client", again),
+		target: "0", met: lost == 0 && enough && rate > 0.99*steadyRate,
+	})
+}
+
+// changeWeights rolls releases out until the weights were changed so often.
+func (p *rolled) changeWeights(ctx context.Context, least int) (changes int, err error) {
+	for changes < least {
 		lines, err := p.release(ctx, 0, "5%, 10%, 20%, 30%, 40%, 50%, 60%, 70%, 80%, 90%", "50ms")
 		if err != nil {
 			return changes, err
@@ -290,22 +319,29 @@ func (p *rolled) disturb(ctx context.Context) (changes int, err error) {
 			}
 		}
 	}
-	for n := range killed {
-		if err := p.kill(ctx, n); err != nil {
-			return changes, err
-		}
-	}
-	for n := range serversKilled {
-		if err := p.killServer(ctx, n%2 == 1); err != nil {
-			return changes, fmt.Errorf("kill the server: %w", err)
-		}
-	}
-	for n := range upgrades {
-		if err := p.upgrade(ctx, n); err != nil {
-			return changes, fmt.Errorf("upgrade the edge: %w", err)
-		}
-	}
 	return changes, nil
+}
+
+func (p *rolled) killInstances(ctx context.Context, times int) (done int, err error) {
+	for ; done < times && err == nil; done++ {
+		err = p.kill(ctx, done)
+	}
+	return done, err
+}
+
+// killServers kills makeitso, every other time in the midst of a rollout.
+func (p *rolled) killServers(ctx context.Context, times int) (done int, err error) {
+	for ; done < times && err == nil; done++ {
+		err = p.killServer(ctx, done%2 == 1)
+	}
+	return done, err
+}
+
+func (p *rolled) upgradeEdges(ctx context.Context, times int) (done int, err error) {
+	for ; done < times && err == nil; done++ {
+		err = p.upgrade(ctx, done)
+	}
+	return done, err
 }
 
 // kill ends an instance, each time of another place, since what is lost again and
@@ -329,10 +365,19 @@ func (p *rolled) kill(ctx context.Context, n int) error {
 	})
 }
 
-// killServer kills makeitso and begins it again, in a rollout or without one.
+// killServer kills makeitso and begins it again, in a rollout or without one:
+// then the edge and all instances must be those before.
 func (p *rolled) killServer(ctx context.Context, rolling bool) (err error) {
 	var run sync.WaitGroup
 	defer run.Wait()
+	edge, err := p.edgeProcess(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := p.status(ctx)
+	if err != nil {
+		return err
+	}
 	if rolling {
 		if err := p.write(0, "20%, 50%", "300ms"); err != nil {
 			return err
@@ -346,13 +391,24 @@ func (p *rolled) killServer(ctx context.Context, rolling bool) (err error) {
 		return err
 	}
 	<-p.serving.ended
-	if err := os.Remove(filepath.Join(p.dir, ".makeitso", "control.sock")); err != nil {
-		return err
-	}
 	if p.serving, err = p.b.serve(ctx, p.dir); err != nil {
 		return err
 	}
-	return p.until(ctx, "the rollout has ended", func(s rolledStatus) bool { return len(s.Runs) == 0 && len(s.routed()) == 4 })
+	if err := p.until(ctx, "the rollout has ended", func(s rolledStatus) bool { return len(s.Runs) == 0 && len(s.routed()) == 4 }); err != nil {
+		return err
+	}
+	after, err := p.status(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := p.edgeProcess(ctx)
+	if err != nil {
+		return err
+	}
+	if now != edge || !rolling && !slices.Equal(after.routed(), before.routed()) {
+		return fmt.Errorf("killed makeitso had the edge %d and the instances %v; the next one has %d and %v", edge, before.routed(), now, after.routed())
+	}
+	return nil
 }
 
 // upgrade has makeitso be another program, whose edge takes over.
@@ -403,34 +459,61 @@ type wentBack struct {
 	before   int           // bad answers of the canary until then
 	all      int           // and until it got no more requests
 	after    time.Duration // since the first
-	returned time.Duration // from the verdict until the canary's last answer
+	returned time.Duration // from the verdict until the traffic was, and the canary's last answer
 	done     time.Duration // from the verdict until all was as before
+}
+
+// verdict asks makeitso when the newest release turned round: the line that says
+// it comes later.
+func (p *rolled) verdict(ctx context.Context) (time.Time, error) {
+	ask := exec.CommandContext(ctx, p.b.program, "why", "api", "--json")
+	ask.Dir = p.dir
+	out, err := ask.Output()
+	if err != nil {
+		return time.Time{}, err
+	}
+	var why struct{ Reports []struct{ Time time.Time } }
+	if err := json.Unmarshal(out, &why); err != nil {
+		return time.Time{}, err
+	}
+	if len(why.Reports) != 1 {
+		return time.Time{}, fmt.Errorf("makeitso why gives %d reports", len(why.Reports))
+	}
+	return why.Reports[0].Time, nil
 }
 
 // goesBack releases a canary at 10 % that is to go back.
 func (p *rolled) goesBack(ctx context.Context, failing float64) (w wentBack, err error) {
-	load := p.demand(rolloutRate)
+	load := p.demand(rolloutRate, http.MethodGet)
 	lines, failed := p.release(ctx, failing, "10%", "60s")
-	answers := load.end()
-	var verdict, done time.Time
+	answers, _ := load.end()
+	var shifted, done time.Time // the last ones
 	for _, l := range lines {
 		switch {
+		case strings.Contains(l.text, "traffic: "):
+			shifted = l.at
 		case strings.Contains(l.text, "was rolled back") && done.IsZero():
 			done = l.at
-		case strings.Contains(l.text, "going back: ") && verdict.IsZero():
-			verdict = l.at
 		}
 	}
-	if failed == nil || verdict.IsZero() || done.IsZero() {
+	if failed == nil || done.IsZero() {
 		return w, errors.Join(fmt.Errorf("a canary of which %g fail was not rolled back", failing), failed)
+	}
+	verdict, err := p.verdict(ctx)
+	if err != nil {
+		return w, err
+	}
+	if verdict.Before(load.began) {
+		return w, fmt.Errorf("makeitso why tells of what went back at %s, before the canary began", verdict)
 	}
 	slices.SortFunc(answers, func(a, b answer) int { return a.at.Compare(b.at) })
 	var first time.Time
+	w.returned = shifted.Sub(verdict)
 	for _, a := range answers {
 		if a.version != strconv.Itoa(p.version) {
 			continue
 		}
-		w.returned = max(0, a.at.Sub(verdict))
+		w.returned = max(w.returned, a.at.Sub(verdict))
 		if a.status < 500 {
 			continue
 		}
@@ -457,17 +540,17 @@ func (p *rolled) add(what string, all []wentBack, most int, first time.Duration)
 		what: "rollouts, " + what, figure: fmt.Sprintf("median %d bad until it goes back, %d in all %v", median(before), median(served), served),
 		target: fmt.Sprintf("≤ %d bad", most), met: median(before) <= most,
 	})
-	late := row{what: "  from the first bad answer on", figure: fmt.Sprintf("median %s, at most %s", show(median(after)), show(slices.Max(after)))}
+	late := row{what: "  from the first bad answer until then", figure: fmt.Sprintf("median %s, at most %s", show(median(after)), show(slices.Max(after)))}
 	if first > 0 {
 		late.target, late.met = "≤ "+show(first), slices.Max(after) <= first
 	}
 	p.b.add(late)
 	p.b.add(row{
-		what: "  the canary's last answer after that", figure: fmt.Sprintf("median %s, at most %s", show(median(returned)), show(slices.Max(returned))),
+		what: "  from then on, the traffic is back", figure: fmt.Sprintf("median %s, at most %s", show(median(returned)), show(slices.Max(returned))),
 		target: "< " + show(maxReturn), met: slices.Max(returned) < maxReturn,
 	})
 	p.b.add(row{
-		what: "  all is as before", figure: fmt.Sprintf("median %s, at most %s", show(median(done)), show(slices.Max(done))),
+		what: "  from then on, all is as before", figure: fmt.Sprintf("median %s, at most %s", show(median(done)), show(slices.Max(done))),
 		target: "< " + show(maxBack), met: slices.Max(done) < maxBack,
 	})
 }

@@ -81,6 +81,10 @@ func Main(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	debug.SetGCPercent(gcPercent)
+	// One that was killed as it drained may have had this process's number.
+	if err := os.Remove(partedSocket(o.Socket, os.Getpid())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Unavailable, err, "the edge cannot remove what another left")
+	}
 	log, err := openAccessLog(o.Log, o.LogBytes)
 	if err != nil {
 		return fault.Wrap(fault.Unavailable, err, "the edge cannot write its log")

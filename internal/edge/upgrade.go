@@ -60,6 +60,16 @@ type parting struct {
 	private net.Listener  // the control socket from then on
 }
 
+// partedSocket is where a process is asked that has handed its control socket over.
+func partedSocket(socket string, pid int) string { return fmt.Sprintf("%s.%d", socket, pid) }
+
+// Drains says that the edge that is that process hands its control socket over,
+// or has done so, and lives on for the connections that it has.
+func Drains(socket string, pid int) bool {
+	_, err := os.Stat(partedSocket(socket, pid))
+	return err == nil
+}
+
 // handOver gives the sockets to the process that asks.
 func (p *plane) handOver(w http.ResponseWriter, _ *http.Request) {
 	p.applying.Lock() // a configuration that came now would be lost
@@ -92,7 +102,7 @@ func (p *plane) handOver(w http.ResponseWriter, _ *http.Request) {
 
 // giveSockets sends all that the new process needs and waits until it serves.
 func (p *plane) giveSockets(conn *net.UnixConn) (err error) {
-	h := handover{Config: p.current().config, Old: fmt.Sprintf("%s.%d", p.options.Socket, os.Getpid())}
+	h := handover{Config: p.current().config, Old: partedSocket(p.options.Socket, os.Getpid())}
 	if err := os.Remove(h.Old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -67,7 +67,7 @@ func newEdgeProcess(keeper *process.Keeper, o Options) (*edgeProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.config = config
+	e.config, e.unsure = config, true // makeitso before may have been killed as it told the edge another one
 	return e, nil
 }
 
@@ -268,39 +268,42 @@ func (e *edgeProcess) Port() string {
 }
 
 func (e *edgeProcess) running() bool {
-	p, err := e.find()
-	return err == nil && p.Alive()
+	all, err := e.find()
+	return err == nil && all.run()
 }
 
-// find gives the process of the edge: of two that live the younger one, which
-// has taken over.
-func (e *edgeProcess) find() (*process.Process, error) {
-	one, err := e.keeper.Find(edgeName)
-	other, otherErr := e.keeper.Find(edgeOtherName)
-	if err := errors.Join(unlessAway(err), unlessAway(otherErr)); err != nil {
-		return nil, err
+// edges are the processes of the edge.
+type edges struct {
+	serving  *process.Process // takes connections, or was the last that did; nil: there was none
+	draining *process.Process // has handed over to another one, and lives; nil: there is none
+}
+
+func (all edges) run() bool { return all.serving != nil && all.serving.Alive() }
+
+// name gives the name for another process beside one that lives.
+func (all edges) name() string {
+	if all.run() && all.serving.Name == edgeName || all.draining != nil && all.draining.Name == edgeName {
+		return edgeOtherName
 	}
-	switch {
-	case otherErr != nil:
-		return one, err
-	case err != nil:
-		return other, nil
-	case one.Alive() != other.Alive():
-		if one.Alive() {
-			return one, nil
+	return edgeName
+}
+
+// find gives the processes of the edge. Of two that live and do not drain, the
+// younger one is about to take over.
+func (e *edgeProcess) find() (all edges, err error) {
+	for _, name := range []string{edgeName, edgeOtherName} {
+		p, err := e.keeper.Find(name)
+		switch {
+		case fault.Is(err, fault.NotFound):
+		case err != nil:
+			return edges{}, err
+		case p.Alive() && edge.Drains(e.path("edge.sock"), p.PID):
+			all.draining = p
+		case all.serving == nil, p.Alive() && !all.serving.Alive(), p.Alive() == all.serving.Alive() && p.Started.After(all.serving.Started):
+			all.serving = p
 		}
-		return other, nil
-	case other.Started.After(one.Started):
-		return other, nil
 	}
-	return one, nil
-}
-
-func unlessAway(err error) error {
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	return err
+	return all, nil
 }
 
 // Ensure starts the edge unless it runs.
@@ -311,20 +314,23 @@ func (e *edgeProcess) Ensure(ctx context.Context) error {
 }
 
 func (e *edgeProcess) ensure(ctx context.Context) error {
-	if e.running() && e.actual != "" {
-		return nil
+	all, err := e.find()
+	if err != nil {
+		return err
 	}
-	if !e.running() {
+	name := all.name()
+	switch {
+	case all.run() && e.actual != "":
+		return nil
+	case all.run():
+		name = all.serving.Name
+	default:
 		if err := e.portFree(); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(e.folder, 0o700); err != nil {
 			return fault.Wrap(fault.Unavailable, err, "make the edge's folder")
 		}
-	}
-	name := edgeName
-	if p, err := e.find(); err == nil && p.Alive() {
-		name = p.Name
 	}
 	p, err := e.keeper.Start(ctx, e.spec(name))
 	if err != nil {
@@ -346,15 +352,12 @@ func (e *edgeProcess) spec(name string, more ...string) process.Spec {
 func (e *edgeProcess) Upgrade(ctx context.Context) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p, err := e.find()
-	if fault.Is(err, fault.NotFound) || err == nil && !p.Alive() {
-		return false, nil
-	}
-	if err != nil {
+	all, err := e.find()
+	if err != nil || !all.run() {
 		return false, err
 	}
 	// What the process runs is found there even if its file was replaced.
-	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", p.PID))
+	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", all.serving.PID))
 	if err != nil {
 		return false, nil // it has ended, or this system does not tell
 	}
@@ -365,14 +368,10 @@ func (e *edgeProcess) Upgrade(ctx context.Context) (bool, error) {
 	if os.SameFile(theirs, ours) || !ours.ModTime().After(theirs.ModTime()) {
 		return false, nil
 	}
-	name := edgeOtherName
-	if p.Name == edgeOtherName {
-		name = edgeName
-	}
-	if before, err := e.keeper.Find(name); err == nil && before.Alive() {
+	if before, err := e.keeper.Find(all.name()); err == nil && before.Alive() {
 		return false, nil // an earlier one still drains: the next start tries again
 	}
-	next, err := e.keeper.Start(ctx, e.spec(name, "--take-over"))
+	next, err := e.keeper.Start(ctx, e.spec(all.name(), "--take-over"))
 	if err != nil {
 		return false, err
 	}
@@ -481,10 +480,10 @@ func (e *edgeProcess) keepAlive(ctx context.Context, announce func(string)) {
 		announce("an edge of this program has taken over")
 	}
 	for ctx.Err() == nil {
-		p, err := e.find()
-		if err == nil {
+		all, err := e.find()
+		if err == nil && all.serving != nil {
 			select {
-			case <-p.Exited():
+			case <-all.serving.Exited():
 			case <-ctx.Done():
 				return
 			}

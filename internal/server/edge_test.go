@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -9,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"makeitso/internal/edge"
 	"makeitso/internal/process"
@@ -54,9 +57,9 @@ func (g *tollgate) before(t *testing.T, socket string) string {
 	return gate
 }
 
-// TestAnEdgeWhoseAnswerIsLost puts a configuration in force of which nobody
-// hears: the next one is put in force all the same, also one that is as before.
-func TestAnEdgeWhoseAnswerIsLost(t *testing.T) {
+// newTestEdge gives an edge in a folder of its own, whose program may be replaced.
+func newTestEdge(t *testing.T) *edgeProcess {
+	t.Helper()
 	state, err := os.MkdirTemp("", "edge") // short, for the sake of the socket
 	if err != nil {
 		t.Fatal(err)
@@ -81,12 +84,22 @@ func TestAnEdgeWhoseAnswerIsLost(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return e
+}
+
+// siteAt is a site whose origin is a path, at which nobody is.
+func siteAt(path string) edge.Site {
+	return edge.Site{Name: "a/site", Hosts: []string{"a.localhost"}, Behavior: edge.Behavior{
+		Origin: "http://127.0.0.1:1/" + path, AccessKey: "a", SecretKey: "b", Region: "c",
+	}}
+}
+
+// TestAnEdgeWhoseAnswerIsLost puts a configuration in force of which nobody
+// hears: the next one is put in force all the same, also one that is as before.
+func TestAnEdgeWhoseAnswerIsLost(t *testing.T) {
+	e := newTestEdge(t)
 	var gate tollgate
-	set := func(path string) error {
-		return e.SetSites(t.Context(), "a", []edge.Site{{
-			Name: "a/site", Hosts: []string{"a.localhost"}, Behavior: edge.Behavior{Origin: "http://127.0.0.1:1/" + path, AccessKey: "a", SecretKey: "b", Region: "c"},
-		}})
-	}
+	set := func(path string) error { return e.SetSites(t.Context(), "a", []edge.Site{siteAt(path)}) }
 	if err := set("one"); err != nil {
 		t.Fatal(err)
 	}
@@ -121,4 +134,125 @@ func TestAnEdgeWhoseAnswerIsLost(t *testing.T) {
 		}
 		mustServe("after a lost answer", next, 2) // the first is refused
 	}
+}
+
+// TestAnEdgeThatAMakeitsoKilledBeforeHasTold is told again, though what it is
+// told is what the next makeitso has read.
+func TestAnEdgeThatAMakeitsoKilledBeforeHasTold(t *testing.T) {
+	before := newTestEdge(t)
+	set := func(e *edgeProcess, path string) {
+		t.Helper()
+		if err := e.SetSites(t.Context(), "a", []edge.Site{siteAt(path)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(before, "one")
+	next, err := newEdgeProcess(before.keeper, Options{State: filepath.Dir(before.folder), Self: before.self, Edge: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(before, "two") // which was under way as it was killed
+	set(next, "one")
+	kept, err := edge.LoadConfig(next.path("config.json"))
+	if err != nil || len(kept.Sites) != 1 || kept.Sites[0].Origin != siteAt("one").Origin {
+		t.Errorf("the edge serves %+v (%v)", kept.Sites, err)
+	}
+	if err := next.SetSites(t.Context(), "a", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// newerProgram makes the edge's program another one, newer than the one before.
+func newerProgram(t *testing.T, e *edgeProcess) {
+	t.Helper()
+	program, err := os.ReadFile(e.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := filepath.Join(e.folder, "program")
+	if err := os.WriteFile(next, program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	newer := time.Now().Add(time.Hour)
+	if err := os.Chtimes(next, newer, newer); err != nil {
+		t.Fatal(err)
+	}
+	e.self = next
+}
+
+// keptAlive keeps the edge alive until the test ends, and gives what it announces.
+func keptAlive(t *testing.T, e *edgeProcess) (announced <-chan string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	said, done := make(chan string, 10), make(chan struct{})
+	go func() {
+		defer close(done)
+		e.keepAlive(ctx, func(text string) { said <- text })
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return said
+}
+
+func mustAnnounce(t *testing.T, announced <-chan string, want string) {
+	t.Helper()
+	select {
+	case got := <-announced:
+		if got != want {
+			t.Fatalf("it announces %q, not %q", got, want)
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("it never announces %q", want)
+	}
+}
+
+// drainingEdge gives an edge that was upgraded while a client stays at the one
+// before.
+func drainingEdge(t *testing.T) (e *edgeProcess, announced <-chan string) {
+	e = newTestEdge(t)
+	if err := e.SetSites(t.Context(), "a", []edge.Site{siteAt("one")}); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", e.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	// It was taken from the socket when it is answered.
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	newerProgram(t, e)
+	announced = keptAlive(t, e)
+	mustAnnounce(t, announced, "an edge of this program has taken over")
+	return e, announced
+}
+
+// TestAnEdgeThatEndsWhileAnotherDrains is started again: the one that drains
+// takes no connections.
+func TestAnEdgeThatEndsWhileAnotherDrains(t *testing.T) {
+	e, announced := drainingEdge(t)
+	now, err := e.client.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(now.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	mustAnnounce(t, announced, "the edge had ended; it was started again")
+	if err := connectsTo(e.Address()); err != nil {
+		t.Error(err)
+	}
+}
+
+func connectsTo(address string) error {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
