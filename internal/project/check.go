@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -238,8 +239,12 @@ func (c checker) rollout(at string, r *Rollout) {
 		}
 		return ""
 	}
-	if unavailable := written("unavailable"); written("surge") == "0" && (unavailable == "" || unavailable == "0") {
-		c.errorf(at+".rolling.surge", "found 0 beside unavailable 0: no instance could be replaced").Hint = "write unavailable: 1, or another surge"
+	none := func(amount string) bool {
+		number, err := strconv.ParseFloat(strings.TrimSuffix(amount, "%"), 64)
+		return err == nil && number == 0
+	}
+	if surge, unavailable := written("surge"), cmp.Or(written("unavailable"), "0"); none(surge) && none(unavailable) {
+		c.errorf(at+".rolling.surge", "found %s beside unavailable %s: no instance could be replaced", surge, unavailable).Hint = "write unavailable: 1, or another surge"
 	}
 }
 

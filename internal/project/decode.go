@@ -101,7 +101,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule) {
 	}
 	if short, ok := v.Addr().Interface().(shortened); ok && n.Kind == yaml.ScalarNode {
 		if !slices.Contains(short.words(), n.Value) {
-			d.wrong(n, path, v.Type(), r).Hint = suggest(n.Value, short.words())
+			d.wrong(n, path, v.Type(), r).Hint = suggestShort(n.Value, short.words(), v.Type())
 			return
 		}
 		short.take(n.Value)
@@ -397,34 +397,41 @@ func (d *decoder) boolean(n *yaml.Node, v reflect.Value, path string, r rule) {
 	v.SetBool(strings.EqualFold(n.Value, "true"))
 }
 
-func (d *decoder) duration(n *yaml.Node, v reflect.Value, path string, r rule) {
+// duration gives the mistake that it notes, if there is one.
+func (d *decoder) duration(n *yaml.Node, v reflect.Value, path string, r rule) *diag.Diagnostic {
 	length, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil || length <= 0 {
 		m := d.wrong(n, path, r.typ, r)
 		if n.Tag == "!!int" && err != nil {
 			m.Hint = fmt.Sprintf("did you mean %ss?", n.Value)
 		}
-		return
+		return m
 	}
 	v.SetInt(int64(length))
+	return nil
 }
 
 var percentPattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?%$`)
 
 func (d *decoder) percent(n *yaml.Node, v reflect.Value, path string, r rule) {
-	if n.Kind != yaml.ScalarNode || !percentPattern.MatchString(n.Value) {
+	share, ok := percentage(n)
+	if !ok || share <= 0 || share > 100 {
 		m := d.wrong(n, path, v.Type(), r)
 		if percentPattern.MatchString(n.Value + "%") {
 			m.Hint = fmt.Sprintf("did you mean %s%%?", n.Value)
 		}
 		return
 	}
-	share, err := strconv.ParseFloat(strings.TrimSuffix(n.Value, "%"), 64)
-	if err != nil || share <= 0 || share > 100 {
-		d.wrong(n, path, v.Type(), r)
-		return
-	}
 	v.SetFloat(share)
+}
+
+// percentage reads a share of any size, and says whether n is one.
+func percentage(n *yaml.Node) (float64, bool) {
+	if n.Kind != yaml.ScalarNode || !percentPattern.MatchString(n.Value) {
+		return 0, false
+	}
+	share, err := strconv.ParseFloat(strings.TrimSuffix(n.Value, "%"), 64)
+	return share, err == nil
 }
 
 var sizePattern = regexp.MustCompile(`^([1-9][0-9]{0,8})(B|KB|MB|GB|KiB|MiB|GiB)$`)
@@ -458,13 +465,16 @@ func (d *decoder) watch(n *yaml.Node, v reflect.Value, path string, r rule) {
 		d.structure(&yaml.Node{Kind: yaml.MappingNode}, v, path, r)
 		return
 	}
-	d.duration(n, v.FieldByName("AtMost"), path, r)
+	if m := d.duration(n, v.FieldByName("AtMost"), path, r); m != nil && m.Hint == "" {
+		m.Hint = suggestShort(n.Value, []string{autoWatch}, v.Type())
+	}
 }
 
-// amount decodes a number of instances or a share of them.
+// amount decodes a number of instances or a share of them, which may be none and,
+// unless r says otherwise, more than there are.
 func (d *decoder) amount(n *yaml.Node, v reflect.Value, path string, r rule) {
-	if strings.HasSuffix(n.Value, "%") {
-		d.percent(n, v.FieldByName("Part"), path, r)
+	if share, ok := percentage(n); ok && (r.max == nil || share <= float64(*r.max)) {
+		v.Set(reflect.ValueOf(Amount{Part: Percent(share)}))
 		return
 	}
 	number, err := strconv.Atoi(n.Value)
@@ -562,6 +572,9 @@ func describe(t reflect.Type, r rule) string {
 	case reflect.TypeFor[Latency]():
 		return "off, or a map like {margin: 25%, slack: 5ms}"
 	case reflect.TypeFor[Amount]():
+		if r.max != nil {
+			return fmt.Sprintf("a number of instances, or a share like 25%%, up to %d%%", *r.max)
+		}
 		return "a number of instances, or a share like 25%"
 	case reflect.TypeFor[Drift]():
 		return orList(new(Drift).words()) + ", or a map like {every: 1h, then: repair}"
@@ -609,6 +622,19 @@ func writeOne(r rule) string {
 func suggest(word string, candidates []string) string {
 	if near := nearest(word, candidates); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return ""
+}
+
+// suggestShort proposes what a word in the place of a map of type t was meant to
+// be: one of the words that may stand there, or a map with that key.
+func suggestShort(word string, words []string, t reflect.Type) string {
+	if hint := suggest(word, words); hint != "" {
+		return hint
+	}
+	rules, _ := rulesOf(t)
+	if key := nearest(word, keysOf(rules, func(rule) bool { return true })); key != "" {
+		return fmt.Sprintf("did you mean {%s: …}?", key)
 	}
 	return ""
 }

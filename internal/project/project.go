@@ -4,7 +4,7 @@
 //
 // The types' tags are the rules of single keys, read by the decoder and by
 // Schema alike: yaml (the key), doc, required, enum, default, min and max (of a
-// number or of a list's length), pattern (of a string or of a map's keys),
+// number, a size, a share or a list's length), pattern (of a string or of a map's keys),
 // refs (whether ${…} may stand there, or the text is a "shell"'s), kind (one of
 // several, exactly one is set), with (only beside that key) and, on a blank
 // field, later (keys that a later version brings). What joins several keys is
@@ -176,8 +176,8 @@ type Rollout struct {
 
 // Rolling says how many instances are replaced at a time.
 type Rolling struct {
-	Surge       *Amount `yaml:"surge" doc:"How many instances there may be beyond those wanted, e.g. 1 or 25%; by default 1."`
-	Unavailable *Amount `yaml:"unavailable" doc:"How many instances fewer may answer requests meanwhile, e.g. 1 or 25%; by default 0."`
+	Surge       *Amount `yaml:"surge" doc:"How many instances there may be beyond those wanted, e.g. 1, 25% or 200%; by default 1."`
+	Unavailable *Amount `yaml:"unavailable" max:"100" doc:"How many instances fewer may answer requests meanwhile, e.g. 1 or 25%; by default 0."`
 }
 
 // AllAtOnce has nothing more to say.

@@ -20,15 +20,16 @@ const (
 // Amount is a number of instances, or a part of them; at most one is set.
 type Amount struct {
 	Count int     `json:"count,omitempty"`
-	Part  float64 `json:"part,omitempty"` // between 0 and 1
+	Part  float64 `json:"part,omitempty"` // 1 is all of them
 }
 
-// of is the amount of n instances, a part of them rounded by round.
+// of is the amount of n instances, a part of them rounded by round. More than
+// all of them do no more than all.
 func (a Amount) of(n int, round func(float64) float64) int {
 	if a.Part > 0 {
-		return int(round(a.Part * float64(n)))
+		return int(round(min(1, a.Part) * float64(n)))
 	}
-	return a.Count
+	return min(n, a.Count)
 }
 
 // Strategy is how a release takes the place of the one before. Fields that are

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,10 @@ func TestRollingSteps(t *testing.T) {
 		{Amount{Part: 0.25}, Amount{}, 4, 4, "1/3 2/2 3/1 4/0"},
 		{Amount{Part: 0.3}, Amount{Part: 0.3}, 10, 10, "3/4 9/0 10/0"},
 		{Amount{}, Amount{Part: 0.1}, 2, 2, "1/1 2/0"},
+		{Amount{Part: 2}, Amount{}, 4, 4, "4/0"},
+		{Amount{Part: 1e300}, Amount{Part: 1e300}, 2, 4, "4/0"},
+		{Amount{Count: math.MaxInt}, Amount{}, 2, 4, "4/0"},
+		{Amount{}, Amount{Count: 8}, 10, 4, "0/0 4/0"},
 		{Amount{}, Amount{Count: 9}, 2, 2, "0/0 2/0"},
 		{Amount{}, Amount{}, 1, 3, "3/0"},
 		{Amount{}, Amount{}, 3, 1, "1/0"},
