@@ -36,7 +36,8 @@ func (a *app) trustCommand() *cobra.Command {
 authority of its own that lies in the state folder. This adds that authority to
 those that programs of this machine trust. It is good for localhost, names below
 it and this machine's loopback addresses only; nothing else can be forged with it.
-It needs root. Browsers with a store of their own take the file that --print writes.`,
+It needs root. Another --folder is trusted by what reads it only. Browsers with a
+store of their own take the file that --print writes.`,
 		Example: "  makeitso trust\n  makeitso trust --print",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.trust(cmd.Context(), o) },
@@ -84,6 +85,10 @@ func (a *app) trust(ctx context.Context, o trustOptions) error {
 	if out, err := exec.CommandContext(ctx, trustProgram).CombinedOutput(); err != nil {
 		return errors.Join(fault.New(fault.Failed, "%s: %v: %s", trustProgram, err, bytes.TrimSpace(out)), os.Remove(path))
 	}
-	fmt.Fprintln(a.Out, "programs that begin from now on trust https://…localhost; to undo it remove", path, "and run", trustProgram, "--fresh")
+	done := "programs that begin from now on trust https://…localhost"
+	if filepath.Clean(o.folder) != trustFolder { // only what the program reads is trusted
+		done = fmt.Sprintf("the certificate is in %s, and %s was run", path, trustProgram)
+	}
+	fmt.Fprintf(a.Out, "%s; to undo it remove %s and run %s --fresh\n", done, path, trustProgram)
 	return nil
 }
