@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"makeitso/internal/span"
 )
 
 // Arm is what was seen of one version.
@@ -155,7 +157,7 @@ func (e Explanation) String() string {
 		return fmt.Sprintf("%s: the canary had %d of %d requests (%.1f %%) instead of %.1f %%; %s",
 			Split, e.Canary.Requests, all, 100*float64(e.Canary.Requests)/float64(all), 100*e.Weight, e.relation())
 	case e.Verdict == Inconclusive:
-		return fmt.Sprintf("no evidence after %s: %s; %s", e.Baked.Round(time.Second), both, e.Sensitivity())
+		return fmt.Sprintf("no evidence after %s: %s; %s", span.Text(e.Baked.Round(time.Second)), both, e.Sensitivity())
 	case e.Verdict == Promote && e.Options.Absolute != "":
 		return fmt.Sprintf("the rate of 5xx is below %s: %s; %s", percent(e.Options.Max5xx), both, e.relation())
 	case e.Verdict == Promote:
@@ -187,7 +189,7 @@ func (e Explanation) slowest() string {
 		100*(1-worst.Level), short(worst.Allowed), 100*worst.Level, short(worst.Old))
 }
 
-func short(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+func short(d time.Duration) string { return span.Text(d.Round(100 * time.Microsecond)) }
 
 func percent(x float64) string { return fmt.Sprintf("%.3g %%", 100*x) }
 

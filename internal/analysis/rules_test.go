@@ -354,7 +354,7 @@ func TestVerdictsOfTime(t *testing.T) {
 		t.Errorf("before the end: %s", v)
 	}
 	test.Tick(start.Add(10 * time.Minute))
-	want := "no evidence after 10m0s: canary 2 of 602 requests (0.3 %), live release 20 of 5420 requests (0.4 %); " +
+	want := "no evidence after 10m: canary 2 of 602 requests (0.3 %), live release 20 of 5420 requests (0.4 %); " +
 		"the canary had 602 requests, 2 bad: a rise of more than about 2.8 points would have been seen"
 	if e := test.Explain(); e.Verdict != Inconclusive || e.String() != want {
 		t.Errorf("at the end: %s: %s", e.Verdict, e)

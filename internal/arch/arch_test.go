@@ -11,7 +11,7 @@ import (
 // floors says on which floor a package lies, by its folder. A package imports
 // packages of lower floors only.
 var floors = map[string]int{
-	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, // what all others stand on
+	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, "internal/span": -2, // what all others stand on
 	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1, "internal/sigv4": -1, "internal/platform/resp": -1,
 	"internal/seal": 0, "internal/platform/datafolder": 0, "internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0, "internal/metric": 0,
 	"internal/edge/front": 0, "internal/edge/upstream": 0, "internal/edge/outcome": 0, "internal/edge/certificate": 0,
@@ -66,7 +66,7 @@ var owners = map[string][]string{
 // pure lists the packages, and the files of packages, that only compute: no
 // operating system, network, database, clock or goroutine.
 var pure = []string{
-	"internal/template", "internal/changeset", "internal/rollout", "internal/analysis", "internal/analysis/simulate", "internal/rehearsal", "internal/registry", "internal/policy", "internal/metric", "internal/platform/model", "internal/platform/balance", "internal/platform/traffic",
+	"internal/template", "internal/changeset", "internal/rollout", "internal/analysis", "internal/analysis/simulate", "internal/rehearsal", "internal/registry", "internal/policy", "internal/metric", "internal/span", "internal/platform/model", "internal/platform/balance", "internal/platform/traffic",
 	"internal/pace/pace.go", "internal/pace/read.go", "internal/pace/signal.go", "internal/pace/rolling.go", "internal/pace/alarms.go",
 	"internal/source/source.go", "internal/source/line.go",
 	"internal/dns/config.go", "internal/dns/value.go", "internal/dns/zones.go", "internal/dns/answer.go", "internal/dns/health.go",

@@ -19,6 +19,7 @@ import (
 	"makeitso/internal/project"
 	"makeitso/internal/rehearsal"
 	"makeitso/internal/rollout"
+	"makeitso/internal/span"
 )
 
 // canaryCommand groups what is asked about canaries.
@@ -291,9 +292,9 @@ func describeStrategy(s rollout.Strategy) string {
 	for _, one := range s.Shares {
 		shares = append(shares, rollout.Percent(one))
 	}
-	text := fmt.Sprintf("canary at %s, each watched for %s", strings.Join(shares, ", "), s.Watch)
+	text := fmt.Sprintf("canary at %s, each watched for %s", strings.Join(shares, ", "), span.Text(s.Watch))
 	if s.Bake > 0 {
-		text += fmt.Sprintf(", or from %s on until the evidence allows more", s.Bake)
+		text += fmt.Sprintf(", or from %s on until the evidence allows more", span.Text(s.Bake))
 	}
 	return text
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"makeitso/internal/span"
 )
 
 // note writes a line for people beside what the command prints.
@@ -44,15 +46,16 @@ func (a *app) table(rows [][]string) error {
 
 // took writes how long something took, for people.
 func took(d time.Duration) string {
+	to := time.Second
 	switch {
 	case d < 0:
 		return ""
 	case d < time.Second:
-		return d.Round(time.Millisecond).String()
+		to = time.Millisecond
 	case d < time.Minute:
-		return d.Round(100 * time.Millisecond).String()
+		to = 100 * time.Millisecond
 	}
-	return d.Round(time.Second).String()
+	return span.Text(d.Round(to))
 }
 
 // ago writes when something was, for people.

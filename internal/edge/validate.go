@@ -14,6 +14,7 @@ import (
 
 	"makeitso/internal/edge/upstream"
 	"makeitso/internal/fault"
+	"makeitso/internal/span"
 )
 
 // Validate says everything that is wrong with the document, in one
@@ -181,7 +182,7 @@ func (v *validation) behavior(where string, s Behavior) {
 	v.duration(where, "minTTL", s.MinTTL)
 	v.duration(where, "maxTTL", s.MaxTTL)
 	if s.MaxTTL != 0 && s.MinTTL > s.MaxTTL {
-		v.wrong("%s: minTTL is %s; it is not above maxTTL, %s", where, s.MinTTL, s.MaxTTL)
+		v.wrong("%s: minTTL is %s; it is not above maxTTL, %s", where, span.Text(s.MinTTL), span.Text(s.MaxTTL))
 	}
 	if !slices.Contains([]string{"", PlainRedirected, PlainRefused}, s.Plain) {
 		v.wrong("%s: plain is %q; allowed are nothing, %s and %s", where, s.Plain, PlainRedirected, PlainRefused)
@@ -234,7 +235,7 @@ func (v *validation) tls(c Config) {
 
 func (v *validation) duration(where, name string, d time.Duration) {
 	if d < 0 {
-		v.wrong("%s: %s is %s; it is not negative", where, name, d)
+		v.wrong("%s: %s is %s; it is not negative", where, name, span.Text(d))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/span"
 )
 
 // Alarms is a RollbackConfiguration: what rolls a change back when it goes off
@@ -27,7 +28,7 @@ var alarmARN = regexp.MustCompile(`^arn:[^:]+:([^:]+):[^:]*:[^:]*:(.*)$`)
 // alarms at all.
 func (a Alarms) Check(able bool) error {
 	if a.Monitor < 0 || a.Monitor > maxMonitor || len(a.ARNs) > maxTriggers {
-		return fault.New(fault.Invalid, "%d alarms are to be watched for %v; allowed are %d alarms and %v", len(a.ARNs), a.Monitor, maxTriggers, maxMonitor)
+		return fault.New(fault.Invalid, "%d alarms are to be watched for %v; allowed are %d alarms and %v", len(a.ARNs), span.Text(a.Monitor), maxTriggers, span.Text(maxMonitor))
 	}
 	for _, arn := range a.ARNs {
 		parts := alarmARN.FindStringSubmatch(arn)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/span"
 )
 
 // Reader reads the values of a policy, and notes what is wrong with them.
@@ -95,13 +96,4 @@ func (r *Reader) duration(name string, fallback, most time.Duration) time.Durati
 }
 
 // ISO writes a time as ISO 8601 does, such as PT1H30M.
-func ISO(d time.Duration) string {
-	text := strings.ToUpper(d.String())
-	if strings.HasSuffix(text, "M0S") {
-		text = strings.TrimSuffix(text, "0S")
-	}
-	if strings.HasSuffix(text, "H0M") {
-		text = strings.TrimSuffix(text, "0M")
-	}
-	return "PT" + text
-}
+func ISO(d time.Duration) string { return "PT" + strings.ToUpper(span.Text(d)) }

@@ -11,6 +11,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/project"
 	"makeitso/internal/record"
+	"makeitso/internal/span"
 	"makeitso/internal/stack"
 )
 
@@ -369,7 +370,7 @@ func (w *stageWork) work(ctx context.Context) (Result, error) {
 	stage := w.step.Stage
 	if stage.Timeout > 0 {
 		var cancel context.CancelFunc
-		limit := fault.New(fault.Failed, "took longer than its timeout of %s", stage.Timeout).WithHint("raise the stage's timeout, or find out what it waits for: makeitso logs %s %s", w.run.Run, w.run.ID)
+		limit := fault.New(fault.Failed, "took longer than its timeout of %s", span.Text(stage.Timeout)).WithHint("raise the stage's timeout, or find out what it waits for: makeitso logs %s %s", w.run.Run, w.run.ID)
 		ctx, cancel = context.WithTimeoutCause(ctx, stage.Timeout, errors.Join(limit, context.DeadlineExceeded))
 		defer cancel()
 	}

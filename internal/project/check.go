@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/span"
 )
 
 // complete fills in what the file leaves to be understood.
@@ -230,7 +231,7 @@ func (c checker) rollout(at string, r *Rollout) {
 		}
 	}
 	if r.Watch.AtLeast > r.Watch.AtMost {
-		c.errorf(at+".watch.at-least", "found %s, more than at-most, %s", r.Watch.AtLeast, r.Watch.AtMost).Allowed = "up to " + r.Watch.AtMost.String()
+		c.errorf(at+".watch.at-least", "found %s, more than at-most, %s", span.Text(r.Watch.AtLeast), span.Text(r.Watch.AtMost)).Allowed = "up to " + span.Text(r.Watch.AtMost)
 	}
 	c.outcomes(at, r)
 	written := func(key string) string {

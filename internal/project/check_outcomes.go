@@ -8,6 +8,8 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+
+	"makeitso/internal/span"
 )
 
 // statusGroup is the name of the group of a pattern that is the status.
@@ -36,7 +38,7 @@ func (c checker) outcomes(at string, r *Rollout) {
 	}
 	if r.Watch.Auto() {
 		m := c.errorf(at+".watch", "found beside from: %s, by which nothing is promoted early", kind)
-		m.Allowed, m.Hint = "a duration like 2m", fmt.Sprintf("write watch: %s", r.Watch.AtMost)
+		m.Allowed, m.Hint = "a duration like 2m", fmt.Sprintf("write watch: %s", span.Text(r.Watch.AtMost))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"makeitso/internal/diag"
+	"makeitso/internal/span"
 )
 
 // Lines are outcomes as they were recorded, of all services.
@@ -121,14 +122,14 @@ func (all Lines) Of(file, service string) (*Recording, diag.List) {
 	}
 	live := slices.MaxFunc(slices.Sorted(maps.Keys(arms)), func(a, b string) int { return arms[a] - arms[b] })
 	first := *mine[0].Time
-	span := mine[len(mine)-1].Time.Sub(first)
-	if arms[live] < fewest || span <= 0 {
-		mistakes.Errorf(diag.Pos{File: file}, "found %d outcomes of service %s within %s", arms[live], service, span).
+	took := mine[len(mine)-1].Time.Sub(first)
+	if arms[live] < fewest || took <= 0 {
+		mistakes.Errorf(diag.Pos{File: file}, "found %d outcomes of service %s within %s", arms[live], service, span.Text(took)).
 			Allowed = fmt.Sprintf("at least %d of one version, at different times", fewest)
 		return nil, mistakes
 	}
 	n := time.Duration(len(mine))
-	r := &Recording{period: span + span/(n-1)} // and as long again as between two
+	r := &Recording{period: took + took/(n-1)} // and as long again as between two
 	r.Rate = float64(n) / r.period.Seconds()
 	for _, one := range mine {
 		if one.Arm == live {

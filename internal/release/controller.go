@@ -22,6 +22,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/rollout"
+	"makeitso/internal/span"
 )
 
 // Clock is the time a Controller lives by.
@@ -261,7 +262,7 @@ func (c *Controller) whole(ctx context.Context, r Release) error {
 		}
 		left := late.Sub(c.o.Clock.Now())
 		if left <= 0 {
-			return fault.New(fault.Failed, "release %s is live, but not all its instances are up after %s: %s", r.ID, c.o.Limits.Start, missing).
+			return fault.New(fault.Failed, "release %s is live, but not all its instances are up after %s: %s", r.ID, span.Text(c.o.Limits.Start), missing).
 				WithHint("makeitso goes on trying; see `makeitso status`")
 		}
 		if err := c.await(ctx, changed, c.o.Clock.After(left)); err != nil {

@@ -12,6 +12,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
 	"makeitso/internal/source"
+	"makeitso/internal/span"
 )
 
 // nowhere is the place of a stream that there is not yet: all of it is to come.
@@ -170,7 +171,7 @@ func (k *keeper) see(ctx context.Context, release, away string) {
 		return
 	}
 	k.apply(ctx, rollout.Event{Kind: rollout.Seeing})
-	k.tell(release, EventRollout, fmt.Sprintf("outcomes come again after %s: %s", k.now().Sub(since).Round(time.Second/10), k.rec.State.Reason))
+	k.tell(release, EventRollout, fmt.Sprintf("outcomes come again after %s: %s", span.Text(k.now().Sub(since).Round(time.Second/10)), k.rec.State.Reason))
 }
 
 // followNone has no more outcomes told.

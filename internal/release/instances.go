@@ -11,6 +11,7 @@ import (
 
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
+	"makeitso/internal/span"
 )
 
 // adopt finds the instances again that were started in an earlier life, and
@@ -166,7 +167,7 @@ func (w *watcher) run(ctx context.Context) {
 	for {
 		reason := w.check(ctx)
 		if reason == "" && !w.healthy && !o.Clock.Now().Before(until) {
-			reason = fmt.Sprintf("it did not become healthy within %s: %s", o.Limits.Start, w.note)
+			reason = fmt.Sprintf("it did not become healthy within %s: %s", span.Text(o.Limits.Start), w.note)
 		}
 		if ctx.Err() != nil {
 			return

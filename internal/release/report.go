@@ -10,6 +10,7 @@ import (
 	"makeitso/internal/edge"
 	"makeitso/internal/rollout"
 	"makeitso/internal/source"
+	"makeitso/internal/span"
 )
 
 // Report says why a rollout went back: the judgement with what it rests on, what
@@ -58,7 +59,7 @@ type InstanceLog struct {
 func (r Report) Text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	head := fmt.Sprintf("%s of %s went back at %s, %s after it began", r.Release, r.Environment, r.Time.Local().Format("2006-01-02 15:04:05"), r.Took.Round(time.Second/10))
+	head := fmt.Sprintf("%s of %s went back at %s, %s after it began", r.Release, r.Environment, r.Time.Local().Format("2006-01-02 15:04:05"), span.Text(r.Took.Round(time.Second/10)))
 	if r.Share > 0 {
 		head += fmt.Sprintf(", with %s of the traffic", rollout.Percent(r.Share))
 	}
@@ -115,7 +116,7 @@ func (r Report) judged(line func(string, ...any)) {
 	}
 	line("\nevidence")
 	if curve := Sparkline(r.Series); len(r.Series) > 1 {
-		line("  %s  over %s; the right end is %.3g, and %.3g is enough", curve, r.Series[len(r.Series)-1].Time.Sub(r.Series[0].Time).Round(time.Second/10), e.Evidence, e.Limit)
+		line("  %s  over %s; the right end is %.3g, and %.3g is enough", curve, span.Text(r.Series[len(r.Series)-1].Time.Sub(r.Series[0].Time).Round(time.Second/10)), e.Evidence, e.Limit)
 	}
 	for _, f := range e.Findings {
 		mark := " "
@@ -132,7 +133,7 @@ func (r Report) judged(line func(string, ...any)) {
 		line("  %-15s %s", "difference", e.Difference)
 	}
 	for _, q := range e.Latency {
-		line("  %-15s live release %s, canary allowed %s", fmt.Sprintf("latency p%.3g", 100*q.Level), q.Old.Round(100*time.Microsecond), q.Allowed.Round(100*time.Microsecond))
+		line("  %-15s live release %s, canary allowed %s", fmt.Sprintf("latency p%.3g", 100*q.Level), span.Text(q.Old.Round(100*time.Microsecond)), span.Text(q.Allowed.Round(100*time.Microsecond)))
 	}
 	if r.Gaps > 0 {
 		line("  %-15s the edge lost outcomes %d times before they were weighed; whether it did does not depend on the coin", "gaps", r.Gaps)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/span"
 )
 
 // temporaryRecord is an instance that belongs to a test, not to a service.
@@ -59,7 +60,7 @@ func (c *Controller) healthy(ctx context.Context, i Instance, path string) error
 			}
 			return fault.New(fault.Failed, "its process ended")
 		case <-late:
-			return fault.Wrap(fault.Failed, well, "not healthy within %s", c.o.Limits.Start)
+			return fault.Wrap(fault.Failed, well, "not healthy within %s", span.Text(c.o.Limits.Start))
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-c.o.Clock.After(c.o.StartInterval):

@@ -3,6 +3,8 @@ package rollout
 import (
 	"fmt"
 	"time"
+
+	"makeitso/internal/span"
 )
 
 // describe sets the deadline and the reason of a state that is not final.
@@ -79,26 +81,26 @@ func (s State) waiting() string {
 	limits := s.Plan.Limits
 	switch {
 	case s.Phase == Watching && !s.Paused.IsZero():
-		return fmt.Sprintf("paused with %s at %s; it goes back if nobody goes on within %s", s.Plan.New.Release, Percent(s.Share), limits.Pause)
+		return fmt.Sprintf("paused with %s at %s; it goes back if nobody goes on within %s", s.Plan.New.Release, Percent(s.Share), span.Text(limits.Pause))
 	case s.Phase == Watching && s.blind():
-		return fmt.Sprintf("%s; the watch of %s at %s goes on when it answers, and goes back after %s", s.Unseen, s.Plan.New.Release, Percent(s.Share), limits.Pause)
+		return fmt.Sprintf("%s; the watch of %s at %s goes on when it answers, and goes back after %s", s.Unseen, s.Plan.New.Release, Percent(s.Share), span.Text(limits.Pause))
 	case s.Phase == Watching && s.Plan.Steps[s.Step].Watch > 0:
 		return s.watching()
 	case s.Phase == Checking || s.Phase == Confirming:
-		return fmt.Sprintf("the command %s the traffic of step %d of %d runs, at most %s", s.Phase.side(), s.Step+1, len(s.Plan.Steps), limits.Hook)
+		return fmt.Sprintf("the command %s the traffic of step %d of %d runs, at most %s", s.Phase.side(), s.Step+1, len(s.Plan.Steps), span.Text(limits.Hook))
 	case s.Phase == Verifying:
-		return fmt.Sprintf("waiting for %s to answer, at most %s", s.Plan.Old.Release, limits.Rollback)
+		return fmt.Sprintf("waiting for %s to answer, at most %s", s.Plan.Old.Release, span.Text(limits.Rollback))
 	case s.Route != s.InForce && s.Phase != Starting:
-		return fmt.Sprintf("waiting for the traffic to change, at most %s%s", limits.Route, after(s.Trouble))
+		return fmt.Sprintf("waiting for the traffic to change, at most %s%s", span.Text(limits.Route), after(s.Trouble))
 	}
 	for _, p := range s.Places {
 		switch {
 		case p.Status == Begun && (!s.Phase.Forward() || p.Release == s.Plan.New.Release):
-			return fmt.Sprintf("waiting for instance %s to become healthy, at most %s%s", p.Member, limits.Start, after(p.Note))
+			return fmt.Sprintf("waiting for instance %s to become healthy, at most %s%s", p.Member, span.Text(limits.Start), after(p.Note))
 		case p.Status == Leaving:
-			return fmt.Sprintf("waiting for instance %s to finish its requests, at most %s", p.Member, limits.Drain)
+			return fmt.Sprintf("waiting for instance %s to finish its requests, at most %s", p.Member, span.Text(limits.Drain))
 		case p.Status == Stopping:
-			return fmt.Sprintf("waiting for instance %s to end, at most %s", p.Member, limits.Stop)
+			return fmt.Sprintf("waiting for instance %s to end, at most %s", p.Member, span.Text(limits.Stop))
 		}
 	}
 	return "waiting for the next step"
@@ -106,12 +108,12 @@ func (s State) waiting() string {
 
 func (s State) watching() string {
 	step := s.Plan.Steps[s.Step]
-	text := fmt.Sprintf("watching %s at %s for %s", s.Plan.New.Release, Percent(s.Share), step.Watch)
+	text := fmt.Sprintf("watching %s at %s for %s", s.Plan.New.Release, Percent(s.Share), span.Text(step.Watch))
 	switch {
 	case s.Share == 0:
-		text = fmt.Sprintf("%s runs beside %s for %s before it takes traffic", s.Plan.New.Release, s.Plan.Old.Release, step.Watch)
+		text = fmt.Sprintf("%s runs beside %s for %s before it takes traffic", s.Plan.New.Release, s.Plan.Old.Release, span.Text(step.Watch))
 	case step.Bake > 0:
-		text += fmt.Sprintf(", or from %s on until the evidence allows more", step.Bake)
+		text += fmt.Sprintf(", or from %s on until the evidence allows more", span.Text(step.Bake))
 	}
 	return text
 }

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"makeitso/internal/span"
 )
 
 // EventKind is what has happened.
@@ -400,7 +402,7 @@ func (m *machine) advance() {
 		case m.s.Route == m.s.InForce:
 			m.enter(Draining, "")
 		case m.over(m.s.Since, m.s.Plan.Limits.Route):
-			m.restore(fmt.Sprintf("the traffic could not be changed within %s%s", m.s.Plan.Limits.Route, after(m.s.Trouble)))
+			m.restore(fmt.Sprintf("the traffic could not be changed within %s%s", span.Text(m.s.Plan.Limits.Route), after(m.s.Trouble)))
 		}
 	case Draining:
 		switch {
@@ -411,7 +413,7 @@ func (m *machine) advance() {
 		}
 	case Checking, Confirming:
 		if m.over(m.s.Since, m.s.Plan.Limits.Hook) {
-			m.restore(fmt.Sprintf("the command %s the traffic did not end within %s", m.s.Phase.side(), m.s.Plan.Limits.Hook))
+			m.restore(fmt.Sprintf("the command %s the traffic did not end within %s", m.s.Phase.side(), span.Text(m.s.Plan.Limits.Hook)))
 		}
 	case Watching:
 		m.advanceWatching()
@@ -430,13 +432,13 @@ func (m *machine) advanceWatching() {
 	switch {
 	case !m.s.Paused.IsZero():
 		if m.over(m.s.Paused, limits.Pause) {
-			m.restore(fmt.Sprintf("it was paused at %s and nobody went on with it within %s", Percent(m.s.Share), limits.Pause))
+			m.restore(fmt.Sprintf("it was paused at %s and nobody went on with it within %s", Percent(m.s.Share), span.Text(limits.Pause)))
 		}
 	case m.s.Hurried:
 		m.nextStep()
 	case m.s.blind():
 		if m.over(later(m.s.Unseen.Since, m.s.Since), limits.Pause) {
-			m.restore(fmt.Sprintf("%s, for %s", m.s.Unseen, limits.Pause))
+			m.restore(fmt.Sprintf("%s, for %s", m.s.Unseen, span.Text(limits.Pause)))
 		}
 	case m.over(m.s.Since, m.step().Watch):
 		m.nextStep()
@@ -501,7 +503,7 @@ func (m *machine) advanceStarting() {
 			continue
 		}
 		if m.over(m.s.Since, m.s.Plan.Limits.Start) {
-			m.restore(fmt.Sprintf("instance %s did not become healthy within %s%s", p.Member, m.s.Plan.Limits.Start, after(p.Note)))
+			m.restore(fmt.Sprintf("instance %s did not become healthy within %s%s", p.Member, span.Text(m.s.Plan.Limits.Start), after(p.Note)))
 		}
 		return
 	}
@@ -607,7 +609,7 @@ func (m *machine) any(release string, status Status) bool {
 func (m *machine) advanceRestoring() {
 	old := m.s.Plan.Old
 	if m.over(m.s.Since, m.s.Plan.Limits.Rollback) {
-		m.finish(RollbackFailed, fmt.Sprintf("%s; going back did not end within %s: %s", m.s.Cause, m.s.Plan.Limits.Rollback, m.s.waiting()))
+		m.finish(RollbackFailed, fmt.Sprintf("%s; going back did not end within %s: %s", m.s.Cause, span.Text(m.s.Plan.Limits.Rollback), m.s.waiting()))
 		return
 	}
 	m.ensureOld()

@@ -222,7 +222,7 @@ func TestNeverHealthy(t *testing.T) {
 			t.Fatal(err)
 		}
 		s = Next(s, Event{Kind: Unwell, At: start, Member: Member{"b", 0}, Reason: "connection refused"})
-		if want := "waiting for instance b/0 to become healthy, at most 1m0s: connection refused"; s.Reason != want {
+		if want := "waiting for instance b/0 to become healthy, at most 1m: connection refused"; s.Reason != want {
 			t.Errorf("reason %q", s.Reason)
 		}
 		end, _ := run(t, s, func(s State, e Event) Event {
@@ -232,7 +232,7 @@ func TestNeverHealthy(t *testing.T) {
 			return e
 		})
 		want := map[int]Phase{0: Failed, 2: RolledBack}[old]
-		if end.Phase != want || end.Reason != "instance b/0 did not become healthy within 1m0s: connection refused" {
+		if end.Phase != want || end.Reason != "instance b/0 did not become healthy within 1m: connection refused" {
 			t.Errorf("with %d old instances: ended %s: %s", old, end.Phase, end.Reason)
 		}
 	}
@@ -250,7 +250,7 @@ func TestRollbackThatFailsSaysSo(t *testing.T) {
 		}
 		return e
 	})
-	if end.Phase != RollbackFailed || !strings.Contains(end.Reason, "by hand; going back did not end within 2m0s") {
+	if end.Phase != RollbackFailed || !strings.Contains(end.Reason, "by hand; going back did not end within 2m") {
 		t.Errorf("ended %s: %s", end.Phase, end.Reason)
 	}
 }
@@ -616,7 +616,7 @@ func TestUnseenForLong(t *testing.T) {
 		}
 		return e
 	})
-	if want := "no data: no outcomes since 03:04:05: the edge does not answer, for 1h0m0s"; s.Phase != RolledBack || s.Reason != want || s.Unseen != (Unseen{}) {
+	if want := "no data: no outcomes since 03:04:05: the edge does not answer, for 1h"; s.Phase != RolledBack || s.Reason != want || s.Unseen != (Unseen{}) {
 		t.Errorf("it is %s: %s; want %s", s.Phase, s.Reason, want)
 	}
 }

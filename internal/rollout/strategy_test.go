@@ -220,7 +220,7 @@ promoted 0 b×2=1.00`)
 			t.Errorf("a failure in %s ends %s: %s", phase, end.Phase, end.Reason)
 		}
 		late := Next(s, Event{Kind: Tick, At: s.Deadline})
-		if want := fmt.Sprintf("the command %s the traffic did not end within 5m0s", phase.side()); late.Cause != want {
+		if want := fmt.Sprintf("the command %s the traffic did not end within 5m", phase.side()); late.Cause != want {
 			t.Errorf("too late in %s: %s", phase, late.Cause)
 		}
 	}

@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"makeitso/internal/span"
 )
 
 // Skew is how far a request's time may be from the verifier's.
@@ -101,7 +103,7 @@ func (v Verifier) Verify(r *http.Request, body []byte) (accessKey string, err er
 	now := v.now()
 	if age := now.Sub(s.time); age > Skew || age < -Skew {
 		return "", refuse(http.StatusBadRequest, "RequestExpired", "Request has expired: it was signed at %s, and it is %s here; at most %v may lie between. Set the clock, or send the request when it is signed",
-			s.time.Format(timeForm), now.Format(timeForm), Skew)
+			s.time.Format(timeForm), now.Format(timeForm), span.Text(Skew))
 	}
 	return s.accessKey, nil
 }

@@ -35,7 +35,7 @@ func TestLimitsAreChecked(t *testing.T) {
 		{changeset.Change{OnFailure: "PANIC"}, `OnFailure is "PANIC"; allowed are DO_NOTHING, ROLLBACK, DELETE`},
 		{changeset.Change{Rollback: pace.Alarms{ARNs: []string{"arn:aws:sns:us-east-1:1:topic"}}}, "Rollback Trigger Type not supported"},
 		{changeset.Change{Rollback: pace.Alarms{ARNs: []string{"arn:aws:cloudwatch:us-east-1:1:errors"}}}, "RelativeId of a Rollback Trigger's ARN is incorrect"},
-		{changeset.Change{Rollback: pace.Alarms{Monitor: 4 * time.Hour}}, "watched for 4h0m0s"},
+		{changeset.Change{Rollback: pace.Alarms{Monitor: 4 * time.Hour}}, "watched for 4h;"},
 		{changeset.Change{Rollback: pace.Alarms{ARNs: make([]string, 6)}}, "6 alarms"},
 	} {
 		c.change.Template = []byte(chain)

@@ -20,6 +20,7 @@ import (
 
 	"makeitso/internal/changeset"
 	"makeitso/internal/fault"
+	"makeitso/internal/span"
 	"makeitso/internal/stack"
 	"makeitso/internal/template"
 )
@@ -195,7 +196,7 @@ func (h handler) ask(ctx context.Context, kind string, r stack.Request) (answer,
 		return answer{}, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
-		fault.New(fault.Failed, "CloudFormation did not receive a response from your Custom Resource: %s in %v", r.LogicalID, limit))
+		fault.New(fault.Failed, "CloudFormation did not receive a response from your Custom Resource: %s in %v", r.LogicalID, span.Text(limit)))
 	defer cancel()
 	put, address, stop, err := listen()
 	if err != nil {

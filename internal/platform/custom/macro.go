@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/span"
 	"makeitso/internal/stack"
 	"makeitso/internal/template"
 )
@@ -20,7 +21,7 @@ const (
 // CallMacro makes the platform a stack.MacroCaller.
 func (p platform) CallMacro(ctx context.Context, function string, request []byte) ([]byte, error) {
 	limit := cmp.Or(p.o.MacroTimeout, macroTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fault.New(fault.Failed, "%s gave no answer in %v", function, limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fault.New(fault.Failed, "%s gave no answer in %v", function, span.Text(limit)))
 	defer cancel()
 	said, err := p.o.call(ctx, function, request, maxFragment)
 	if cause := context.Cause(ctx); err != nil && cause != nil {

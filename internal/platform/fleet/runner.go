@@ -16,6 +16,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/record"
 	"makeitso/internal/release"
+	"makeitso/internal/span"
 )
 
 // Options are a Runner's settings; all are required.
@@ -287,7 +288,7 @@ func (r *Runner) start(ctx context.Context, g Group, m Member) (address string, 
 			if ctx.Err() != nil {
 				return "", context.Cause(ctx)
 			}
-			return "", fault.New(fault.Failed, "group %s: instance %s was not healthy within %s: %s", g.Title, m.ID, max(startTime, g.Grace), reason).
+			return "", fault.New(fault.Failed, "group %s: instance %s was not healthy within %s: %s", g.Title, m.ID, span.Text(max(startTime, g.Grace)), reason).
 				WithHint("what it printed is in %s; it is to listen at the address in its variables HOST and PORT", started.Log)
 		case <-time.After(lookInterval): // a server that begins to answer is no event
 		}
@@ -356,7 +357,7 @@ func (r *Runner) drain(ctx context.Context, g Group, m Member) error {
 		case <-r.o.Instances.Exited(m.ID):
 			return nil
 		case <-end:
-			r.o.Announce(fmt.Sprintf("group %s: instance %s still had %d requests after %s and is stopped", g.Title, m.ID, n, g.Drain))
+			r.o.Announce(fmt.Sprintf("group %s: instance %s still had %d requests after %s and is stopped", g.Title, m.ID, n, span.Text(g.Drain)))
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
