@@ -25,9 +25,12 @@ import (
 // canaryCommand groups what is asked about canaries.
 func (a *app) canaryCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "canary",
-		Short:   "Try what a service's rollout would do about faults",
-		Example: "  makeitso canary test\n  makeitso canary test api --from access.log",
+		Use:   "canary",
+		Short: "Try what a service's rollout would do about faults",
+		Long: `A canary is a new release that gets a share of a service's requests and is compared
+with the one before. It is asked for in makeitso.yaml, under services.NAME:
+rollout: {canary: [10%, 50%], watch: 2m}`,
+		Example: "  makeitso canary test\n  makeitso canary test api --from .makeitso/edge/access.log",
 	}
 	cmd.AddCommand(a.canaryTestCommand())
 	return cmd
@@ -44,7 +47,8 @@ simulated time, by the same code that judges a real one, and puts faults into it
 nobody asks, half of all answers of both versions fail for a minute, or nothing is
 wrong at all. It says for each whether the rollout goes back, when (median), and
 how many bad answers of the canary were served until then. It needs no server and
-changes nothing, so it may be a "run" stage before a release.
+changes nothing, so it may be a stage before a release:
+  - run: makeitso canary test api --expect 5%
 
 The traffic is made by --rate, --errors and --latency, or replayed from --from: JSON
 lines as the edge's access log has them, with time, status and ms (or latency_ms),
@@ -52,18 +56,19 @@ and service and arm where there are several. Rate, errors and latencies are then
 the recording's, in its order, from a place that each trial draws; --rate makes
 them come faster or slower.
 
-It ends with 1 if
+It fails, and ends with 1, if
   - a fault is not caught that the rollout claims to catch. A canary claims every
     share of errors, and a doubled latency, that can be seen at the given rate by
-    what its whole watch brings: about 10/n after n requests of the canary that are
-    compared, more where the live version fails too;
+    what its whole watch brings: about 12/n after n requests of the canary that are
+    compared (2.5 % after 500), more where the live version fails too;
   - --expect names a share of errors that is not caught, claimed or not;
   - equal versions, or an outage of both, are rolled back.
 "Caught" is 19 times in 20, as far as the trials tell. Other strategies than canary
 compare nothing and claim nothing. The same --seed gives the same result.`,
 		Example: `  makeitso canary test
+  makeitso canary test api --rate 20 --errors 0.5% --latency 80ms
   makeitso canary test api --rate 20 --expect 5%
-  makeitso canary test api --from access.log --json`,
+  makeitso canary test api --from .makeitso/edge/access.log --json`,
 		RunE: func(cmd *cobra.Command, services []string) error {
 			for _, flag := range []string{"errors", "latency"} {
 				if o.from != "" && cmd.Flags().Changed(flag) {
@@ -74,11 +79,11 @@ compare nothing and claim nothing. The same --seed gives the same result.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.from, "from", "", "a file of recorded outcomes to replay, JSON lines like the edge's access log")
-	flags.Float64Var(&o.rate, "rate", 0, "requests a second to the service (default: as recorded, or 100)")
-	flags.StringVar(&o.errors, "errors", "0.1%", "the share of requests that fail without a fault, where nothing is recorded")
-	flags.DurationVar(&o.latency, "latency", 50*time.Millisecond, "the median latency, where nothing is recorded")
-	flags.StringSliceVar(&o.expect, "expect", nil, "a share of errors that must be caught, e.g. 5%; may be given again")
+	flags.StringVar(&o.from, "from", "", "a `file` of recorded outcomes to replay, JSON lines like .makeitso/edge/access.log")
+	flags.Float64Var(&o.rate, "rate", 0, "`requests` a second to the service (default: as recorded, or 100)")
+	flags.StringVar(&o.errors, "errors", "0.1%", "the `share` of requests that fail without a fault, where nothing is recorded")
+	flags.DurationVar(&o.latency, "latency", 50*time.Millisecond, "the median latency, where nothing is recorded; 0 if it is not to be judged")
+	flags.StringSliceVar(&o.expect, "expect", nil, "a `share` of errors that must be caught, e.g. 5%; may be given again")
 	flags.IntVar(&o.trials, "trials", 20, "how many rollouts are played with each fault")
 	flags.Uint64Var(&o.seed, "seed", 1, "the seed of the random numbers")
 	flags.BoolVar(&o.json, "json", false, "print the results as JSON")

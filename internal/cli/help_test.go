@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,18 +12,12 @@ import (
 // TestHelp says that every command is explained, with examples that its own
 // parser understands.
 func TestHelp(t *testing.T) {
-	root := (&app{}).root()
-	commands := []*cobra.Command{root}
-	for _, cmd := range root.Commands() {
-		if !cmd.Hidden {
-			commands = append(commands, cmd)
-		}
-	}
-	if len(commands) < 22 {
+	commands := within((&app{}).root())
+	if len(commands) < 30 {
 		t.Fatalf("found only %d commands", len(commands))
 	}
 	for _, cmd := range commands {
-		t.Run(cmd.Name(), func(t *testing.T) {
+		t.Run(cmd.CommandPath(), func(t *testing.T) {
 			if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
 				t.Errorf("it is explained by %q", cmd.Short)
 			}
@@ -31,14 +26,33 @@ func TestHelp(t *testing.T) {
 			if !named {
 				t.Errorf("no example of it: %q", cmd.Example)
 			}
+			for _, one := range cmd.Commands() {
+				if cmd.HasParent() && !strings.Contains(cmd.Example, one.CommandPath()) {
+					t.Errorf("no example of its %s", one.Name())
+				}
+			}
 			for _, line := range lines {
 				for example := range strings.SplitSeq(line, "&&") {
-					checkExample(t, strings.Fields(example))
+					checkExample(t, shellWords.FindAllString(example, -1))
 				}
 			}
 		})
 	}
 }
+
+// within gives a command and all below it that users see.
+func within(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, one := range cmd.Commands() {
+		if !one.Hidden {
+			all = append(all, within(one)...)
+		}
+	}
+	return all
+}
+
+// shellWords finds what a shell makes of an example.
+var shellWords = regexp.MustCompile(`'[^']*'|\S+`)
 
 func checkExample(t *testing.T, words []string) {
 	t.Helper()

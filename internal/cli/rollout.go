@@ -14,17 +14,25 @@ import (
 // rolloutCommand groups what is done to the rollout of a service under way.
 func (a *app) rolloutCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "rollout",
-		Short:   "Pause a rollout that is under way, let it go on, promote or abort it",
-		Example: "  makeitso rollout pause api\n  makeitso rollout promote api",
+		Use:   "rollout",
+		Short: "Pause a rollout that is under way, let it go on, promote or abort it",
+		Long: `Steers the rollout of a service that is under way; "makeitso status" shows at which
+step it is, and for what it waits. Without these commands it goes on or back by
+itself, as rollout in makeitso.yaml says. When it is over, "makeitso rollback" puts
+the release before back, and "makeitso why" says why one went back.`,
+		Example: `  makeitso rollout pause api
+  makeitso rollout resume api
+  makeitso rollout promote api
+  makeitso rollout abort api`,
 	}
 	cmd.AddCommand(
 		a.steerCommand("pause", release.WishPause, "Keep a rollout at its step", `Keeps a rollout at its step until "makeitso rollout resume". It is judged on
-meanwhile: a canary that gets worse goes all the same. After 24 hours in which
-nobody went on with it, it goes back.`),
-		a.steerCommand("resume", release.WishResume, "Let a paused rollout go on", "Lets a paused rollout go on: what was left of a watch is left still."),
-		a.steerCommand("promote", release.WishPromote, "Give the new release everything now, without watching it", `Ends the watching: what is left of the way to the new release is gone at once, by
-the commands before and after the traffic still.`),
+meanwhile: a canary that gets worse goes back all the same. So does a rollout with
+which nobody has gone on after 24 hours.`),
+		a.steerCommand("resume", release.WishResume, "Let a paused rollout go on", "Lets a paused rollout go on. A watch takes as long still as was left of it when it\nwas paused."),
+		a.steerCommand("promote", release.WishPromote, "Give the new release everything now, without watching it", `Ends the watching: the steps that are left follow one another at once, until the
+new release has all the traffic. The commands before and after the traffic are run
+all the same.`),
 		a.abortCommand(),
 	)
 	return cmd

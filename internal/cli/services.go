@@ -19,8 +19,12 @@ func (a *app) statusCommand() *cobra.Command {
 	var r control.StatusRequest
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "Show how things stand: services, stacks, runs",
+		Use:   "status",
+		Short: "Show how things stand: services, stacks, runs",
+		Long: `Shows whether the project is served, the runs under way, and for each environment
+where everything answers, the stacks with what was last found of drift, the servers
+that run for them, and the services: the live release, a rollout with its step and
+what it waits for, and the instances.`,
 		Example: "  makeitso status\n  makeitso status --environment local --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -21,9 +21,15 @@ import (
 // stackCommand groups what is done to one stack besides applying it.
 func (a *app) stackCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "stack",
-		Short:   "Protect a stack, say what updates may do to it, cancel or roll back a change, signal what it waits for",
-		Example: "  makeitso stack protect data\n  makeitso stack policy data infra/data-policy.json\n  makeitso stack rollback data --skip Cache\n  makeitso stack signal data Server",
+		Use:   "stack",
+		Short: "Protect a stack, say what updates may do to it, cancel or roll back a change, signal what it waits for",
+		Example: `  makeitso stack protect data
+  makeitso stack unprotect data
+  makeitso stack policy data infra/data-policy.json
+  makeitso stack cancel data
+  makeitso stack rollback data --skip Cache
+  makeitso stack signal data Server
+  makeitso stack alarm errors ALARM`,
 	}
 	cmd.AddCommand(
 		a.protectCommand("protect", "Refuse to delete a stack until it is unprotected", true),

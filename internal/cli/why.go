@@ -18,12 +18,19 @@ func (a *app) whyCommand() *cobra.Command {
 		Use:   "why [SERVICE|RELEASE|RUN]",
 		Short: "Say why a rollout went back or a run failed",
 		Long: `Says why a rollout went back or a run failed; without a name, whatever went
-wrong last. Of a canary it tells by which rule it went back, the evidence as it
-grew, the rates of both versions with the range they lie in, requests that
-failed, what its instances printed last, what was put back, and what is
-guaranteed of the judgement.`,
-		Example: "  makeitso why\n  makeitso why api\n  makeitso why api-7 --json",
-		Args:    cobra.MaximumNArgs(1),
+wrong last. A service stands for the last of its releases that went back. Names
+of releases are in "makeitso releases SERVICE", those of runs in "makeitso runs";
+one that both have means the release, if that went back.
+
+Of a canary it tells by which rule it went back, the evidence as it grew, the
+rates of both versions with the range they lie in, requests that failed, what its
+instances printed last, what was put back, and what is guaranteed of the
+judgement.`,
+		Example: `  makeitso why
+  makeitso why api
+  makeitso why api-7 --json
+  makeitso why nightly-12`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r.Subject = strings.Join(args, "")
 			return a.withServer(cmd.Context(), server.Answer, func(client *api.Client) error {
