@@ -70,6 +70,9 @@ type evidenceRecord struct {
 
 // judged says by what the canary is judged, and which rule that is.
 func (e *evidenceRecord) judged() string {
+	if why := limited(e.Test.Options); why != "" {
+		return e.Source.String() + ", " + why
+	}
 	if e.Test.Options.Source == analysis.NoCoin {
 		return e.Source.String() + ", without a coin"
 	}

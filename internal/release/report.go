@@ -130,6 +130,8 @@ func (r Report) judged(line func(string, ...any)) {
 	if e.Options.Absolute == "" {
 		line("  %-15s %s, 19 times in 20 between %.3g %% and %.3g %%", "live release", e.Old.Arm, 100*e.Old.Low, 100*e.Old.High)
 		line("  %-15s %s", "difference", e.Difference)
+	} else {
+		line("  %-15s not compared, since %s", "live release", e.Options.Absolute)
 	}
 	for _, q := range e.Latency {
 		line("  %-15s live release %s, canary allowed %s", fmt.Sprintf("latency p%.3g", 100*q.Level), q.Old.Round(100*time.Microsecond), q.Allowed.Round(100*time.Microsecond))
