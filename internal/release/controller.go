@@ -326,6 +326,7 @@ type Return struct {
 	Only bool
 	// Force goes back past migrations that cannot be taken back.
 	Force bool
+	By    string // the user who wants it, "" if that is not known
 }
 
 // Rollback returns a service to an earlier release, whole: artifact,
@@ -387,7 +388,7 @@ func (c *Controller) Abandon(ctx context.Context, service, key string) error {
 		if err != nil || r.Key != key {
 			return err
 		}
-		moving, _, err = k.abandon(ctx)
+		moving, _, err = k.abandon(ctx, "")
 		return err
 	})
 	if err != nil || moving.ID == "" {
@@ -488,7 +489,8 @@ func (c *Controller) Releases(ctx context.Context, service string) ([]Release, e
 	return all, nil
 }
 
-// Services says how each service stands that runs or is being changed.
+// Services says how each service stands that was not removed: those too whose
+// first release came to nothing.
 func (c *Controller) Services(ctx context.Context) ([]Status, error) {
 	all, err := c.services.List(ctx, c.environment+"/")
 	if err != nil {
@@ -497,8 +499,8 @@ func (c *Controller) Services(ctx context.Context) ([]Status, error) {
 	out := []Status{}
 	for _, r := range all {
 		s := r.status(c.environment)
-		if s.Live == "" && len(s.Instances) == 0 && r.idle() {
-			continue // removed, or its first release failed
+		if r.removed() && len(s.Instances) == 0 {
+			continue
 		}
 		if s.Live != "" {
 			live, err := c.release(ctx, r.Name, s.Live)

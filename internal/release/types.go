@@ -164,7 +164,7 @@ type Status struct {
 type InstanceStatus struct {
 	Instance
 	Release  string    `json:"release"`
-	State    string    `json:"state"` // starting, ready, routed, draining, kept, stopping
+	State    string    `json:"state"` // starting, ready, preview, routed, draining, kept, stopping
 	Since    time.Time `json:"since"`
 	Restarts int       `json:"restarts"` // how many instances were lost in its place
 	Reason   string    `json:"reason"`   // why the last one was lost, or it is not healthy
