@@ -241,9 +241,26 @@ func (r Release) failure() error {
 			WithHint("it was the first release, so nothing is live; `makeitso why %s` says all that was seen; correct the fault and push again", r.ID)
 	case RollbackFailed:
 		return fault.New(fault.Failed, "release %s could not be rolled back: %s", r.ID, r.Reason).
-			WithHint("see `makeitso status`; makeitso goes on trying; `makeitso rollback %s --to RELEASE` chooses another release", service)
+			WithHint("%s", r.wayOut())
 	}
 	return nil
+}
+
+// wayOut is what may be done about a way back that failed.
+func (r Release) wayOut() string {
+	service := r.Service.Name
+	other := fmt.Sprintf("`makeitso rollback %s --to RELEASE` chooses one that comes up and whose image is still there (`makeitso releases %s`), or correct the fault and push again", service, service)
+	switch r.Lack {
+	case rollout.LackInstance:
+		return "the release before does not come up, and makeitso goes on trying; " + other
+	case rollout.LackTraffic:
+		return "put right what the edge says, or why it does not answer: makeitso goes on trying, and another release would not help"
+	case rollout.LackAnswer:
+		return "the release before has its traffic again and does not answer as it should; " + other
+	case rollout.LackEnd:
+		return "the release before has its traffic again; makeitso goes on ending what is left of this one, see `makeitso status`"
+	}
+	return "see `makeitso status`; makeitso goes on trying; " + other // of a way back that failed before this was known
 }
 
 // whole waits until all instances of a live release take traffic.

@@ -372,6 +372,7 @@ func (k *keeper) releaseOps(ctx context.Context) ([]record.Op, error) {
 		}
 		if v == state.Plan.New {
 			r.Status, r.Reason = k.newStatus(r)
+			r.Lack = state.Lack
 		} else {
 			r.Status, r.Reason = k.oldStatus(r)
 		}

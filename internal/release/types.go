@@ -145,8 +145,9 @@ type Release struct {
 	Key     string            `json:"key"` // the caller's idempotency key
 	Created time.Time         `json:"created"`
 	Status  ReleaseStatus     `json:"status"`
-	Reason  string            `json:"reason"`  // what it waits for, or why it ended so
-	Traffic float64           `json:"traffic"` // its share of the requests, 0 to 1
+	Reason  string            `json:"reason"`         // what it waits for, or why it ended so
+	Lack    rollout.Lack      `json:"lack,omitempty"` // what a way back waited for that failed
+	Traffic float64           `json:"traffic"`        // its share of the requests, 0 to 1
 }
 
 // Status is how a service stands.
