@@ -40,7 +40,8 @@ type Options struct {
 	Source Source `json:"source"` // default Coin
 	// Absolute says why the canary is compared with nothing: it is a first
 	// release, or the one before is itself unhealthy (see Unhealthy). The limit
-	// Max5xx replaces the comparison.
+	// Max5xx replaces the comparison, for good: it is decided before the canary
+	// comes and stored with the State.
 	Absolute string `json:"absolute,omitempty"`
 
 	Rho     float64       `json:"rho"`     // tolerated ratio of the canary's rate to the old one's; default 1.1

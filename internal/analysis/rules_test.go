@@ -250,7 +250,7 @@ func TestAbsolute(t *testing.T) {
 		t.Errorf("24 of 50 is unhealthy: %s", why)
 	}
 	why := Unhealthy(Arm{Requests: 50, Bad: 43})
-	if why != "the live release is itself unhealthy: 43 of 50 requests (86.0 %) went badly" {
+	if why != "43 of 50 requests (86.0 %) went badly before the rollout" {
 		t.Errorf("got %q", why)
 	}
 	for rate, want := range map[float64]Verdict{0: Promote, 0.01: Promote, 0.2: Ceiling, 1: Ceiling} {

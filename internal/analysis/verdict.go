@@ -1,9 +1,6 @@
 package analysis
 
-import (
-	"fmt"
-	"math"
-)
+import "math"
 
 // Verdict is what the evidence says so far.
 type Verdict string
@@ -131,15 +128,4 @@ func (t *Test) over(prior []float64, tableAt func(w float64) table) float64 {
 		e += prior[k] * math.Exp(min(log, math.Log(tooRich)))
 	}
 	return e
-}
-
-// Unhealthy says why a version that served old cannot be compared with, "" if
-// it can: at least half of not too few requests went badly. Ask it before the
-// canary comes, and give what it says to Options.Absolute: an outage that
-// begins later may be the canary's own doing, or nobody's.
-func Unhealthy(old Arm) string {
-	if old.Requests < 20 || old.Share() < 0.5 {
-		return ""
-	}
-	return fmt.Sprintf("the live release is itself unhealthy: %s went badly", old)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -88,9 +89,11 @@ func (a *app) printEnvironment(env control.EnvironmentStatus) error {
 		rows = append(rows, []string{"  " + r.Name, r.Address, r.By})
 	}
 	for _, svc := range env.Services {
-		line := svc.Live
+		line := cmp.Or(svc.Live, "nothing is live")
 		switch r := svc.Rollout; {
 		case r == nil || r.Final && r.Release == svc.Live:
+		case r.Phase == string(rollout.Failed):
+			line += fmt.Sprintf("; %s failed: %s; correct the fault and push again (makeitso why %s)", r.Release, r.Reason, r.Release)
 		case !r.Final:
 			line += fmt.Sprintf("; %s: %s", r.Release, r.Reason)
 		case r.Phase == string(rollout.RollbackFailed):

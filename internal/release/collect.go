@@ -29,11 +29,16 @@ const (
 	failuresPause    = 50 * time.Millisecond
 )
 
-// turned begins the report of a rollout that has just turned round. It is stored
+// turned begins the report of a rollout that has just turned round, or has led
+// back by hand. It is stored
 // with that transition, and filled in by collect.
 func (k *keeper) turned(before rollout.State) {
 	now := k.rec.State
-	if !before.Phase.Forward() || now.Phase.Forward() || now.Phase == rollout.Promoted || now.Plan.New.Release == "" {
+	switch {
+	case !before.Phase.Forward() || now.Phase.Forward() || now.Plan.New.Release == "":
+		return
+	case now.Phase == rollout.Promoted:
+		k.returned()
 		return
 	}
 	r := Report{
@@ -60,6 +65,30 @@ func (k *keeper) turned(before rollout.State) {
 		}
 	}
 	k.rec.Reports = append(k.rec.Reports, pendingReport{Report: r, Paths: pathsOf(r.Logs)})
+}
+
+// returned begins the report on the release that was left, where a person has
+// put another back in its place.
+func (k *keeper) returned() {
+	plan := k.rec.State.Plan
+	if !k.rec.ByHand || plan.Old.Release == "" {
+		return
+	}
+	r := Report{
+		Environment: k.c.environment, Service: k.name, Release: plan.Old.Release, Time: k.now(), Step: 1, Steps: len(plan.Steps), Share: 1,
+		Cause:    fmt.Sprintf("rolled back from %s to %s %s", plan.Old.Release, plan.New.Release, byHand(k.rec.By)),
+		Failures: []edge.Failure{}, Logs: []InstanceLog{},
+		Back: Back{Release: plan.New.Release, Instances: plan.New.Instances},
+	}
+	k.rec.Reports = append(k.rec.Reports, pendingReport{Report: r})
+}
+
+// byHand says that a person did it, and who, if that is known.
+func byHand(by string) string {
+	if by == "" {
+		return "by hand"
+	}
+	return "by hand, by " + by
 }
 
 // shortReport is a judgement in one line.
@@ -217,26 +246,43 @@ func masked(lines []string, config map[string]string) []string {
 }
 
 // Report gives the report on a release that went back, or on the last one of
-// the service that did, where the release is "".
+// the service that did, where the release is "". One that is not filled in yet
+// is given as it is.
 func (c *Controller) Report(ctx context.Context, service, release string) (Report, error) {
-	if release != "" {
-		r, err := c.release(ctx, service, release)
-		if err != nil {
-			return Report{}, err
-		}
-		report, err := c.reports.Get(ctx, c.releaseKey(service, r.Number))
-		if fault.Is(err, fault.NotFound) && r.Status == RolledBack {
-			return report, fault.New(fault.NotFound, "there is no report on %s, which was live before it went back: %s", release, r.Reason)
-		}
-		if fault.Is(err, fault.NotFound) {
-			return report, fault.New(fault.NotFound, "%s did not go back: it is %s", release, r.Status).
-				WithHint("`makeitso releases %s` lists what became of each", service)
-		}
-		return report, err
+	rec, err := c.services.Get(ctx, c.serviceKey(service))
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return Report{}, fmt.Errorf("read service %s: %w", service, err)
 	}
+	if release == "" {
+		return c.lastReport(ctx, service, rec.Reports)
+	}
+	if i := slices.IndexFunc(rec.Reports, func(p pendingReport) bool { return p.Report.Release == release }); i >= 0 {
+		return rec.Reports[i].Report, nil
+	}
+	r, err := c.release(ctx, service, release)
+	if err != nil {
+		return Report{}, err
+	}
+	report, err := c.reports.Get(ctx, c.releaseKey(service, r.Number))
+	if fault.Is(err, fault.NotFound) && r.Status == RolledBack {
+		return report, fault.New(fault.NotFound, "there is no report on %s, which was live before it went back: %s", release, r.Reason)
+	}
+	if fault.Is(err, fault.NotFound) {
+		return report, fault.New(fault.NotFound, "%s did not go back: it is %s", release, r.Status).
+			WithHint("`makeitso releases %s` lists what became of each", service)
+	}
+	return report, err
+}
+
+// lastReport gives the last of a service's reports, those included that are not
+// filled in yet.
+func (c *Controller) lastReport(ctx context.Context, service string, pending []pendingReport) (Report, error) {
 	all, err := c.reports.List(ctx, c.serviceKey(service)+"/")
 	if err != nil {
 		return Report{}, fmt.Errorf("list reports of %s: %w", service, err)
+	}
+	for _, p := range pending {
+		all = append(all, p.Report)
 	}
 	if len(all) == 0 {
 		return Report{}, fault.New(fault.NotFound, "no release of %s that is kept went back in %s", service, c.environment).

@@ -242,9 +242,26 @@ func (r Release) failure() error {
 			WithHint("it was the first release, so nothing is live; `makeitso why %s` says all that was seen; correct the fault and push again", r.ID)
 	case RollbackFailed:
 		return fault.New(fault.Failed, "release %s could not be rolled back: %s", r.ID, r.Reason).
-			WithHint("see `makeitso status`; makeitso goes on trying; `makeitso rollback %s --to RELEASE` chooses another release", service)
+			WithHint("%s", r.wayOut())
 	}
 	return nil
+}
+
+// wayOut is what may be done about a way back that failed.
+func (r Release) wayOut() string {
+	service := r.Service.Name
+	other := fmt.Sprintf("`makeitso rollback %s --to RELEASE` chooses one that comes up and whose image is still there (`makeitso releases %s`), or correct the fault and push again", service, service)
+	switch r.Lack {
+	case rollout.LackInstance:
+		return "the release before does not come up, and makeitso goes on trying; " + other
+	case rollout.LackTraffic:
+		return "put right what the edge says, or why it does not answer: makeitso goes on trying, and another release would not help"
+	case rollout.LackAnswer:
+		return "the release before has its traffic again and does not answer as it should; " + other
+	case rollout.LackEnd:
+		return "the release before has its traffic again; makeitso goes on ending what is left of this one, see `makeitso status`"
+	}
+	return "see `makeitso status`; makeitso goes on trying; " + other // of a way back that failed before this was known
 }
 
 // whole waits until all instances of a live release take traffic.
@@ -327,6 +344,7 @@ type Return struct {
 	Only bool
 	// Force goes back past migrations that cannot be taken back.
 	Force bool
+	By    string // the user who wants it, "" if that is not known
 }
 
 // Rollback returns a service to an earlier release, whole: artifact,
@@ -388,7 +406,7 @@ func (c *Controller) Abandon(ctx context.Context, service, key string) error {
 		if err != nil || r.Key != key {
 			return err
 		}
-		moving, _, err = k.abandon(ctx)
+		moving, _, err = k.abandon(ctx, "")
 		return err
 	})
 	if err != nil || moving.ID == "" {
@@ -489,7 +507,8 @@ func (c *Controller) Releases(ctx context.Context, service string) ([]Release, e
 	return all, nil
 }
 
-// Services says how each service stands that runs or is being changed.
+// Services says how each service stands that was not removed: those too whose
+// first release came to nothing.
 func (c *Controller) Services(ctx context.Context) ([]Status, error) {
 	all, err := c.services.List(ctx, c.environment+"/")
 	if err != nil {
@@ -498,8 +517,8 @@ func (c *Controller) Services(ctx context.Context) ([]Status, error) {
 	out := []Status{}
 	for _, r := range all {
 		s := r.status(c.environment)
-		if s.Live == "" && len(s.Instances) == 0 && r.idle() {
-			continue // removed, or its first release failed
+		if r.removed() && len(s.Instances) == 0 {
+			continue
 		}
 		if s.Live != "" {
 			live, err := c.release(ctx, r.Name, s.Live)

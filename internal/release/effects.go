@@ -207,26 +207,38 @@ func (k *keeper) verify(ctx context.Context) {
 		}
 	}
 	k.begin(ctx, "verify", func(ctx context.Context) error {
-		r, err := k.c.release(ctx, k.name, old)
+		err := k.answers(ctx, old, instances)
 		if err != nil {
-			return err
+			k.post(ctx, func(ctx context.Context) {
+				k.apply(ctx, rollout.Event{Kind: rollout.Hindered, Reason: err.Error()})
+			})
 		}
-		for _, i := range instances {
-			if err := k.c.probe(ctx, i.Address, r.Service.Health); err != nil {
-				return fmt.Errorf("ask instance %s of %s: %w", i.ID, old, err)
-			}
-		}
-		seen, err := k.c.edge.Stats(ctx)
-		if err != nil {
-			return fmt.Errorf("ask the edge about %s: %w", old, err)
-		}
-		for _, i := range instances {
-			if why, ok := seen.Unhealthy[i.ID]; ok {
-				return fault.New(fault.Unavailable, "the edge finds instance %s of %s unhealthy: %s", i.ID, old, why)
-			}
-		}
-		return nil
+		return err
 	}, func(ctx context.Context) {
 		k.apply(ctx, rollout.Event{Kind: rollout.Verified})
 	})
+}
+
+// answers says why instances of a release do not answer, or not at the edge, nil
+// if they do.
+func (k *keeper) answers(ctx context.Context, release string, instances []Instance) error {
+	r, err := k.c.release(ctx, k.name, release)
+	if err != nil {
+		return err
+	}
+	for _, i := range instances {
+		if err := k.c.probe(ctx, i.Address, r.Service.Health); err != nil {
+			return fmt.Errorf("ask instance %s of %s: %w", i.ID, release, err)
+		}
+	}
+	seen, err := k.c.edge.Stats(ctx)
+	if err != nil {
+		return fmt.Errorf("ask the edge about %s: %w", release, err)
+	}
+	for _, i := range instances {
+		if why, ok := seen.Unhealthy[i.ID]; ok {
+			return fault.New(fault.Unavailable, "the edge finds instance %s of %s unhealthy: %s", i.ID, release, why)
+		}
+	}
+	return nil
 }

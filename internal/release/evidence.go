@@ -47,18 +47,6 @@ func (k *keeper) judgement() *analysis.Test {
 	return k.test
 }
 
-// rule is how this rollout's canary is judged.
-func (k *keeper) rule(o analysis.Options) analysis.Options {
-	if o == (analysis.Options{}) {
-		o = k.c.o.Analysis
-	}
-	o = o.During(k.rec.State.Plan.Watched())
-	if unwell := k.unwell(); o.Absolute == "" && unwell != "" {
-		o.Absolute = k.rec.State.Plan.Old.Release + " is itself unhealthy: " + unwell
-	}
-	return o
-}
-
 // weigh has the new version judged: it follows the outcomes of requests from
 // before the first coin on, tells of what was learned, and ends watches.
 func (k *keeper) weigh(ctx context.Context) {
@@ -90,11 +78,13 @@ func (k *keeper) weigh(ctx context.Context) {
 	k.endWatch(ctx)
 }
 
-// beginEvidence notes the place from which outcomes count.
+// beginEvidence notes the place from which outcomes count, and what the edge
+// counted of the live release before, whatever the source: those were clients.
 func (k *keeper) beginEvidence(ctx context.Context) {
 	release := k.rec.State.Plan.New.Release
 	arms := k.arms()
 	var at outcome.Cursor
+	var before []outcome.Outcome
 	var judge Judge
 	var read source.Reading
 	var unread error
@@ -103,27 +93,34 @@ func (k *keeper) beginEvidence(ctx context.Context) {
 		if err != nil {
 			return err
 		}
-		if judge = r.Service.Judge; !judge.Source.Edge() {
-			read, unread = k.readOnce(ctx, judge.Source, arms, source.Position{}, false)
-			return ctx.Err()
-		}
-		if at, err = k.c.edge.place(ctx, edgeName(k.c.environment, k.name)); fault.Is(err, fault.NotFound) {
+		judge = r.Service.Judge
+		service := edgeName(k.c.environment, k.name)
+		if at, err = k.c.edge.place(ctx, service); err == nil {
+			before, err = k.c.edge.before(ctx, service, at)
+		} else if fault.Is(err, fault.NotFound) {
 			at, err = nowhere, nil
 		}
 		if err != nil {
 			err = fmt.Errorf("ask the edge for the outcomes of %s: %w", k.name, err)
 			k.post(ctx, func(context.Context) { k.unplaced = err })
+			return err
 		}
-		return err
+		if !judge.Source.Edge() {
+			read, unread = k.readOnce(ctx, judge.Source, arms, source.Position{}, false)
+		}
+		return ctx.Err()
 	}, func(ctx context.Context) {
 		k.unplaced = nil
 		if release != k.rec.State.Plan.New.Release || !k.judged() {
 			return
 		}
-		k.test = analysis.New(k.rule(judge.Options))
+		k.test = analysis.New(k.rule(judge.Options, before))
 		e := &evidenceRecord{New: release, Cursor: at, Source: judge.Source, Place: read.Position, Tally: read.Tally, Hold: judge.Hold}
 		k.rec.Evidence, k.read = e, k.looked
 		k.saveOrBreak(ctx)
+		if why := limited(k.test.State().Options); why != "" {
+			k.tell(release, EventWatch, release+" is "+why)
+		}
 		if !e.Source.Edge() {
 			k.tell(release, EventWatch, fmt.Sprintf("%s is judged by %s: %s", release, e.Source, k.judgement().Explain().Guarantee()))
 			k.unreadable(unread)
@@ -338,7 +335,7 @@ func (k *keeper) sensitivity() string {
 	if k.evidence() == nil || !watched {
 		return ""
 	}
-	return k.found()
+	return joined(limited(k.judgement().State().Options), k.found())
 }
 
 // found says how far a judgement without a verdict came. That there is no data

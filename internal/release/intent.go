@@ -221,10 +221,10 @@ func (k *keeper) rollback(ctx context.Context, want Return) (moving, target Rele
 		if want.To != "" && want.To != state.Plan.Old.Release || state.Plan.New.Release == "" {
 			return moving, target, k.underWay()
 		}
-		if _, err := k.dropNext(ctx, func(Release) bool { return true }, "stopped by hand"); err != nil {
+		if _, err := k.dropNext(ctx, func(Release) bool { return true }, "stopped "+byHand(want.By)); err != nil {
 			return moving, target, err
 		}
-		return k.abandon(ctx)
+		return k.abandon(ctx, want.By)
 	}
 	if want.Only {
 		return moving, target, k.noRollout()
@@ -237,7 +237,7 @@ func (k *keeper) rollback(ctx context.Context, want Return) (moving, target Rele
 	if err != nil {
 		return moving, target, err
 	}
-	k.rec.ByHand = true
+	k.rec.ByHand, k.rec.By = true, want.By
 	plan := rollout.AllAtOnce(live, rollout.Version{Release: target.ID, Instances: target.Service.Instances})
 	if err := k.roll(ctx, plan, target); err != nil || passed == "" {
 		return target, target, err
@@ -269,8 +269,8 @@ func (k *keeper) passes(ctx context.Context, target Release, force bool) (string
 	return strings.Join(texts, "; "), nil
 }
 
-// abandon turns the rollout under way round.
-func (k *keeper) abandon(ctx context.Context) (moving, target Release, err error) {
+// abandon turns the rollout under way round, as a person wants it.
+func (k *keeper) abandon(ctx context.Context, by string) (moving, target Release, err error) {
 	plan := k.rec.State.Plan
 	if moving, err = k.c.release(ctx, k.name, plan.New.Release); err != nil {
 		return moving, target, err
@@ -280,7 +280,7 @@ func (k *keeper) abandon(ctx context.Context) (moving, target Release, err error
 			return moving, target, err
 		}
 	}
-	k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: "stopped by hand"})
+	k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: "stopped " + byHand(by)})
 	return moving, target, k.broken
 }
 
@@ -308,7 +308,7 @@ func (k *keeper) target(ctx context.Context, live, to string) (Release, error) {
 // remove has the service taken away. It runs on the loop.
 func (k *keeper) remove(ctx context.Context) error {
 	state := k.rec.State
-	if k.rec.idle() && state.Live().Release == "" {
+	if k.rec.removed() {
 		return nil
 	}
 	if _, err := k.dropNext(ctx, func(Release) bool { return true }, "the service is removed"); err != nil {
@@ -316,9 +316,9 @@ func (k *keeper) remove(ctx context.Context) error {
 	}
 	k.rec.Removing = true
 	switch {
-	case k.rec.idle():
+	case k.rec.idle() && state.Live().Release != "":
 		return k.takeAway(ctx)
-	case state.Plan.New.Release != "": // takeAway follows when that has ended
+	case !k.rec.idle() && state.Plan.New.Release != "": // takeAway follows when that has ended
 		k.apply(ctx, rollout.Event{Kind: rollout.RollBack, Reason: "the service is removed"})
 	}
 	k.saveOrBreak(ctx)
@@ -343,6 +343,10 @@ func (k *keeper) goOnRemoving(ctx context.Context) {
 		return
 	}
 	k.rec.Removing = false
+	if state := k.rec.State; !k.rec.removed() && state.Live().Release == "" { // its first release failed
+		k.rec.State = rollout.State{Route: state.Route, InForce: state.InForce}
+		k.rec.allocate(k.c.environment)
+	}
 	k.saveOrBreak(ctx)
 }
 
@@ -368,6 +372,7 @@ func (k *keeper) releaseOps(ctx context.Context) ([]record.Op, error) {
 		}
 		if v == state.Plan.New {
 			r.Status, r.Reason = k.newStatus(r)
+			r.Lack = state.Lack
 		} else {
 			r.Status, r.Reason = k.oldStatus(r)
 		}
@@ -424,7 +429,7 @@ func (k *keeper) oldStatus(r Release) (ReleaseStatus, string) {
 	case next == "":
 		return Superseded, "the service was removed"
 	case k.rec.ByHand:
-		return RolledBack, "returned to " + next + " by hand"
+		return RolledBack, "returned to " + next + " " + byHand(k.rec.By)
 	}
 	return Superseded, replacedBy + next
 }

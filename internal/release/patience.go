@@ -36,22 +36,45 @@ func (e patientEdge) Stats(ctx context.Context) (edge.Stats, error) {
 	return e.Edge.Stats(ctx)
 }
 
-// errPlaced ends a Watch that was only to tell where its outcomes end.
-var errPlaced = errors.New("the place is known")
+// errRead ends a Watch that was only to tell what there is.
+var errRead = errors.New("the outcomes are read")
 
-// place is where the outcomes of a service end now.
-func (e patientEdge) place(ctx context.Context, service string) (at outcome.Cursor, err error) {
+// read gives the outcomes from a place on that are told at once, perhaps none.
+func (e patientEdge) read(ctx context.Context, service string, from outcome.Cursor) (got outcome.Batch, err error) {
 	ctx, cancel := context.WithTimeout(ctx, edgePatience)
 	defer cancel()
-	err = e.Watch(ctx, service, outcome.Cursor{}, func(b outcome.Batch) error {
+	err = e.Watch(ctx, service, from, func(b outcome.Batch) error {
 		if b.Away != "" {
 			return fault.New(fault.Unavailable, "%s", b.Away)
 		}
-		at = b.Cursor
-		return errPlaced
+		got = b
+		return errRead
 	})
-	if errors.Is(err, errPlaced) {
+	if errors.Is(err, errRead) {
 		err = nil
 	}
-	return at, err
+	return got, err
+}
+
+// place is where the outcomes of a service end now.
+func (e patientEdge) place(ctx context.Context, service string) (outcome.Cursor, error) {
+	b, err := e.read(ctx, service, outcome.Cursor{})
+	return b.Cursor, err
+}
+
+// lookBack is how many of the last outcomes tell how the live release is.
+const lookBack = 1 << 14
+
+// before gives the last outcomes of a service before a place, those that are not
+// known yet left out.
+func (e patientEdge) before(ctx context.Context, service string, end outcome.Cursor) (all []outcome.Outcome, err error) {
+	from := outcome.Cursor{Stream: end.Stream, Next: end.Next - min(end.Next, lookBack)}
+	for from.Next < end.Next {
+		b, err := e.read(ctx, service, from)
+		if err != nil || len(b.Outcomes) == 0 || b.Cursor.Stream != end.Stream {
+			return all, err
+		}
+		all, from = append(all, b.Outcomes...), b.Cursor
+	}
+	return all, nil
 }

@@ -19,9 +19,10 @@ type serviceRecord struct {
 	Instances int             `json:"instances"` // number of the newest instance
 	State     rollout.State   `json:"state"`
 	Slots     []slotRecord    `json:"slots"`
-	Doomed    []string        `json:"doomed"`   // instances to destroy that stand in no place any more
-	ByHand    bool            `json:"byHand"`   // the rollout returns to an earlier release
-	Removing  bool            `json:"removing"` // the service is to go
+	Doomed    []string        `json:"doomed"`       // instances to destroy that stand in no place any more
+	ByHand    bool            `json:"byHand"`       // the rollout returns to an earlier release
+	By        string          `json:"by,omitempty"` // the user who wanted that, if known
+	Removing  bool            `json:"removing"`     // the service is to go
 	Evidence  *evidenceRecord `json:"evidence,omitempty"`
 	// Next is the release whose rollout begins when the one under way has been
 	// taken back.
@@ -70,6 +71,9 @@ type evidenceRecord struct {
 
 // judged says by what the canary is judged, and which rule that is.
 func (e *evidenceRecord) judged() string {
+	if why := limited(e.Test.Options); why != "" {
+		return e.Source.String() + ", " + why
+	}
 	if e.Test.Options.Source == analysis.NoCoin {
 		return e.Source.String() + ", without a coin"
 	}
@@ -78,6 +82,13 @@ func (e *evidenceRecord) judged() string {
 
 // idle says whether no rollout is under way.
 func (r *serviceRecord) idle() bool { return r.State.Phase == "" || r.State.Phase.Final() }
+
+// removed says whether there is no such service any more, or none yet. One whose
+// first release came to nothing is there: it is wanted.
+func (r *serviceRecord) removed() bool {
+	phase := r.State.Phase
+	return r.State.Live().Release == "" && (phase == "" || phase == rollout.Promoted)
+}
 
 func (r *serviceRecord) slot(m rollout.Member) *slotRecord {
 	i := slices.IndexFunc(r.Slots, func(s slotRecord) bool { return s.Member == m })
@@ -179,11 +190,18 @@ func (r *serviceRecord) missing() string {
 	return ""
 }
 
+// statePreview is the State of an instance that is shown and takes no traffic.
+const statePreview = "preview"
+
 // status is the record as a person sees it.
 func (r *serviceRecord) status(environment string) Status {
 	s := Status{Environment: environment, Service: r.Name, Live: r.State.Live().Release}
+	previewed := r.State.Previewed()
 	for _, p := range r.State.Places {
 		one := InstanceStatus{Release: p.Release, State: string(p.Status), Since: p.Since, Reason: p.Note}
+		if slices.Contains(previewed, p.Member) {
+			one.State = statePreview
+		}
 		if slot := r.slot(p.Member); slot != nil {
 			one.Instance, one.Restarts = slot.Instance, slot.Restarts
 			if one.Reason == "" {

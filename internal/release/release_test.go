@@ -360,8 +360,8 @@ func TestRollbackByHand(t *testing.T) {
 	if _, bad := end(); bad > 0 {
 		t.Errorf("%d bad answers", bad)
 	}
-	if _, err := c.Report(within(t), "api", "api-2"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "there is no report on api-2, which was live before it went back: returned to api-1 by hand") {
-		t.Errorf("why: %v", err)
+	if r, err := c.Report(within(t), "api", "api-2"); err != nil || r.Cause != "rolled back from api-2 to api-1 by hand" {
+		t.Errorf("why: %+v, %v", r, err)
 	}
 	if _, err := c.Rollback(within(t), Return{Service: "api", To: "api-9"}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("to a release that never was: %v", err)

@@ -13,7 +13,8 @@ import (
 	"makeitso/internal/span"
 )
 
-// Report says why a rollout went back: the judgement with what it rests on, what
+// Report says why a release went back, in its rollout or by hand when it was
+// live: the judgement with what it rests on, what
 // went badly, and what was put back.
 type Report struct {
 	Environment string        `json:"environment"`
@@ -59,7 +60,10 @@ type InstanceLog struct {
 func (r Report) Text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	head := fmt.Sprintf("%s of %s went back at %s, %s after it began", r.Release, r.Environment, r.Time.Local().Format("2006-01-02 15:04:05"), span.Text(r.Took.Round(time.Second/10)))
+	head := fmt.Sprintf("%s of %s went back at %s", r.Release, r.Environment, r.Time.Local().Format("2006-01-02 15:04:05"))
+	if r.Took > 0 { // it is filled in
+		head += fmt.Sprintf(", %s after it began", span.Text(r.Took.Round(time.Second/10)))
+	}
 	if r.Share > 0 {
 		head += fmt.Sprintf(", with %s of the traffic", rollout.Percent(r.Share))
 	}
@@ -82,7 +86,11 @@ func (r Report) Text() string {
 	if r.Back.Release == "" {
 		line("  nothing: there was no release before")
 	} else {
-		line("  %s with %d instances, image %.19s%s", r.Back.Release, r.Back.Instances, r.Back.Digest, orCommit(r.Back.Commit))
+		image := ""
+		if r.Back.Digest != "" { // it is filled in
+			image = fmt.Sprintf(", image %.19s%s", r.Back.Digest, orCommit(r.Back.Commit))
+		}
+		line("  %s with %d instances%s", r.Back.Release, r.Back.Instances, image)
 	}
 	for _, note := range r.Notes {
 		line("  not known: %s", note)
@@ -131,6 +139,8 @@ func (r Report) judged(line func(string, ...any)) {
 	if e.Options.Absolute == "" {
 		line("  %-15s %s, 19 times in 20 between %.3g %% and %.3g %%", "live release", e.Old.Arm, 100*e.Old.Low, 100*e.Old.High)
 		line("  %-15s %s", "difference", e.Difference)
+	} else {
+		line("  %-15s not compared, since %s", "live release", e.Options.Absolute)
 	}
 	for _, q := range e.Latency {
 		line("  %-15s live release %s, canary allowed %s", fmt.Sprintf("latency p%.3g", 100*q.Level), span.Text(q.Old.Round(100*time.Microsecond)), span.Text(q.Allowed.Round(100*time.Microsecond)))

@@ -42,7 +42,7 @@ func TestReportOfABadCanary(t *testing.T) {
 	eventually(t, "the report", func() bool {
 		var err error
 		r, err = c.Report(within(t), "api", "")
-		return err == nil
+		return err == nil && r.Took > 0
 	})
 	if again, err := c.Report(within(t), "api", "api-2"); err != nil || again.Cause != r.Cause {
 		t.Errorf("by its id: %+v, %v", again, err)
@@ -84,7 +84,7 @@ func TestReportOfWhatNeverCame(t *testing.T) {
 	eventually(t, "the report", func() bool {
 		var err error
 		r, err = c.Report(within(t), "api", "api-1")
-		return err == nil
+		return err == nil && r.Took > 0
 	})
 	text := r.Text()
 	for _, want := range []string{"exit status 3", "put back\n  nothing: there was no release before", "not known: the log is torn"} {

@@ -211,6 +211,7 @@ func TestSteering(t *testing.T) {
 
 // fakeHooks are commands that do what they are named.
 type fakeHooks struct {
+	do    map[string]func() // what else a command does
 	mu    sync.Mutex
 	calls []Hook
 }
@@ -219,6 +220,9 @@ func (f *fakeHooks) Hook(ctx context.Context, h Hook) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, h)
 	f.mu.Unlock()
+	if do := f.do[h.Command]; do != nil {
+		do()
+	}
 	switch h.Command {
 	case "fail":
 		return errors.New("exit status 1")

@@ -133,17 +133,21 @@ func (s ReleaseStatus) Final() bool { return s != RollingOut && s != RollingBack
 // Release is one version of a service in one environment: everything that is
 // put back when it is returned to.
 type Release struct {
-	ID          string            `json:"id"` // e.g. api-7
-	Number      int               `json:"number"`
-	Environment string            `json:"environment"`
-	Service     Service           `json:"service"`
-	Artifact    Artifact          `json:"artifact"`
-	Config      map[string]string `json:"config"` // environment variables, resolved
-	Key         string            `json:"key"`    // the caller's idempotency key
-	Created     time.Time         `json:"created"`
-	Status      ReleaseStatus     `json:"status"`
-	Reason      string            `json:"reason"`  // what it waits for, or why it ended so
-	Traffic     float64           `json:"traffic"` // its share of the requests, 0 to 1
+	ID          string   `json:"id"` // e.g. api-7
+	Number      int      `json:"number"`
+	Environment string   `json:"environment"`
+	Service     Service  `json:"service"`
+	Artifact    Artifact `json:"artifact"`
+	// Config are its environment variables, resolved when it was made: a secret
+	// that is rotated later has its old value here. They are plain in memory and
+	// for who reads the record; the store seals them, and what is shown masks them.
+	Config  map[string]string `json:"config"`
+	Key     string            `json:"key"` // the caller's idempotency key
+	Created time.Time         `json:"created"`
+	Status  ReleaseStatus     `json:"status"`
+	Reason  string            `json:"reason"`         // what it waits for, or why it ended so
+	Lack    rollout.Lack      `json:"lack,omitempty"` // what a way back waited for that failed
+	Traffic float64           `json:"traffic"`        // its share of the requests, 0 to 1
 }
 
 // Status is how a service stands.
@@ -161,7 +165,7 @@ type Status struct {
 type InstanceStatus struct {
 	Instance
 	Release  string    `json:"release"`
-	State    string    `json:"state"` // starting, ready, routed, draining, kept, stopping
+	State    string    `json:"state"` // starting, ready, preview, routed, draining, kept, stopping
 	Since    time.Time `json:"since"`
 	Restarts int       `json:"restarts"` // how many instances were lost in its place
 	Reason   string    `json:"reason"`   // why the last one was lost, or it is not healthy

@@ -112,6 +112,7 @@ type fakeInstances struct {
 	all    map[string]*fakeInstance
 	starts int
 	stuck  bool              // Stop fails
+	lost   string            // the artifact that is gone
 	turned map[string]string // what artifacts do from now on
 	log    string            // the file of what every instance printed
 	logs   string            // the folder where each has its own, with a line for each answer
@@ -122,6 +123,13 @@ func (f *fakeInstances) setArtifact(artifact, other string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.turned = map[string]string{artifact: other}
+}
+
+// lose has an artifact gone.
+func (f *fakeInstances) lose(artifact string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = artifact
 }
 
 type fakeInstance struct {
@@ -144,7 +152,7 @@ func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, e
 	if i, ok := f.all[spec.ID]; ok {
 		return i.instance(), nil
 	}
-	if spec.Artifact == "missing" {
+	if spec.Artifact == "missing" || spec.Artifact == f.lost {
 		return Instance{}, fault.New(fault.NotFound, "artifact %s is not stored here", spec.Artifact)
 	}
 	f.starts++
@@ -305,6 +313,8 @@ type fakeEdge struct {
 	streams   map[string]*outcome.Stream
 	shares    map[string]*outcome.Share // by arm, of what is in force
 	down      bool
+	refused   error         // why SetService fails
+	unhealthy string        // why every instance is
 	turned    chan struct{} // closed when down changes
 	skewed    string
 	sets      int
@@ -327,6 +337,9 @@ func (e *fakeEdge) SetService(_ context.Context, s edge.Service) error {
 	defer e.mu.Unlock()
 	if e.down {
 		return errEdgeDown
+	}
+	if e.refused != nil {
+		return e.refused
 	}
 	if slices.Contains(s.Hosts, "taken.localhost") {
 		return fault.New(fault.Invalid, "host taken.localhost is given to another service")
@@ -426,7 +439,7 @@ func (e *fakeEdge) RemoveService(_ context.Context, name string) error {
 func (e *fakeEdge) Stats(context.Context) (edge.Stats, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := edge.Stats{Services: map[string]map[string]edge.Counts{}, InFlight: map[string]int64{}}
+	s := edge.Stats{Services: map[string]map[string]edge.Counts{}, InFlight: map[string]int64{}, Unhealthy: map[string]string{}}
 	if e.down {
 		return s, errEdgeDown
 	}
@@ -436,10 +449,31 @@ func (e *fakeEdge) Stats(context.Context) (edge.Stats, error) {
 			s.Services[name][arm] = c
 		}
 	}
+	for _, service := range e.services {
+		for _, id := range instancesOf(service) {
+			if e.unhealthy != "" {
+				s.Unhealthy[id] = e.unhealthy
+			}
+		}
+	}
 	for id, n := range e.inFlight {
 		s.InFlight[id] = n
 	}
 	return s, nil
+}
+
+// refuse has every change of traffic fail.
+func (e *fakeEdge) refuse(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.refused = err
+}
+
+// ill has every instance be unhealthy at the edge.
+func (e *fakeEdge) ill(why string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unhealthy = why
 }
 
 func (e *fakeEdge) setDown(down bool) {

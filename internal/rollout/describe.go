@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"makeitso/internal/span"
@@ -89,7 +90,7 @@ func (s State) waiting() string {
 	case s.Phase == Checking || s.Phase == Confirming:
 		return fmt.Sprintf("the command %s the traffic of step %d of %d runs, at most %s", s.Phase.side(), s.Step+1, len(s.Plan.Steps), span.Text(limits.Hook))
 	case s.Phase == Verifying:
-		return fmt.Sprintf("waiting for %s to answer, at most %s", s.Plan.Old.Release, span.Text(limits.Rollback))
+		return fmt.Sprintf("waiting for %s to answer, at most %s%s", s.Plan.Old.Release, span.Text(limits.Rollback), after(s.Trouble))
 	case s.Route != s.InForce && s.Phase != Starting:
 		return fmt.Sprintf("waiting for the traffic to change, at most %s%s", span.Text(limits.Route), after(s.Trouble))
 	}
@@ -104,6 +105,19 @@ func (s State) waiting() string {
 		}
 	}
 	return "waiting for the next step"
+}
+
+// lack is what a way back waits for.
+func (s State) lack() Lack {
+	switch {
+	case s.Phase == Verifying:
+		return LackAnswer
+	case s.Route != s.InForce:
+		return LackTraffic
+	case slices.ContainsFunc(s.Places, func(p Place) bool { return p.Status == Begun }):
+		return LackInstance
+	}
+	return LackEnd
 }
 
 func (s State) watching() string {

@@ -18,7 +18,7 @@ const (
 	Unwell   EventKind = "unwell"   // Member, not healthy yet, says why (Reason)
 	Lost     EventKind = "lost"     // Member's instance has ended or must be destroyed (Reason)
 	InForce  EventKind = "in force" // the traffic numbered Route is in force
-	Hindered EventKind = "hindered" // the traffic could not be put in force yet (Reason)
+	Hindered EventKind = "hindered" // the traffic could not be put in force yet, or the old version did not answer (Reason)
 	Drained  EventKind = "drained"  // Member has finished what it had
 	Stopped  EventKind = "stopped"  // Member's instance has ended for good
 	Verified EventKind = "verified" // the old version was asked and answers
@@ -151,7 +151,7 @@ func (m *machine) take(e Event) {
 		m.s.InForce = max(m.s.InForce, min(e.Route, m.s.Route))
 		m.s.Trouble = ""
 	case Hindered:
-		if m.s.Route != m.s.InForce {
+		if m.s.Route != m.s.InForce || m.s.Phase == Verifying {
 			m.s.Trouble = e.Reason
 		}
 	case RollBack:
@@ -609,6 +609,7 @@ func (m *machine) any(release string, status Status) bool {
 func (m *machine) advanceRestoring() {
 	old := m.s.Plan.Old
 	if m.over(m.s.Since, m.s.Plan.Limits.Rollback) {
+		m.s.Lack = m.s.lack()
 		m.finish(RollbackFailed, fmt.Sprintf("%s; going back did not end within %s: %s", m.s.Cause, span.Text(m.s.Plan.Limits.Rollback), m.s.waiting()))
 		return
 	}

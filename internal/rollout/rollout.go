@@ -172,10 +172,22 @@ type State struct {
 	// Route numbers the states of the traffic; the one numbered InForce is in force.
 	Route   int `json:"route"`
 	InForce int `json:"inForce"`
-	// Trouble is why the traffic is not in force yet, as far as was heard.
+	// Trouble is why the traffic is not in force yet, or the old version does
+	// not answer, as far as was heard.
 	Trouble string `json:"trouble,omitempty"`
+	Lack    Lack   `json:"lack,omitempty"` // of a way back that failed
 	Unseen  Unseen `json:"unseen,omitzero"`
 }
+
+// Lack is what a way back still waited for when its time was over.
+type Lack string
+
+const (
+	LackInstance Lack = "instance" // one of the old version, to become healthy
+	LackTraffic  Lack = "traffic"  // to be given to the old version
+	LackAnswer   Lack = "answer"   // of the old version, which has its traffic
+	LackEnd      Lack = "end"      // of an instance of the new version, which has no traffic
+)
 
 // Unseen says since when, and why, nothing is heard of what becomes of requests;
 // the zero Unseen is that it is.
