@@ -76,11 +76,12 @@ func (c *cache) get(k key) *object {
 	return e.Value.(*cached).object
 }
 
-// fetch runs ask once for all who want the object at this time. What it gives
-// is kept if it may be, unless the object was invalidated meanwhile.
-func (c *cache) fetch(ctx context.Context, k key, ask func() (*object, error)) (*object, error) {
+// fetch runs ask once for all who want the object at this time, having found the
+// old one (nil for none) not to do. What it gives is kept if it may be, unless
+// the object was invalidated meanwhile.
+func (c *cache) fetch(ctx context.Context, k key, old *object, ask func() (*object, error)) (*object, error) {
 	for {
-		f, leads := c.join(k)
+		f, leads := c.join(k, old)
 		if leads {
 			c.lead(k, f, ask)
 			return f.object, f.err
@@ -102,14 +103,21 @@ func (c *cache) lead(k key, f *flight, ask func() (*object, error)) {
 	c.land(k, f)
 }
 
-// join gives the flight for k, and whether the caller is the one who asks.
-func (c *cache) join(k key) (*flight, bool) {
+// join gives the flight for k, and whether the caller is the one who asks. Where
+// another object has taken the old one's place since the caller looked, its
+// flight has just landed, and is as good as one that the caller had waited for.
+func (c *cache) join(k key, old *object) (*flight, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.flights[k]; f != nil && f.epoch == c.epochs[k.site] {
 		return f, false
 	}
 	f := &flight{epoch: c.epochs[k.site], done: make(chan struct{})}
+	if e := c.objects[k]; e != nil && e.Value.(*cached).object != old {
+		f.object = e.Value.(*cached).object
+		close(f.done)
+		return f, false
+	}
 	c.flights[k] = f
 	return f, true
 }

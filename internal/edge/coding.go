@@ -113,7 +113,7 @@ func (x *exchange) encoded(r *http.Request, s *site, name string, o *object) *ob
 	e := x.plane.cache.get(k)
 	if e == nil || e.plain != weak.Make(&o.body[0]) {
 		var err error
-		e, err = x.plane.cache.fetch(r.Context(), k, func() (*object, error) { return x.plane.encode(r.Context(), s, name, o, c) })
+		e, err = x.plane.cache.fetch(r.Context(), k, e, func() (*object, error) { return x.plane.encode(r.Context(), s, name, o, c) })
 		if err != nil || e.plain != weak.Make(&o.body[0]) {
 			return o // the client left, or the object has changed meanwhile
 		}

@@ -37,12 +37,9 @@ type Service struct {
 	Hosts []string `json:"hosts"`
 	// Paths narrow that to paths below these, e.g. /api; of several services
 	// at one host, the one with the longest path that fits answers.
-	Paths []string `json:"paths,omitempty"`
-	Arms  []Arm    `json:"arms"`
-	// Protocol is what the instances speak: "" is HTTP/1.1, h2c is HTTP/2
-	// without TLS, which gRPC needs.
-	Protocol string `json:"protocol,omitempty"`
-	Limits   Limits `json:"limits,omitzero"`
+	Paths  []string `json:"paths,omitempty"`
+	Arms   []Arm    `json:"arms"`
+	Limits Limits   `json:"limits,omitzero"`
 	// Sticky keeps a client at the arm that it drew first; nil draws for each request.
 	Sticky *Sticky `json:"sticky,omitempty"`
 	// Health is the path asked of every instance, "" for none.
@@ -91,6 +88,9 @@ type Arm struct {
 	Name      string     `json:"name"`   // the version, e.g. a release id
 	Weight    float64    `json:"weight"` // not negative; the sum over arms is positive unless there are no arms
 	Instances []Instance `json:"instances"`
+	// Protocol is what the instances speak: "" is HTTP/1.1, h2c is HTTP/2
+	// without TLS, which gRPC needs.
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // Instance is one upstream.

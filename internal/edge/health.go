@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"makeitso/internal/edge/upstream"
 )
 
 const (
@@ -40,6 +42,8 @@ type Check struct {
 	Path    string        // "" asks only for a connection
 	Codes   string        // of a healthy answer, e.g. 200,301-302; "" is 200-399
 	Timeout time.Duration // 0 is 2 s
+	// Protocol is what the instance speaks, as Arm has it.
+	Protocol string
 }
 
 // health is whether an instance gets requests. The zero value is healthy.
@@ -157,6 +161,7 @@ func (t *table) probes() map[probe]bool {
 			p.check.Host = s.Hosts[0]
 		}
 		for _, a := range s.Arms {
+			p.check.Protocol = a.Protocol
 			for _, in := range a.Instances {
 				if !in.Draining {
 					p.instance = t.instances[in.ID]
@@ -238,12 +243,8 @@ func (c Check) Ask(ctx context.Context, address string) string {
 	}
 	req.Host = c.Host
 	req.Header.Set("User-Agent", "makeitso-edge")
-	client := &http.Client{
-		Timeout:       timeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		// A kept connection would hide that the instance takes no new ones.
-		Transport: &http.Transport{DisableKeepAlives: true},
-	}
+	client := Asker(c.Protocol, timeout)
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	res, err := client.Do(req)
 	if err != nil {
 		return err.Error()
@@ -256,6 +257,16 @@ func (c Check) Ask(ctx context.Context, address string) string {
 		return fmt.Sprintf("GET %s answered %s", c.Path, res.Status)
 	}
 	return ""
+}
+
+// Asker gives a client for an instance that speaks a protocol, as Arm has it. It
+// connects for each request: a kept connection would hide that the instance
+// takes no new ones.
+func Asker(protocol string, timeout time.Duration) *http.Client {
+	t := &http.Transport{DisableKeepAlives: true, Protocols: new(http.Protocols)}
+	t.Protocols.SetHTTP1(protocol == upstream.HTTP1)
+	t.Protocols.SetUnencryptedHTTP2(protocol == upstream.HTTP2)
+	return &http.Client{Timeout: timeout, Transport: t}
 }
 
 // parseCodes reads which statuses are healthy, such as 200,301-302.

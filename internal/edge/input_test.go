@@ -9,34 +9,51 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 )
 
+// TestHeaderWithoutEndIsCutOff has an instance that sends a gigabyte of header, of
+// which no more is taken than a header may have.
 func TestHeaderWithoutEndIsCutOff(t *testing.T) {
-	e := start(t, Options{})
-	var sent atomic.Int64
-	e.configure(t, service1(1, serveConns(t, func(conn net.Conn) {
-		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
-			return
-		}
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
-		line := []byte("X-More: " + strings.Repeat("x", 1000) + "\r\n")
-		for range 1 << 20 { // a gigabyte
-			n, err := conn.Write(line)
-			if sent.Add(int64(n)); err != nil {
-				return
+	for name, part := range map[string]string{
+		"lines":        "X-More: " + strings.Repeat("x", 1000) + "\r\n",
+		"one line":     strings.Repeat("x", 1010),
+		"folded lines": " " + strings.Repeat("x", 1000) + "\r\n",
+		"empty values": strings.Repeat("X:\r\n", 200),
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, Options{})
+			var sent atomic.Int64
+			e.configure(t, service1(1, serveConns(t, func(conn net.Conn) {
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+					return
+				}
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nX-First: x\r\n")
+				for range 1 << 20 {
+					n, err := io.WriteString(conn, part)
+					if sent.Add(int64(n)); err != nil {
+						return
+					}
+				}
+			})))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			if res, _ := e.get(t, apiHost, "/"); res.StatusCode != 502 {
+				t.Errorf("got %s", res.Status)
 			}
-		}
-	})))
-	if res, _ := e.get(t, apiHost, "/"); res.StatusCode != 502 {
-		t.Errorf("got %s", res.Status)
-	}
-	eventually(t, "the instance is told", func() bool { return e.counts(t, "v1").Bad == 1 })
-	if n := sent.Load(); n > 64<<20 { // what the sockets' buffers take
-		t.Errorf("%d bytes of header were taken", n)
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
+				t.Errorf("%d bytes of memory were taken", n)
+			}
+			eventually(t, "the instance is told", func() bool { return e.counts(t, "v1").Bad == 1 })
+			if n := sent.Load(); n > 64<<20 { // what the sockets' buffers take
+				t.Errorf("%d bytes of header were taken", n)
+			}
+		})
 	}
 }
 
@@ -70,6 +87,121 @@ func TestClientThatTakesNothing(t *testing.T) {
 	}
 	eventually(t, "it is cut off", func() bool { return e.stats(t).InFlight["v1-0"] == 0 })
 	e.awaitCounts(t, "v1", Counts{Requests: 2})
+}
+
+// TestClientThatTakesAByteAtATime takes too little to be waited for: it is cut
+// off, which the log says, and the others are answered meanwhile.
+func TestClientThatTakesAByteAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	e := start(t, Options{Log: path})
+	const size = 64 << 20 // more than the sockets' buffers take
+	c := service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			w.Header().Set("Content-Length", fmt.Sprint(size))
+			for part := make([]byte, 1<<20); ; {
+				if _, err := w.Write(part); err != nil {
+					return
+				}
+			}
+		}
+	}))
+	c.Services[0].Limits.ClientTimeout = 200 * time.Millisecond
+	e.configure(t, c)
+	conn, err := net.Dial("tcp", e.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET /large HTTP/1.1\r\nHost: %s\r\n\r\n", apiHost)
+	taken := 0
+	eventually(t, "it is cut off", func() bool {
+		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		taken++
+		if res, _ := e.get(t, apiHost, "/"); res.StatusCode != 200 {
+			t.Errorf("another client got %s", res.Status)
+		}
+		return taken > 1 && e.stats(t).InFlight["v1-0"] == 0
+	})
+	if rest, err := io.Copy(io.Discard, conn); rest > size/2 {
+		t.Errorf("%d bytes were sent all the same (%v)", rest, err)
+	}
+	if bad := e.counts(t, "v1").Bad; bad != 0 {
+		t.Errorf("%d are counted bad", bad)
+	}
+	e.stop()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		var l entry
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		if l.Path == "/large" && !strings.Contains(l.Error, "i/o timeout") {
+			t.Errorf("the log says %s", line)
+		}
+	}
+}
+
+// TestClientThatSendsAByteAtATime is waited for as long as something comes. A
+// small body is waited for before an instance is asked, and of a large one the
+// instance gets each byte; the others are answered meanwhile.
+func TestClientThatSendsAByteAtATime(t *testing.T) {
+	for name, size := range map[string]int64{"small": 5, "large": smallBody + 1} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, Options{})
+			got := make(chan byte, 5)
+			c := service1(1, backend(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodPost {
+					return
+				}
+				one := make([]byte, 1)
+				for range 5 {
+					if _, err := io.ReadFull(r.Body, one); err != nil {
+						return
+					}
+					got <- one[0]
+				}
+				rest, err := io.Copy(io.Discard, r.Body)
+				fmt.Fprint(w, 5+rest, err)
+			}))
+			c.Services[0].Limits.Requests = 2
+			e.configure(t, c)
+			conn, err := net.Dial("tcp", e.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", apiHost, size)
+			for n := range byte(5) {
+				if res, _ := e.get(t, apiHost, "/"); res.StatusCode != 200 {
+					t.Errorf("before byte %d another client got %s", n, res.Status)
+				}
+				if held := e.stats(t).InFlight["v1-0"]; name == "small" && held != 0 {
+					t.Errorf("before byte %d an instance is held", n)
+				}
+				if _, err := conn.Write([]byte{'1' + n}); err != nil {
+					t.Fatal(err)
+				}
+				if name == "large" && <-got != '1'+n {
+					t.Errorf("byte %d is another one", n)
+				}
+			}
+			if _, err := conn.Write(make([]byte, size-5)); err != nil {
+				t.Fatal(err)
+			}
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if body, err := io.ReadAll(res.Body); err != nil || string(body) != fmt.Sprint(size, nil) {
+				t.Errorf("got %s %q %v", res.Status, body, err)
+			}
+		})
+	}
 }
 
 func TestClientThatSendsNothing(t *testing.T) {

@@ -157,14 +157,14 @@ func (x *exchange) object(ctx context.Context, s *site, name string) (*object, e
 
 // fetchObject asks the origin for an object, once for all who want it.
 func (p *plane) fetchObject(ctx context.Context, s *site, k key, old *object) (*object, error) {
-	return p.cache.fetch(ctx, k, func() (*object, error) { return p.askOrigin(ctx, s, k.path, old) })
+	return p.cache.fetch(ctx, k, old, func() (*object, error) { return p.askOrigin(ctx, s, k.path, old) })
 }
 
 // refresh asks for an object anew, unless that is under way, without anybody
 // waiting for it. What the origin fails to say is asked again by the next who
 // wants the object.
 func (p *plane) refresh(s *site, k key, old *object) {
-	f, leads := p.cache.join(k)
+	f, leads := p.cache.join(k, old)
 	if !leads {
 		return
 	}

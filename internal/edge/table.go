@@ -182,7 +182,7 @@ func (t *table) addService(s Service, before *table) {
 	for _, a := range s.Arms {
 		to := &arm{Arm: a, slow: s.SlowStart, mark: mark(s.Name, a.Name)}
 		for _, in := range a.Instances {
-			known := t.takeOver(in, s, before)
+			known := t.takeOver(in, upstream.Options{Protocol: a.Protocol, MaxConns: s.Limits.Requests}, before)
 			if !in.Draining {
 				to.instances = append(to.instances, known)
 			}
@@ -225,8 +225,7 @@ func (s Service) paths() []string {
 }
 
 // takeOver gives an instance as the table before knows it, or a new one.
-func (t *table) takeOver(in Instance, s Service, before *table) *instance {
-	options := upstream.Options{Protocol: s.Protocol, MaxConns: s.Limits.Requests}
+func (t *table) takeOver(in Instance, options upstream.Options, before *table) *instance {
 	known := before.instances[in.ID]
 	if known == nil || known.Address != in.Address || known.options != options {
 		known = &instance{Instance: in, options: options, pool: upstream.NewPool(in.Address, options)}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,9 +219,46 @@ func h2c(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
+// backend2 is an upstream that speaks HTTP/2 without TLS, and nothing else.
+func backend2(t *testing.T, handler http.HandlerFunc) (address string) {
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// TestArmsSpeakTheirOwnProtocol has a version that speaks HTTP/1.1 beside one
+// that speaks HTTP/2: both are well and answer.
+func TestArmsSpeakTheirOwnProtocol(t *testing.T) {
+	var asked sync.Map // the health of which protocol was asked for
+	handler := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" {
+			asked.Store(r.Proto, true)
+		}
+		fmt.Fprint(w, r.Proto)
+	}
+	e := start(t, Options{})
+	c := twoArms(1, backend(t, handler), backend2(t, handler), 0.5)
+	c.Services[0].Health, c.Services[0].HealthInterval = "/healthz", time.Millisecond
+	c.Services[0].Arms[1].Protocol = "h2c"
+	e.configure(t, c)
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		eventually(t, "an answer by "+proto, func() bool { _, body := e.get(t, apiHost, "/"); return body == proto })
+		eventually(t, "a health check by "+proto, func() bool { _, ok := asked.Load(proto); return ok })
+	}
+	if ill := e.stats(t).Unhealthy; len(ill) > 0 {
+		t.Errorf("unhealthy are %v", ill)
+	}
+	if reason := (Check{Path: "/", Protocol: "h2c"}).Ask(t.Context(), c.Services[0].Arms[0].Instances[0].Address); reason == "" {
+		t.Error("who speaks HTTP/1.1 alone is well where HTTP/2 is wanted")
+	}
+}
+
 func TestGRPCGoesThrough(t *testing.T) {
 	e := start(t, Options{})
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	address := backend2(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 || r.Header.Get("Te") != "trailers" {
 			t.Errorf("the server is asked by %s, TE %q", r.Proto, r.Header.Get("Te"))
 		}
@@ -237,13 +275,9 @@ func TestGRPCGoesThrough(t *testing.T) {
 		}
 		w.Header().Set("Grpc-Status", "0")
 		w.Header().Set(http.TrailerPrefix+"Grpc-Message", "fine")
-	}))
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Start()
-	t.Cleanup(server.Close)
-	c := service1(1, server.Listener.Addr().String())
-	c.Services[0].Protocol = "h2c"
+	})
+	c := service1(1, address)
+	c.Services[0].Arms[0].Protocol = "h2c"
 	e.configure(t, c)
 	body, send := io.Pipe()
 	req := e.request(t, "POST", apiHost, "/pkg.Service/Method", body)
@@ -270,13 +304,8 @@ func TestGRPCGoesThrough(t *testing.T) {
 
 func TestHTTP2ServerThatHangs(t *testing.T) {
 	e := start(t, Options{})
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Start()
-	t.Cleanup(server.Close)
-	c := service1(1, server.Listener.Addr().String())
-	c.Services[0].Protocol, c.Services[0].RequestTimeout = "h2c", 100*time.Millisecond
+	c := service1(1, backend2(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	c.Services[0].Arms[0].Protocol, c.Services[0].RequestTimeout = "h2c", 100*time.Millisecond
 	e.configure(t, c)
 	for _, body := range []io.Reader{nil, strings.NewReader("x"), struct{ io.Reader }{strings.NewReader("y")}} {
 		if res, _ := e.do(t, e.request(t, "POST", apiHost, "/", body)); res.StatusCode != 504 {

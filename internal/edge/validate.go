@@ -79,9 +79,6 @@ func (v *validation) service(s Service) {
 			v.wrong("%s: path is %q; a path begins with /", where, p)
 		}
 	}
-	if s.Protocol != upstream.HTTP1 && s.Protocol != upstream.HTTP2 {
-		v.wrong("%s: protocol is %q; allowed are nothing, for HTTP/1.1, and %s", where, s.Protocol, upstream.HTTP2)
-	}
 	v.limits(where, s)
 	if s.Health != "" && !strings.HasPrefix(s.Health, "/") {
 		v.wrong("%s: health is %q; a path begins with /", where, s.Health)
@@ -127,6 +124,9 @@ func (v *validation) limits(where string, s Service) {
 
 func (v *validation) arm(where string, a Arm) {
 	where = fmt.Sprintf("%s arm %q", where, a.Name)
+	if a.Protocol != upstream.HTTP1 && a.Protocol != upstream.HTTP2 {
+		v.wrong("%s: protocol is %q; allowed are nothing, for HTTP/1.1, and %s", where, a.Protocol, upstream.HTTP2)
+	}
 	for i, in := range a.Instances {
 		if in.ID == "" {
 			v.wrong("%s: instances[%d] has no id", where, i)

@@ -111,14 +111,23 @@ func (w *stageWork) imageOf(ctx context.Context, env *Environment, name string) 
 // Service gives a project's service as releases know it.
 func Service(name string, s *project.Service, hosts []string) release.Service {
 	r := &s.Rollout
-	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases, Access: access(s),
+	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases, Access: access(s), Protocol: protocol(s),
 		Strategy: strategy(r), Judge: judge(r.Analysis), Commands: release.Commands{Before: r.Before, After: r.After}}
+}
+
+// protocol gives what the instances of a project's service speak as the edge
+// knows it, which has no name for HTTP/1.1.
+func protocol(s *project.Service) string {
+	if s.Protocol == project.HTTP1 {
+		return ""
+	}
+	return s.Protocol
 }
 
 // access gives what clients may ask of a project's service as releases know it.
 func access(s *project.Service) release.Access {
 	l := s.Limits
-	a := release.Access{RequestTimeout: l.Answer, Limits: edge.Limits{
+	a := release.Access{RequestTimeout: l.Answer, SlowStart: s.SlowStart, Paths: s.Paths, Limits: edge.Limits{
 		HeaderBytes: int(l.Header), BodyBytes: int64(l.Body), ClientTimeout: l.ClientTimeout, Requests: l.Requests,
 	}}
 	if s.Sticky != nil {

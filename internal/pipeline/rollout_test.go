@@ -196,7 +196,8 @@ func TestWhatClientsMayAsk(t *testing.T) {
 			Limits:         edge.Limits{HeaderBytes: 16384, BodyBytes: 10_000_000, ClientTimeout: 2 * time.Second, Requests: 5},
 			RequestTimeout: time.Minute, Sticky: &edge.Sticky{Cookie: "makeitso"},
 		},
-		", sticky: {cookie: arm, for: 1h}": {Sticky: &edge.Sticky{Cookie: "arm", TTL: time.Hour}},
+		", slow-start: 30s, paths: [/api, /v1]": {SlowStart: 30 * time.Second, Paths: []string{"/api", "/v1"}},
+		", sticky: {cookie: arm, for: 1h}":      {Sticky: &edge.Sticky{Cookie: "arm", TTL: time.Hour}},
 	} {
 		p, mistakes := project.Parse(project.File, []byte("project: shop\nartifacts: {api: {image: {binary: api}}}\nservices: {api: {artifact: api, port: 80"+text+"}}\n"))
 		if len(mistakes) > 0 {
@@ -204,6 +205,15 @@ func TestWhatClientsMayAsk(t *testing.T) {
 		}
 		if got := pipeline.Service("api", p.Services["api"], nil).Access; !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: %+v, want %+v", text, got, want)
+		}
+	}
+}
+
+func TestWhatInstancesSpeak(t *testing.T) {
+	t.Parallel()
+	for written, want := range map[string]string{"": "", project.HTTP1: "", "h2c": "h2c"} {
+		if got := pipeline.Service("api", &project.Service{Protocol: written}, nil).Protocol; got != want {
+			t.Errorf("%q: %q, want %q", written, got, want)
 		}
 	}
 }

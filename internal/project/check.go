@@ -191,9 +191,15 @@ func (c checker) services() {
 	for _, name := range sortedKeys(c.p.Services) {
 		s, at := c.p.Services[name], "services."+name
 		c.exists(at+".artifact", s.Artifact, "artifacts", sortedKeys(c.p.Artifacts))
-		if s.Health != "" && !strings.HasPrefix(s.Health, "/") {
-			m := c.errorf(at+".health", "found %q", s.Health)
-			m.Allowed, m.Hint = "a path that begins with /", fmt.Sprintf("did you mean %q?", "/"+s.Health)
+		c.path(at+".health", s.Health)
+		for i, p := range s.Paths {
+			c.path(itemPath(at+".paths", i), p)
+			switch {
+			case p == "":
+				c.errorf(itemPath(at+".paths", i), "found no path").Allowed = "a path that begins with /"
+			case slices.Index(s.paths(), s.paths()[i]) < i:
+				c.errorf(itemPath(at+".paths", i), "found %q twice", p).Hint = "leave one of the two out"
+			}
 		}
 		if c.has(at + ".env.PORT") {
 			c.keyErrorf(at+".env.PORT", "PORT is given to the service by makeitso").Hint = "set " + at + ".port"

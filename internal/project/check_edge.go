@@ -28,10 +28,17 @@ func (c checker) edge(at string, e *Edge) {
 		}
 		for i, host := range e.Hosts[service] {
 			c.host(itemPath(key, i), host)
-			if other := owner[host]; other != "" {
-				c.errorf(itemPath(key, i), "found %q, which %s has", host, other).Allowed = "each host name once"
+			for _, path := range c.p.Services[service].paths() {
+				if other := owner[host+path]; other != "" {
+					m := c.errorf(itemPath(key, i), "found %q, which %s has", host+path, other)
+					m.Allowed = "each host name once"
+					if other != key {
+						m.Hint = "let services that share one differ in their paths"
+					}
+					break
+				}
+				owner[host+path] = key
 			}
-			owner[host] = key
 		}
 	}
 	if e.ACME == nil {
@@ -60,26 +67,40 @@ func isLoopback(u *url.URL) bool {
 	return u.Scheme == "http" && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
 }
 
+// paths gives what requests of the service begin with, "" for anything.
+func (s *Service) paths() []string {
+	if s == nil || len(s.Paths) == 0 {
+		return []string{""}
+	}
+	var all []string
+	for _, p := range s.Paths {
+		all = append(all, strings.TrimRight(p, "/"))
+	}
+	return all
+}
+
+// path checks that a path of requests, where there is one, is whole.
+func (c checker) path(at, path string) {
+	if path != "" && !strings.HasPrefix(path, "/") {
+		m := c.errorf(at, "found %q", path)
+		m.Allowed, m.Hint = "a path that begins with /", fmt.Sprintf("did you mean %q?", "/"+path)
+	}
+}
+
 // pages checks the pages of a site, and where it sends people. That a redirect's
 // names fit together is the edge's to say.
 func (c checker) pages(at string, s *Site) {
-	page := func(at, path string) {
-		if path != "" && !strings.HasPrefix(path, "/") {
-			m := c.errorf(at, "found %q", path)
-			m.Allowed, m.Hint = "a path that begins with /", fmt.Sprintf("did you mean %q?", "/"+path)
-		}
-	}
-	page(at+".fallback", s.Fallback)
+	c.path(at+".fallback", s.Fallback)
 	for _, status := range sortedKeys(s.Errors) {
-		page(at+".errors."+status, s.Errors[status])
+		c.path(at+".errors."+status, s.Errors[status])
 	}
 	for i, r := range s.Redirects {
 		at := itemPath(at+".redirects", i)
-		page(at+".from", r.From)
+		c.path(at+".from", r.From)
 		if to, err := url.Parse(r.To); err != nil || to.Scheme == "" && to.Host != "" || to.Scheme != "" && (to.Host == "" || to.Scheme != "http" && to.Scheme != "https") {
 			c.errorf(at+".to", "found %q", r.To).Allowed = "a path that begins with /, or an http:// or https:// URL"
 		} else if to.Scheme == "" {
-			page(at+".to", r.To)
+			c.path(at+".to", r.To)
 		}
 		if !slices.Contains([]int{301, 302, 303, 307, 308}, r.Status) {
 			c.errorf(at+".status", "found %d", r.Status).Allowed = "301, 302, 303, 307 or 308"

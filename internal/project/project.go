@@ -122,15 +122,22 @@ type Service struct {
 	Image     string            `yaml:"image" json:",omitzero" kind:"true" refs:"true" doc:"An image of the environment's own registry that it runs instead, e.g. ${stacks.images.outputs.Uri}:v1."`
 	Port      int               `yaml:"port" required:"true" min:"1" max:"65535" doc:"The port it listens on; given to it as PORT."`
 	Health    string            `yaml:"health" doc:"The path that answers 200 when an instance is well."`
+	Protocol  string            `yaml:"protocol" json:",omitzero" enum:"http1,h2c" doc:"What its instances speak: http1 (the default), or h2c, HTTP/2 without TLS, which gRPC needs."`
 	Instances int               `yaml:"instances" default:"1" min:"1" doc:"How many instances run."`
 	Env       map[string]string `yaml:"env" pattern:"variable" refs:"true" doc:"Its environment variables; may hold ${…} references."`
 	Rollout   Rollout           `yaml:"rollout" doc:"The way from one release to the next: rolling, all-at-once, blue-green, or a map that says more."`
 
-	Limits Limits  `yaml:"limits" json:",omitzero" doc:"What clients may ask of it."`
-	Sticky *Sticky `yaml:"sticky" json:",omitzero" doc:"Keeps a client at the version that answered it first, by a cookie; {} for one that ends with the browser."`
+	Limits Limits   `yaml:"limits" json:",omitzero" doc:"What clients may ask of it."`
+	Paths  []string `yaml:"paths" json:",omitzero" min:"1" doc:"The paths below which alone it answers, e.g. /api, so that services may share a host name; the longest that fits decides. It is asked for them as they are."`
+	Sticky *Sticky  `yaml:"sticky" json:",omitzero" doc:"Keeps a client at the version that answered it first, by a cookie; {} for one that ends with the browser."`
+
+	SlowStart time.Duration `yaml:"slow-start" json:",omitzero" doc:"In what time an instance that is new, or was unwell, comes to its full part of the requests, e.g. 30s; by default it has it at once."`
 
 	KeepReleases int `yaml:"keep-releases" default:"10" min:"1" doc:"How many releases are kept to go back to, beside the live one and the last good one before it."`
 }
+
+// HTTP1 is the protocol of a service's instances where it is named no other.
+const HTTP1 = "http1"
 
 // References gives the texts of a service that may hold ${…} references.
 func (s *Service) References() []string {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,7 +39,6 @@ func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d
 // its default.
 type Options struct {
 	Clock    Clock
-	Client   *http.Client     // asks instances for their health; must have a timeout
 	Observe  func(Event)      // is told of progress; must return quickly
 	Limits   rollout.Limits   // longest times of a rollout's waits
 	Analysis analysis.Options // of the evidence against a canary; its Window by default is the time of all watches
@@ -68,9 +66,6 @@ type Options struct {
 func (o Options) normalize() Options {
 	if o.Clock == nil {
 		o.Clock = systemClock{}
-	}
-	if o.Client == nil {
-		o.Client = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	}
 	if o.Observe == nil {
 		o.Observe = func(Event) {}

@@ -41,7 +41,7 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 				access = &r.Service.Access
 			}
 		}
-		arm := edge.Arm{Name: a.Release, Weight: a.Weight}
+		arm := edge.Arm{Name: a.Release, Weight: a.Weight, Protocol: r.Service.Protocol}
 		for _, m := range slices.Concat(a.Members, a.Leaving) {
 			if slot := k.rec.slot(m); slot != nil && slot.Started {
 				arm.Instances = append(arm.Instances, edge.Instance{
@@ -73,7 +73,7 @@ func (k *keeper) route(ctx context.Context) (s, preview edge.Service, err error)
 
 // give says to the edge what clients may ask.
 func (a Access) give(s *edge.Service) {
-	s.Limits, s.RequestTimeout, s.Sticky = a.Limits, a.RequestTimeout, a.Sticky
+	s.Limits, s.RequestTimeout, s.Sticky, s.SlowStart, s.Paths = a.Limits, a.RequestTimeout, a.Sticky, a.SlowStart, a.Paths
 }
 
 // setRoute changes the route, in an order in which no instance is in both
@@ -227,7 +227,7 @@ func (k *keeper) answers(ctx context.Context, release string, instances []Instan
 		return err
 	}
 	for _, i := range instances {
-		if err := k.c.probe(ctx, i.Address, r.Service.Health); err != nil {
+		if err := k.c.probe(ctx, i.Address, r.Service); err != nil {
 			return fmt.Errorf("ask instance %s of %s: %w", i.ID, release, err)
 		}
 	}

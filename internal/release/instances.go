@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+	"time"
 
+	"makeitso/internal/edge"
 	"makeitso/internal/fault"
 	"makeitso/internal/rollout"
 	"makeitso/internal/span"
@@ -145,7 +147,7 @@ func (k *keeper) watch(ctx context.Context, m rollout.Member, i Instance, health
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	k.watchers[i.ID] = cancel
-	w := &watcher{k: k, member: m, instance: i, path: r.Service.Health, healthy: healthy}
+	w := &watcher{k: k, member: m, instance: i, service: r.Service, healthy: healthy}
 	k.effects.Go(func() { w.run(ctx) })
 }
 
@@ -154,7 +156,7 @@ type watcher struct {
 	k        *keeper
 	member   rollout.Member
 	instance Instance
-	path     string
+	service  Service
 	healthy  bool
 	failures int    // checks failed in a row
 	note     string // the last thing told of an instance that starts
@@ -193,7 +195,7 @@ func (w *watcher) run(ctx context.Context) {
 
 // check asks for the health once and gives a reason to destroy the instance, or "".
 func (w *watcher) check(ctx context.Context) string {
-	err := w.k.c.probe(ctx, w.instance.Address, w.path)
+	err := w.k.c.probe(ctx, w.instance.Address, w.service)
 	switch {
 	case ctx.Err() != nil:
 	case err == nil && w.healthy:
@@ -235,11 +237,15 @@ func (w *watcher) exitReason(ctx context.Context) string {
 	return "its process ended"
 }
 
-// probe asks an instance whether it is well: a GET of path answered 2xx, or a
-// connection accepted where there is no path.
-func (c *Controller) probe(ctx context.Context, address, path string) error {
+// probeTimeout is how long an instance may take to say whether it is well.
+const probeTimeout = 2 * time.Second
+
+// probe asks an instance of a service whether it is well: a GET of its path of
+// health answered 2xx, or a connection accepted where it has none.
+func (c *Controller) probe(ctx context.Context, address string, s Service) error {
+	path := s.Health
 	if path == "" {
-		conn, err := (&net.Dialer{Timeout: c.o.Client.Timeout}).DialContext(ctx, "tcp", address)
+		conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return deaf(err, address)
 		}
@@ -249,7 +255,7 @@ func (c *Controller) probe(ctx context.Context, address, path string) error {
 	if err != nil {
 		return fmt.Errorf("make health check of %s: %w", address, err)
 	}
-	answer, err := c.o.Client.Do(req)
+	answer, err := edge.Asker(s.Protocol, probeTimeout).Do(req)
 	if err != nil {
 		return deaf(err, address)
 	}

@@ -77,10 +77,10 @@ func TestAccessIsTheReleases(t *testing.T) {
 	c := w.live(w.store, quick(w))
 	c.mustRelease(api, "one", "run-1")
 	narrow := canary(time.Hour)
-	narrow.Access = Access{Limits: edge.Limits{BodyBytes: 10}, RequestTimeout: time.Second, Sticky: &edge.Sticky{Cookie: "arm"}}
+	narrow.Access = Access{Limits: edge.Limits{BodyBytes: 10}, RequestTimeout: time.Second, Sticky: &edge.Sticky{Cookie: "arm"}, SlowStart: time.Minute, Paths: []string{"/api"}}
 	at := func() Access {
 		s, _ := w.edge.routed()
-		return Access{s.Limits, s.RequestTimeout, s.Sticky}
+		return Access{s.Limits, s.RequestTimeout, s.Sticky, s.SlowStart, s.Paths}
 	}
 	ended := c.releasing(narrow, "one", "run-2") // the same artifact
 	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
@@ -93,6 +93,47 @@ func TestAccessIsTheReleases(t *testing.T) {
 	<-ended
 	if got := at(); !reflect.DeepEqual(got, Access{}) {
 		t.Errorf("after the way back it is %+v", got)
+	}
+}
+
+// TestProtocolIsTheReleases has a release whose instances speak HTTP/2 alone: they
+// are asked for their health by it, beside those of a release that does not,
+// and a rollback takes it back.
+func TestProtocolIsTheReleases(t *testing.T) {
+	w := newWorld(t)
+	c := w.live(w.store, quick(w))
+	c.mustRelease(api, "one", "run-1")
+	next := canary(time.Hour)
+	next.Protocol = "h2c"
+	ended := c.releasing(next, "h2c", "run-2")
+	eventually(t, "a canary behind the edge", func() bool { s, _ := w.edge.routed(); return len(s.Arms) == 2 })
+	protocols := func() string {
+		s, _ := w.edge.routed()
+		var all []string
+		for _, a := range s.Arms {
+			if a.Weight > 0 {
+				all = append(all, a.Name+" "+a.Protocol)
+			}
+		}
+		slices.Sort(all)
+		return strings.Join(all, ", ")
+	}
+	if got := protocols(); got != "api-1 , api-2 h2c" {
+		t.Errorf("the edge is told %q", got)
+	}
+	if _, err := c.Rollback(within(t), Return{Service: "api"}); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if got := protocols(); got != "api-1 " {
+		t.Errorf("after the way back the edge is told %q", got)
+	}
+	_, stop, err := c.Serve(within(t), next, "h2c", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(within(t)); err != nil {
+		t.Error(err)
 	}
 }
 

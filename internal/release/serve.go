@@ -28,7 +28,7 @@ func (c *Controller) Serve(ctx context.Context, s Service, digest string, config
 	stop = func(ctx context.Context) error { return c.stopTemporary(ctx, id) }
 	i, err := c.instances.Start(ctx, InstanceSpec{ID: id, Service: edgeName(c.environment, s.Name), Artifact: digest, Env: config})
 	if err == nil {
-		err = c.healthy(ctx, i, s.Health)
+		err = c.healthy(ctx, i, s)
 	}
 	if err != nil {
 		err = fault.Wrap(fault.Failed, err, "service %s does not come up for a test", s.Name).WithHint("see what it printed in %s", i.Log)
@@ -45,11 +45,11 @@ func joinStop(err, stopping error) error {
 }
 
 // healthy waits until an instance is well, ends, or takes too long.
-func (c *Controller) healthy(ctx context.Context, i Instance, path string) error {
+func (c *Controller) healthy(ctx context.Context, i Instance, s Service) error {
 	exited := c.instances.Exited(i.ID)
 	late := c.o.Clock.After(c.o.Limits.Start)
 	for {
-		well := c.probe(ctx, i.Address, path)
+		well := c.probe(ctx, i.Address, s)
 		if well == nil {
 			return nil
 		}

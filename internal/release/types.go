@@ -19,6 +19,8 @@ type Service struct {
 	Hosts     []string `json:"hosts"`     // host names at the edge
 	Health    string   `json:"health"`    // path that answers 2xx when an instance is well; "": it accepts connections
 	Instances int      `json:"instances"` // default 1
+	// Protocol is what its instances speak, as the edge has it.
+	Protocol string `json:"protocol,omitempty"`
 	// Strategy is how it is rolled out; Commands say whether any are run.
 	Strategy rollout.Strategy `json:"strategy"`
 	Commands Commands         `json:"commands,omitzero"`
@@ -33,12 +35,14 @@ type Service struct {
 	Keep int `json:"keep,omitempty"`
 }
 
-// Access is what clients may ask of a service, and how they are known again, as
-// the edge has it.
+// Access is what clients may ask of a service, how they are known again, and how
+// they come to its instances, as the edge has it.
 type Access struct {
 	Limits         edge.Limits   `json:"limits,omitzero"`
 	RequestTimeout time.Duration `json:"requestTimeout,omitempty"`
 	Sticky         *edge.Sticky  `json:"sticky,omitempty"`
+	SlowStart      time.Duration `json:"slowStart,omitempty"`
+	Paths          []string      `json:"paths,omitempty"`
 }
 
 // Judge says how a canary is judged.
@@ -83,7 +87,7 @@ func (s Service) validate() (Service, error) {
 // sameShape says whether two services differ only in how they are rolled out
 // and in how many instances they have.
 func (s Service) sameShape(t Service) bool {
-	return s.Name == t.Name && s.Health == t.Health && slices.Equal(s.Hosts, t.Hosts) && reflect.DeepEqual(s.Access, t.Access)
+	return s.Name == t.Name && s.Health == t.Health && s.Protocol == t.Protocol && slices.Equal(s.Hosts, t.Hosts) && reflect.DeepEqual(s.Access, t.Access)
 }
 
 // Artifact is what a release runs.

@@ -163,7 +163,12 @@ func (f *fakeInstances) Start(_ context.Context, spec InstanceSpec) (Instance, e
 	if f.logs != "" {
 		i.log, i.logs = filepath.Join(f.logs, spec.ID), true
 	}
-	i.server = httptest.NewServer(i)
+	i.server = httptest.NewUnstartedServer(i)
+	if spec.Artifact == "h2c" { // it speaks HTTP/2 and nothing else
+		i.server.Config.Protocols = new(http.Protocols)
+		i.server.Config.Protocols.SetUnencryptedHTTP2(true)
+	}
+	i.server.Start()
 	f.all[spec.ID] = i
 	if spec.Artifact == "exits" {
 		i.end("exit status 3")

@@ -280,9 +280,14 @@ type edges struct {
 
 func (all edges) run() bool { return all.serving != nil && all.serving.Alive() }
 
-// name gives the name for another process beside one that lives.
+// name gives the name for another process beside the one that serves, or where
+// none does the one that drains. One that drains beside it may have that name.
 func (all edges) name() string {
-	if all.run() && all.serving.Name == edgeName || all.draining != nil && all.draining.Name == edgeName {
+	beside := all.draining
+	if all.run() {
+		beside = all.serving
+	}
+	if beside != nil && beside.Name == edgeName {
 		return edgeOtherName
 	}
 	return edgeName
@@ -348,34 +353,35 @@ func (e *edgeProcess) spec(name string, more ...string) process.Spec {
 
 // Upgrade replaces the running edge by one of this program, if that is newer,
 // and says whether it did. No connection is lost; while the one before still
-// has some it lives on.
-func (e *edgeProcess) Upgrade(ctx context.Context) (bool, error) {
+// has some it lives on. There is no place for a third one: while an earlier one
+// lives on, nothing is done, and it is given to be awaited.
+func (e *edgeProcess) Upgrade(ctx context.Context) (did bool, earlier *process.Process, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	all, err := e.find()
 	if err != nil || !all.run() {
-		return false, err
+		return false, nil, err
 	}
 	// What the process runs is found there even if its file was replaced.
 	theirs, err := os.Stat(fmt.Sprintf("/proc/%d/exe", all.serving.PID))
 	if err != nil {
-		return false, nil // it has ended, or this system does not tell
+		return false, nil, nil // it has ended, or this system does not tell
 	}
 	ours, err := os.Stat(e.self)
 	if err != nil {
-		return false, fault.Wrap(fault.Unavailable, err, "find makeitso's own program")
+		return false, nil, fault.Wrap(fault.Unavailable, err, "find makeitso's own program")
 	}
 	if os.SameFile(theirs, ours) || !ours.ModTime().After(theirs.ModTime()) {
-		return false, nil
+		return false, nil, nil
 	}
-	if before, err := e.keeper.Find(all.name()); err == nil && before.Alive() {
-		return false, nil // an earlier one still drains: the next start tries again
+	if earlier, err := e.keeper.Find(all.name()); err == nil && earlier.Alive() {
+		return false, earlier, nil
 	}
 	next, err := e.keeper.Start(ctx, e.spec(all.name(), "--take-over"))
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
-	return true, e.untilTakenOver(ctx, next)
+	return true, nil, e.untilTakenOver(ctx, next)
 }
 
 // untilTakenOver waits until a process answers at the edge's socket.
@@ -470,20 +476,32 @@ func (e *edgeProcess) StopIfIdle(ctx context.Context) error {
 	return nil
 }
 
-// keepAlive starts the edge again whenever it ends, until ctx does. The new one
-// serves what the old one did.
-func (e *edgeProcess) keepAlive(ctx context.Context, announce func(string)) {
-	switch did, err := e.Upgrade(ctx); {
+// upgrade is Upgrade, announced. What it gives is closed when it is to be tried
+// again, nil for never.
+func (e *edgeProcess) upgrade(ctx context.Context, announce func(string)) (again <-chan struct{}) {
+	switch did, earlier, err := e.Upgrade(ctx); {
 	case err != nil && ctx.Err() == nil:
 		announce("the edge of an earlier program goes on: " + fault.Text(err))
 	case did:
 		announce("an edge of this program has taken over")
+	case earlier != nil:
+		return earlier.Exited()
 	}
+	return nil
+}
+
+// keepAlive starts the edge again whenever it ends, until ctx does. The new one
+// serves what the old one did.
+func (e *edgeProcess) keepAlive(ctx context.Context, announce func(string)) {
+	again := e.upgrade(ctx, announce)
 	for ctx.Err() == nil {
 		all, err := e.find()
 		if err == nil && all.serving != nil {
 			select {
 			case <-all.serving.Exited():
+			case <-again:
+				again = e.upgrade(ctx, announce)
+				continue
 			case <-ctx.Done():
 				return
 			}

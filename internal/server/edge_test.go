@@ -169,30 +169,39 @@ func newerProgram(t *testing.T, e *edgeProcess) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := filepath.Join(e.folder, "program")
+	before, err := os.Stat(e.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := e.self + "-next" // what runs cannot be written
+	if filepath.Dir(next) != e.folder {
+		next = filepath.Join(e.folder, "program")
+	}
 	if err := os.WriteFile(next, program, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	newer := time.Now().Add(time.Hour)
+	newer := before.ModTime().Add(time.Hour)
 	if err := os.Chtimes(next, newer, newer); err != nil {
 		t.Fatal(err)
 	}
 	e.self = next
 }
 
-// keptAlive keeps the edge alive until the test ends, and gives what it announces.
-func keptAlive(t *testing.T, e *edgeProcess) (announced <-chan string) {
+// keptAlive keeps the edge alive until it is left alone or the test ends, and
+// gives what it announces.
+func keptAlive(t *testing.T, e *edgeProcess) (announced <-chan string, leave func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	said, done := make(chan string, 10), make(chan struct{})
 	go func() {
 		defer close(done)
 		e.keepAlive(ctx, func(text string) { said <- text })
 	}()
-	t.Cleanup(func() {
+	leave = func() {
 		cancel()
 		<-done
-	})
-	return said
+	}
+	t.Cleanup(leave)
+	return said, leave
 }
 
 func mustAnnounce(t *testing.T, announced <-chan string, want string) {
@@ -208,8 +217,8 @@ func mustAnnounce(t *testing.T, announced <-chan string, want string) {
 }
 
 // drainingEdge gives an edge that was upgraded while a client stays at the one
-// before.
-func drainingEdge(t *testing.T) (e *edgeProcess, announced <-chan string) {
+// before, until it goes away.
+func drainingEdge(t *testing.T) (e *edgeProcess, client net.Conn) {
 	e = newTestEdge(t)
 	if err := e.SetSites(t.Context(), "a", []edge.Site{siteAt("one")}); err != nil {
 		t.Fatal(err)
@@ -227,15 +236,17 @@ func drainingEdge(t *testing.T) (e *edgeProcess, announced <-chan string) {
 		t.Fatal(err)
 	}
 	newerProgram(t, e)
-	announced = keptAlive(t, e)
+	announced, leave := keptAlive(t, e)
 	mustAnnounce(t, announced, "an edge of this program has taken over")
-	return e, announced
+	leave()
+	return e, conn
 }
 
 // TestAnEdgeThatEndsWhileAnotherDrains is started again: the one that drains
 // takes no connections.
 func TestAnEdgeThatEndsWhileAnotherDrains(t *testing.T) {
-	e, announced := drainingEdge(t)
+	e, _ := drainingEdge(t)
+	announced, _ := keptAlive(t, e)
 	now, err := e.client.Stats(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +255,32 @@ func TestAnEdgeThatEndsWhileAnotherDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustAnnounce(t, announced, "the edge had ended; it was started again")
+	if err := connectsTo(e.Address()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUpgradeIsDoneWhenTheEarlierEdgeHasEnded has two upgrades with a client
+// who stays at the first edge: the second waits until that is gone.
+func TestUpgradeIsDoneWhenTheEarlierEdgeHasEnded(t *testing.T) {
+	e, client := drainingEdge(t)
+	before, err := e.client.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	newerProgram(t, e)
+	did, earlier, err := e.Upgrade(t.Context())
+	if did || err != nil || earlier == nil || earlier.PID == before.PID {
+		t.Fatalf("beside the earlier edge: %v, %v; it waits for one: %v", did, err, earlier != nil)
+	}
+	announced, _ := keptAlive(t, e)
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustAnnounce(t, announced, "an edge of this program has taken over")
+	if now, err := e.client.Stats(t.Context()); err != nil || now.PID == before.PID || earlier.Alive() {
+		t.Errorf("process %d answers after %d (%v); the earlier one lives: %v", now.PID, before.PID, err, earlier.Alive())
+	}
 	if err := connectsTo(e.Address()); err != nil {
 		t.Error(err)
 	}
