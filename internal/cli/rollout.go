@@ -74,7 +74,7 @@ func (a *app) abortCommand() *cobra.Command {
 		Example: "  makeitso rollout abort api",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.Service = args[0]
+			r.Service, r.By = args[0], a.who()
 			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error {
 				rel, err := client.Abort(cmd.Context(), r)
 				if err != nil {

@@ -175,7 +175,7 @@ forbids it; --force goes back all the same.`,
 		Example: "  makeitso rollback api\n  makeitso rollback api --to api-3",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.Service = args[0]
+			r.Service, r.By = args[0], a.who()
 			return a.withServer(cmd.Context(), server.Keep, func(client *api.Client) error {
 				rel, err := client.Rollback(cmd.Context(), r)
 				if err != nil {

@@ -123,6 +123,7 @@ type ServiceRequest struct {
 	Service     string `json:"service"`
 	Release     string `json:"release,omitempty"` // Rollback: where to; default: the last good one before
 	Force       bool   `json:"force,omitempty"`   // Rollback: past migrations that cannot be taken back too
+	By          string `json:"by,omitempty"`      // Rollback, Abort: who asks
 }
 
 // Releases lists the releases of a service, the newest first.
@@ -151,7 +152,7 @@ func (c *Control) Rollback(ctx context.Context, r ServiceRequest) (release.Relea
 	}
 	ctx, done := c.detached(ctx)
 	defer done()
-	return env.Services.Rollback(ctx, release.Return{Service: r.Service, To: r.Release, Force: r.Force})
+	return env.Services.Rollback(ctx, release.Return{Service: r.Service, To: r.Release, Force: r.Force, By: r.By})
 }
 
 // Abort stops the rollout of a service that is under way, and puts the release
@@ -163,7 +164,7 @@ func (c *Control) Abort(ctx context.Context, r ServiceRequest) (release.Release,
 	}
 	ctx, done := c.detached(ctx)
 	defer done()
-	return env.Services.Rollback(ctx, release.Return{Service: r.Service, Only: true})
+	return env.Services.Rollback(ctx, release.Return{Service: r.Service, Only: true, By: r.By})
 }
 
 // SteerRequest says what becomes of the rollout of a service that is under way.
