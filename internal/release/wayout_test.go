@@ -19,7 +19,7 @@ func TestWayOutFitsTheCause(t *testing.T) {
 		reason, hint string
 	}{
 		{"the image is gone", func(w *world) { w.instances.lose("one") },
-			"to become healthy, at most 1m0s: it cannot be started: artifact one is not stored here",
+			"to become healthy, at most 1m: it cannot be started: artifact one is not stored here",
 			"the release before does not come up, and makeitso goes on trying; `makeitso rollback api --to RELEASE` chooses one that comes up and whose image is still there (`makeitso releases api`)"},
 		{"the edge's port is taken", func(w *world) {
 			w.edge.refuse(fault.New(fault.Conflict, "the edge cannot listen on 127.0.0.1:80: the port is in use"))
