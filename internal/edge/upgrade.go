@@ -130,7 +130,16 @@ func (p *plane) giveSockets(conn *net.UnixConn) (err error) {
 			return err
 		}
 		defer file.Close()
-		h.Sockets, fds = append(h.Sockets, name), append(fds, int(file.Fd()))
+		raw, err := file.SyscallConn()
+		if err != nil {
+			return err
+		}
+		// Fd would make the socket a blocking one, for this process too: one that
+		// just then accepts would hang in the system, and its end with it.
+		if err := raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) }); err != nil {
+			return err
+		}
+		h.Sockets = append(h.Sockets, name)
 	}
 	if err := conn.SetDeadline(time.Now().Add(handoverTime)); err != nil {
 		return err

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"makeitso/internal/edge/outcome"
 	"makeitso/internal/fault"
@@ -145,5 +149,40 @@ func TestTakeOverThatFailsChangesNothing(t *testing.T) {
 	e.configure(t, service1(2, backend(t, says("and changes"))))
 	if _, body := e.get(t, apiHost, "/"); body != "and changes" {
 		t.Errorf("got %q", body)
+	}
+}
+
+// TestSocketsThatAreHandedOverDoNotBlock, which they would do for the process
+// that gives them too: its accept would hang, and it would never end.
+func TestSocketsThatAreHandedOverDoNotBlock(t *testing.T) {
+	e := start(t, Options{})
+	conn, err := net.Dial("unix", e.options.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /handover HTTP/1.1\r\nHost: edge\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	mark, rights := make([]byte, len(handoverMark)), make([]byte, 4096)
+	_, size, _, _, err := conn.(*net.UnixConn).ReadMsgUnix(mark, rights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := syscall.ParseSocketControlMessage(rights[:size])
+	if err != nil || len(messages) != 1 {
+		t.Fatal(messages, err)
+	}
+	fds, err := syscall.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) < 2 {
+		t.Fatal(fds, err)
+	}
+	for _, fd := range fds {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK == 0 {
+			t.Errorf("a socket blocks: flags %x, %v", flags, err)
+		}
+		if err := syscall.Close(fd); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -485,6 +485,7 @@ func (e *edgeProcess) upgrade(ctx context.Context, announce func(string)) (again
 	case did:
 		announce("an edge of this program has taken over")
 	case earlier != nil:
+		announce("an edge of this program takes over when the earlier one that drains has ended")
 		return earlier.Exited()
 	}
 	return nil

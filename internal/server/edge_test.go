@@ -274,6 +274,7 @@ func TestUpgradeIsDoneWhenTheEarlierEdgeHasEnded(t *testing.T) {
 		t.Fatalf("beside the earlier edge: %v, %v; it waits for one: %v", did, err, earlier != nil)
 	}
 	announced, _ := keptAlive(t, e)
+	mustAnnounce(t, announced, "an edge of this program takes over when the earlier one that drains has ended")
 	if err := client.Close(); err != nil {
 		t.Fatal(err)
 	}
