@@ -366,7 +366,7 @@ func TestReadSaysWhatAGroupIs(t *testing.T) {
 	}
 	s, err := Read(group, Launch{"lt:2", map[string]any{"ImageId": "web@sha256:ab", "UserData": "aGk="}}, targets)
 	got := fmt.Sprintf("%d/%d %s %s %s %s %d %s %s %+v", s.Size, s.Most, s.From, s.Image, s.Env["USER_DATA"], s.Interval, s.Failures, s.Grace, s.Drain, s.Checks)
-	if want := "3/4 lt:2 sha256:ab hi 9s 5 7s 5m0s [{Host: Path:/well Codes:200 Timeout:5s} {Host: Path:/ Codes:204 Timeout:5s}]"; err != nil || got != want {
+	if want := "3/4 lt:2 sha256:ab hi 9s 5 7s 5m0s [{Host: Path:/well Codes:200 Timeout:5s Protocol:} {Host: Path:/ Codes:204 Timeout:5s Protocol:}]"; err != nil || got != want {
 		t.Errorf("%s, %v; want %s", got, err, want)
 	}
 	if s, err := Read(group, Launch{"lt:1", map[string]any{"ImageId": "ami-1"}}, nil); err != nil || s.Size != 0 || s.Image != "" {
