@@ -381,6 +381,11 @@ func (s *site) upgradesEdge(t *testing.T) {
 
 // goesOn lets the run end that was under way at the kill.
 func (s *site) goesOn(t *testing.T, run string) {
+	// Until then what the killed one had begun may be at work still.
+	eventually(t, "the second stage begun again", func() bool {
+		got, err := os.ReadFile(filepath.Join(s.folder, "second.txt"))
+		return err == nil && string(got) == "begun\nbegun\n"
+	})
 	if err := os.WriteFile(filepath.Join(s.folder, "go-on"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
