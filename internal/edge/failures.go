@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
+
+	"makeitso/internal/process"
 )
 
 // Failure is a request that went badly, as the access log has it: its path
@@ -34,8 +34,8 @@ const failureTail = 4 << 20
 func Failures(path, service, arm string, since time.Time, most int) ([]Failure, error) {
 	var all []Failure
 	for _, file := range []string{path + ".1", path} { // it may just have been rotated
-		lines, err := tail(file, failureTail)
-		if err != nil {
+		lines, err := process.Tail(file, failureTail)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("read access log: %w", err)
 		}
 		for line := range bytes.Lines(lines) {
@@ -47,24 +47,6 @@ func Failures(path, service, arm string, since time.Time, most int) ([]Failure, 
 		}
 	}
 	return various(all, most), nil
-}
-
-// tail reads the last bytes of a file, none where there is no file.
-func tail(path string, most int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	from := max(0, info.Size()-most)
-	return io.ReadAll(io.NewSectionReader(file, from, info.Size()-from))
 }
 
 // various takes the newest of each kind first, and then the newest of the rest.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -139,4 +140,21 @@ func groupAlive(group int) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// Tail gives the last bytes of a log, at most so many: its first line may be
+// cut. A log that does not exist is an error for which
+// errors.Is(err, fs.ErrNotExist) is true.
+func Tail(log string, most int64) ([]byte, error) {
+	file, err := os.Open(log)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // only read
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	from := max(0, info.Size()-most)
+	return io.ReadAll(io.NewSectionReader(file, from, info.Size()-from))
 }

@@ -3,8 +3,6 @@ package release
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +10,7 @@ import (
 	"makeitso/internal/analysis"
 	"makeitso/internal/edge"
 	"makeitso/internal/fault"
+	"makeitso/internal/process"
 	"makeitso/internal/record"
 	"makeitso/internal/rollout"
 )
@@ -30,8 +29,7 @@ const (
 )
 
 // turned begins the report of a rollout that has just turned round, or has led
-// back by hand. It is stored
-// with that transition, and filled in by collect.
+// back by hand. It is stored with that transition, and filled in by collect.
 func (k *keeper) turned(before rollout.State) {
 	now := k.rec.State
 	switch {
@@ -203,17 +201,7 @@ func (k *keeper) failures(ctx context.Context, r Report, since time.Time) (found
 
 // lastLines reads the end of a log.
 func lastLines(path string) ([]string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	from := max(0, info.Size()-logTail)
-	text, err := io.ReadAll(io.NewSectionReader(file, from, info.Size()-from))
+	text, err := process.Tail(path, logTail)
 	if err != nil {
 		return nil, err
 	}

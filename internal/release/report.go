@@ -14,8 +14,8 @@ import (
 )
 
 // Report says why a release went back, in its rollout or by hand when it was
-// live: the judgement with what it rests on, what
-// went badly, and what was put back.
+// live: the judgement with what it rests on, what went badly, and what was put
+// back.
 type Report struct {
 	Environment string        `json:"environment"`
 	Service     string        `json:"service"`

@@ -226,17 +226,7 @@ func WithLastWords(f *fault.Error, log string) error {
 // Tail gives the last lines of a log, for people; "" if there are none.
 func Tail(log string) string {
 	const most, lines = 4096, 5
-	f, err := os.Open(log)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Size() > most {
-		if _, err := f.Seek(-most, io.SeekEnd); err != nil {
-			return ""
-		}
-	}
-	text, err := io.ReadAll(f)
+	text, err := process.Tail(log, most)
 	if err != nil {
 		return ""
 	}
