@@ -278,17 +278,17 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer x.finish() // also when the answer is broken off by a panic
 	t := p.current()
-	atPort, balancer := t.atPort(r, p.listen, x.host), t.balancerFor(x.host, r.TLS != nil)
-	service := t.serviceFor(x.host, r.URL.Path)
+	balancer, service := t.atPort(r, p.listen, x.host), t.serviceFor(x.host, r.URL.Path)
+	if balancer == nil && service == nil {
+		balancer = t.balancerFor(x.host, r.TLS != nil)
+	}
 	switch {
 	case x.challenged(r):
-	case atPort != nil:
-		x.serveBalanced(r, atPort)
+	case balancer != nil:
+		x.serveBalanced(r, balancer)
 	case service != nil:
 		x.service = service.Name
 		x.serveService(r)
-	case balancer != nil:
-		x.serveBalanced(r, balancer)
 	case t.sites[x.host] != nil:
 		x.serveSite(r, t.sites[x.host])
 	default:

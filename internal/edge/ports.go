@@ -194,7 +194,7 @@ func (p *plane) secureAddress(c Config) string {
 // the port of own, the edge's address, and for that of HTTPS.
 func (t *table) atPort(r *http.Request, own, host string) *Balancer {
 	local, isTCP := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
-	if !isTCP || portOf(own) == strconv.Itoa(local.Port) || t.config.TLS != nil && portOf(t.config.TLS.Listen) == strconv.Itoa(local.Port) {
+	if !isTCP || len(t.config.Balancers) == 0 || portOf(own) == strconv.Itoa(local.Port) || t.config.TLS != nil && portOf(t.config.TLS.Listen) == strconv.Itoa(local.Port) {
 		return nil
 	}
 	var found []*Balancer

@@ -40,9 +40,11 @@ func (x *exchange) serveSite(r *http.Request, s *site) {
 		return
 	}
 	s = s.at(r.URL.Path)
-	if secure := x.plane.secureAddress(x.plane.current().config); r.TLS == nil && s.Plain != "" && secure != "" {
-		x.demandHTTPS(r, s, portOf(secure))
-		return
+	if r.TLS == nil && s.Plain != "" {
+		if secure := x.plane.secureAddress(x.plane.current().config); secure != "" {
+			x.demandHTTPS(r, s, portOf(secure))
+			return
+		}
 	}
 	if x.moved(r, s) {
 		return

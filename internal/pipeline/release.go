@@ -111,8 +111,10 @@ func (w *stageWork) imageOf(ctx context.Context, env *Environment, name string) 
 // Service gives a project's service as releases know it.
 func Service(name string, s *project.Service, hosts []string) release.Service {
 	r := &s.Rollout
-	return release.Service{Name: name, Hosts: hosts, Health: s.Health, Instances: max(1, s.Instances), Keep: s.KeepReleases, Access: access(s), Protocol: protocol(s),
-		Strategy: strategy(r), Judge: judge(r.Analysis), Commands: release.Commands{Before: r.Before, After: r.After}}
+	return release.Service{
+		Name: name, Hosts: hosts, Health: s.Health, Protocol: protocol(s), Access: access(s), Instances: max(1, s.Instances), Keep: s.KeepReleases,
+		Strategy: strategy(r), Judge: judge(r.Analysis), Commands: release.Commands{Before: r.Before, After: r.After},
+	}
 }
 
 // protocol gives what the instances of a project's service speak as the edge

@@ -69,9 +69,10 @@ func (l Lines) parser() (func(line []byte) reading, error) {
 		return nil, fmt.Errorf("the lines that are no outcomes: %w", err)
 	}
 	return func(line []byte) reading {
-		switch number, err := strconv.Atoi(string(status(line))); {
-		case l.Except != "" && except.Match(line):
+		if l.Except != "" && except.Match(line) {
 			return excepted
+		}
+		switch number, err := strconv.Atoi(string(status(line))); {
 		case err != nil || number < 100 || number > 599:
 			return noOutcome
 		case number >= 500:
