@@ -57,6 +57,18 @@ func TestHeaderWithoutEndIsCutOff(t *testing.T) {
 	}
 }
 
+// askLarge asks for /large by a connection of which the test reads as it likes.
+func (r *running) askLarge(t *testing.T) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "GET /large HTTP/1.1\r\nHost: %s\r\n\r\n", apiHost)
+	return conn
+}
+
 // TestClientThatTakesNothing holds up only itself, and is nobody's fault.
 func TestClientThatTakesNothing(t *testing.T) {
 	e := start(t, Options{})
@@ -72,12 +84,7 @@ func TestClientThatTakesNothing(t *testing.T) {
 	}))
 	c.Services[0].Limits.ClientTimeout = 100 * time.Millisecond
 	e.configure(t, c)
-	conn, err := net.Dial("tcp", e.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET /large HTTP/1.1\r\nHost: %s\r\n\r\n", apiHost)
+	conn := e.askLarge(t)
 	one := make([]byte, 1)
 	if _, err := io.ReadFull(conn, one); err != nil { // and no more
 		t.Fatal(err)
@@ -107,12 +114,7 @@ func TestClientThatTakesAByteAtATime(t *testing.T) {
 	}))
 	c.Services[0].Limits.ClientTimeout = 200 * time.Millisecond
 	e.configure(t, c)
-	conn, err := net.Dial("tcp", e.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET /large HTTP/1.1\r\nHost: %s\r\n\r\n", apiHost)
+	conn := e.askLarge(t)
 	taken := 0
 	eventually(t, "it is cut off", func() bool {
 		if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {

@@ -66,12 +66,19 @@ func TestEachOutcomeIsWeighedOnceThroughCrashes(t *testing.T) {
 	c.stop()
 	c = w.live(w.store, quick(w))
 	// Deciding stores the rest: nothing but this is waited for.
-	eventually(t, "all to be weighed", func() bool {
-		canary, old := c.weighed()
+	c.awaitWeighed(w, before)
+}
+
+// awaitWeighed waits until the stored evidence has each request once: the canary's
+// all, and the old arm's but the first so many.
+func (l *life) awaitWeighed(w *world, before int64) {
+	l.t.Helper()
+	eventually(l.t, "all to be weighed", func() bool {
+		canary, old := l.weighed()
 		return canary.Requests == w.edge.seen("api-2").Requests && old.Requests == w.edge.seen("api-1").Requests-before
 	})
-	if canary, _ := c.weighed(); canary.Requests == 0 {
-		t.Error("the coin never drew the canary")
+	if canary, _ := l.weighed(); canary.Requests == 0 {
+		l.t.Error("the canary was never asked")
 	}
 }
 

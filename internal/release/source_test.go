@@ -113,13 +113,7 @@ func TestEachLineIsCountedOnceThroughCrashes(t *testing.T) {
 		c = w.live(w.store, reading(w))
 		w.ask(20)
 	}
-	eventually(t, "all to be counted", func() bool {
-		canary, old := c.weighed()
-		return canary.Requests == w.edge.seen("api-2").Requests && old.Requests == w.edge.seen("api-1").Requests-before
-	})
-	if canary, _ := c.weighed(); canary.Requests == 0 {
-		t.Error("the canary was never asked")
-	}
+	c.awaitWeighed(w, before)
 }
 
 // A step does not end before the source was read once more.

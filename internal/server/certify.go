@@ -108,21 +108,10 @@ func (e *edgeProcess) SetCertificates(ctx context.Context, from certificate.Sour
 	})
 }
 
-// Troubles tells what keeps HTTPS from hosts. An edge that does not run has none.
-func (e *edgeProcess) Troubles(ctx context.Context) []string {
-	if e.stopped() {
-		return nil
-	}
-	stats, err := e.client.Stats(ctx)
-	if err != nil {
-		return nil // told by those who need it
-	}
-	return stats.CertificateTroubles
-}
-
-// newTroubles gives those that it has not given before, or that were away since.
+// newTroubles gives what keeps HTTPS from hosts and was not given before, or was
+// away since.
 func (e *edgeProcess) newTroubles(ctx context.Context) []string {
-	now := e.Troubles(ctx)
+	_, now := e.HTTPS(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	fresh := slices.DeleteFunc(slices.Clone(now), func(text string) bool { return slices.Contains(e.troubles, text) })

@@ -86,7 +86,8 @@ func TestCertificatesOfAnEnvironment(t *testing.T) {
 	}
 	shown := func() int64 {
 		t.Helper()
-		conn, err := tls.Dial("tcp", e.SecureAddress(), &tls.Config{ServerName: ownHost, InsecureSkipVerify: true})
+		secure, _ := e.HTTPS(t.Context())
+		conn, err := tls.Dial("tcp", secure, &tls.Config{ServerName: ownHost, InsecureSkipVerify: true})
 		if err != nil {
 			return 0
 		}

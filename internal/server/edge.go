@@ -239,19 +239,19 @@ func (e *edgeProcess) Address() string {
 	return e.actual
 }
 
-// SecureAddress gives where the edge speaks HTTPS for all that it serves, "" for
-// nowhere.
-func (e *edgeProcess) SecureAddress() string {
+// HTTPS gives where the edge speaks HTTPS for all that it serves, "" for nowhere,
+// and what keeps it from hosts. An edge that does not run has neither.
+func (e *edgeProcess) HTTPS(ctx context.Context) (address string, troubles []string) {
 	if e.Address() == "" {
-		return ""
+		return "", nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	stats, err := e.client.Stats(ctx)
 	if err != nil {
-		return ""
+		return "", nil // told by those who need it
 	}
-	return stats.Secure[e.secure]
+	return stats.Secure[e.secure], stats.CertificateTroubles
 }
 
 // Port gives the port of Address, or the one that a new edge would have.

@@ -304,7 +304,8 @@ func (s *Server) control() *control.Control {
 			return env.forControl(), nil
 		},
 		Server: func() control.ServerStatus {
-			return control.ServerStatus{PID: os.Getpid(), Listen: s.listensAt(), Push: s.PushURL(), Edge: s.edge.Address(), EdgeTLS: s.edge.SecureAddress(), Troubles: s.edge.Troubles(s.ctx)}
+			secure, troubles := s.edge.HTTPS(s.ctx)
+			return control.ServerStatus{PID: os.Getpid(), Listen: s.listensAt(), Push: s.PushURL(), Edge: s.edge.Address(), EdgeTLS: secure, Troubles: troubles}
 		},
 		Commit:  s.commit,
 		Closing: s.ctx,
