@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"makeitso/internal/changeset"
@@ -138,7 +139,10 @@ func (c call) change(ctx context.Context, name string, in changeInput, usePrevio
 	return w, in.RollbackConfiguration.into(&w.Rollback)
 }
 
-var topicARN = regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+// It is compiled when it is needed: counted repeats take long.
+var topicARN = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}(\.fifo)?$`)
+})
 
 // notedOf gives what a request says to others than this machine: no topic is told
 // of events, and stacks are made with the rights of this machine's user. What it
@@ -150,7 +154,7 @@ func notedOf(in changeInput, former changeset.Noted) (changeset.Noted, error) {
 		noted.NotificationARNs = in.NotificationARNs
 	}
 	for _, arn := range in.NotificationARNs {
-		if !topicARN.MatchString(arn) {
+		if !topicARN().MatchString(arn) {
 			return noted, invalid("NotificationARNs: %q is not the ARN of a topic; give arn:aws:sns:REGION:ACCOUNT:TOPIC, or follow the stack without one", arn)
 		}
 	}

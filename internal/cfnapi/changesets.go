@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"makeitso/internal/changeset"
@@ -89,7 +90,8 @@ type resourceToImport struct {
 
 type changeSetID struct{ Id, StackId string }
 
-var changeSetName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`)
+// It is compiled when it is needed: counted repeats take long.
+var changeSetName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`) })
 
 func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, error) {
 	if err := oneOf(in.ChangeSetType, "ChangeSetType", "CREATE", "UPDATE", "IMPORT"); err != nil {
@@ -100,7 +102,7 @@ func (c call) createChangeSet(ctx context.Context, in createChangeSet) (any, err
 			return nil, err
 		}
 	}
-	if !changeSetName.MatchString(in.ChangeSetName) {
+	if !changeSetName().MatchString(in.ChangeSetName) {
 		return nil, constraint(in.ChangeSetName, "ChangeSetName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*")
 	}
 	s, err := c.target(ctx, in)

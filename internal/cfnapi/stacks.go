@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"makeitso/internal/changeset"
@@ -45,11 +46,12 @@ func nameOf(nameOrID string) (name, id string) {
 	return nameOrID, ""
 }
 
-var stackName = regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`)
+// It is compiled when it is needed: counted repeats take long.
+var stackName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z][-a-zA-Z0-9]{0,127}$`) })
 
 // newName refuses what cannot be the name of a new stack.
 func newName(name string) error {
-	if stackName.MatchString(name) {
+	if stackName().MatchString(name) {
 		return nil
 	}
 	return constraint(name, "StackName", "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*, of at most 128 characters")

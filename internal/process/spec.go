@@ -3,6 +3,7 @@ package process
 import (
 	"path/filepath"
 	"regexp"
+	"sync"
 	"syscall"
 
 	"makeitso/internal/fault"
@@ -55,10 +56,11 @@ func (s Spec) stopSignal() syscall.Signal {
 	return s.StopSignal
 }
 
-var validName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$`)
+// It is compiled when it is needed: counted repeats take long.
+var validName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$`) })
 
 func (s Spec) check() error {
-	if !validName.MatchString(s.Name) {
+	if !validName().MatchString(s.Name) {
 		return fault.New(fault.Invalid, "the process name %q is not letters, digits, '.', '_' and '-'", s.Name)
 	}
 	if s.Path == "" {

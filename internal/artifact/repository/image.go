@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"makeitso/internal/fault"
@@ -31,7 +32,7 @@ const maxManifest = 4 << 20
 
 var (
 	validDigest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
-	validTag    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+	validTag    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`) })
 )
 
 // hexOf gives the digits of a digest that is valid.
@@ -230,7 +231,7 @@ func (s *Store) put(name, reference string, i image) (string, manifest, error) {
 	switch {
 	case byDigest && reference != digest:
 		return "", m, refuse(http.StatusBadRequest, "DIGEST_INVALID", "the manifest has digest %s, and was sent as %s", digest, reference)
-	case !byDigest && !validTag.MatchString(reference):
+	case !byDigest && !validTag().MatchString(reference):
 		return "", m, refuse(http.StatusBadRequest, "TAG_INVALID", "%q is not a tag: up to 128 letters, digits, '_', '.' and '-'", reference)
 	}
 	return digest, m, s.locked(func() error {

@@ -113,7 +113,7 @@ func (r Rule) check(at string) error {
 		{!slices.Contains([]string{tagged, untagged, anyTag}, s.TagStatus), "selection.tagStatus", fmt.Sprintf("is %q; allowed are tagged, untagged and any", s.TagStatus)},
 		{s.TagStatus == tagged && (len(s.Prefixes) > 0) == (len(s.Patterns) > 0), "selection", "with tagStatus tagged needs either tagPrefixList or tagPatternList"},
 		{s.TagStatus != tagged && len(s.Prefixes)+len(s.Patterns) > 0, "selection", "has tags; tagPrefixList and tagPatternList stand only beside tagStatus tagged"},
-		{slices.ContainsFunc(s.Patterns, func(p string) bool { return !validPattern.MatchString(p) || strings.Count(p, "*") > 4 }), "selection.tagPatternList",
+		{slices.ContainsFunc(s.Patterns, func(p string) bool { return !validPattern().MatchString(p) || strings.Count(p, "*") > 4 }), "selection.tagPatternList",
 			"has a pattern that is none: allowed are up to 128 letters, digits, '.', '_', '-' and at most four '*'"},
 		{slices.Contains(s.Prefixes, ""), "selection.tagPrefixList", "has an empty prefix"},
 		{s.CountType != byCount && s.CountType != byAge, "selection.countType", fmt.Sprintf("is %q; allowed here are imageCountMoreThan and sinceImagePushed", s.CountType)},

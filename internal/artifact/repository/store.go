@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -53,7 +54,8 @@ const (
 	withExclusion = "_WITH_EXCLUSION"
 )
 
-var validPattern = regexp.MustCompile(`^[0-9a-zA-Z._*-]{1,128}$`)
+// It is compiled when it is needed: counted repeats take long.
+var validPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-zA-Z._*-]{1,128}$`) })
 
 // ParseMutability gives the settings that a mutability and its patterns stand
 // for.
@@ -66,7 +68,7 @@ func ParseMutability(mode string, except []string) (Settings, error) {
 		return Settings{}, fault.New(fault.Invalid, "is %s: filters of exclusion are needed with %s, and only there", mode, withExclusion)
 	}
 	for _, pattern := range except {
-		if !validPattern.MatchString(pattern) {
+		if !validPattern().MatchString(pattern) {
 			return Settings{}, fault.New(fault.Invalid, "has the filter of exclusion %q: allowed are up to 128 letters, digits, '.', '_', '-' and '*'", pattern)
 		}
 	}

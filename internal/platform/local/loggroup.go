@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"makeitso/internal/fault"
 	"makeitso/internal/platform/machine"
@@ -25,11 +26,12 @@ const logGroupType = "AWS::Logs::LogGroup"
 // retentions are the days that logs may be kept, as with the service.
 const retentions = "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653"
 
-var validLogGroup = regexp.MustCompile(`^[A-Za-z0-9._/#-]{1,512}$`)
+// It is compiled when it is needed: counted repeats take long.
+var validLogGroup = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._/#-]{1,512}$`) })
 
 func (h logGroup) Check(_ context.Context, r *machine.Resource) error {
 	name := r.Text("LogGroupName")
-	if name != "" && !model.Unknown(name) && !validLogGroup.MatchString(name) {
+	if name != "" && !model.Unknown(name) && !validLogGroup().MatchString(name) {
 		return r.Invalid("LogGroupName", "%q is not up to 512 letters, digits, '.', '_', '/', '#' and '-'", name)
 	}
 	if days := r.Properties["RetentionInDays"]; days != nil && !model.Unknown(days) && !slices.Contains(strings.Fields(retentions), fmt.Sprint(days)) {
