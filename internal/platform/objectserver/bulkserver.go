@@ -30,6 +30,7 @@ import (
 // bulkServer answers the requests of our own.
 type bulkServer struct {
 	files    *posix.Posix
+	disk     *disk
 	metadata meta.MetadataStorer
 	root     auth.Account
 	users    auth.IAMService
@@ -81,7 +82,7 @@ func (s bulkServer) put(ctx fiber.Ctx, bucket string) error {
 	for {
 		entry, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			return s.disk.sync()
 		}
 		if err != nil {
 			return fmt.Errorf("read the archive: %w", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/versity/versitygw/website"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/platform/datafolder"
 	"makeitso/internal/statefile"
 )
 
@@ -90,8 +91,9 @@ func Serve(args []string) error {
 	// clients of message brokers, directories and vaults that nobody asks for.
 	root := auth.Account{Access: c.AccessKey, Secret: c.SecretKey, Role: auth.RoleAdmin}
 	users := auth.NewIAMServiceSingle(root)
-	api, err := s3api.New(files, middlewares.RootUserConfig{Access: c.AccessKey, Secret: c.SecretKey}, c.Region,
-		users, nil, nil, nil, nil, append(bulkServer{files, metadata, root, users, c.Region}.routes(),
+	disk := &disk{write: func() error { return datafolder.Sync(c.Root) }}
+	api, err := s3api.New(durable{files, disk}, middlewares.RootUserConfig{Access: c.AccessKey, Secret: c.SecretKey}, c.Region,
+		users, nil, nil, nil, nil, append(bulkServer{files, disk, metadata, root, users, c.Region}.routes(),
 			s3api.WithHostStyle(Domain), s3api.WithHealth(healthPath), s3api.WithKeepAlive(), s3api.WithQuiet(),
 			s3api.WithConcurrencyLimiter(maxConnections, maxRequests), s3api.WithMpMaxParts(maxParts))...)
 	if err != nil {
