@@ -71,14 +71,20 @@ func (s bulkServer) known(ctx fiber.Ctx, bucket string) error {
 	return err
 }
 
-// put stores the entries of an archive as objects, one after the other, each as
-// S3 would: whole or not at all.
+// put stores the entries of an archive as objects.
 func (s bulkServer) put(ctx fiber.Ctx, bucket string) error {
 	body := ctx.Request().BodyStream()
 	if body == nil { // it was short enough to be here already
 		body = bytes.NewReader(ctx.Request().Body())
 	}
-	archive := tar.NewReader(body)
+	return s.putAll(ctx.RequestCtx(), bucket, tar.NewReader(body), func(key string) error {
+		return auth.CheckObjectAccess(ctx, bucket, s.root, []types.ObjectIdentifier{{Key: &key}}, auth.BypassOverwrite, false, s.files, s.users, true)
+	})
+}
+
+// putAll stores the entries one after the other, each as S3 would: whole or not
+// at all. It returns when all of them are on the disk.
+func (s bulkServer) putAll(ctx context.Context, bucket string, archive *tar.Reader, allowed func(key string) error) error {
 	for {
 		entry, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -90,11 +96,10 @@ func (s bulkServer) put(ctx fiber.Ctx, bucket string) error {
 		if entry.Typeflag != tar.TypeReg || !utils.IsObjectNameValid(entry.Name) {
 			return fmt.Errorf("%q cannot be the key of an object", entry.Name)
 		}
-		err = auth.CheckObjectAccess(ctx, bucket, s.root, []types.ObjectIdentifier{{Key: &entry.Name}}, auth.BypassOverwrite, false, s.files, s.users, true)
-		if err != nil {
+		if err := allowed(entry.Name); err != nil {
 			return fmt.Errorf("put %s: %w", entry.Name, err)
 		}
-		if err := s.putObject(ctx.RequestCtx(), bucket, entry, archive); err != nil {
+		if err := s.putObject(ctx, bucket, entry, archive); err != nil {
 			return fmt.Errorf("put %s: %w", entry.Name, err)
 		}
 	}

@@ -1,6 +1,8 @@
 package objectserver
 
 import (
+	"archive/tar"
+	"bytes"
 	"errors"
 	"strings"
 	"sync"
@@ -104,6 +106,22 @@ func TestAnswersAreOnTheDisk(t *testing.T) {
 				Bucket: bucket, Key: aws.String("parts"), UploadId: &id, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 			})
 			return err
+		}},
+		{"an archive of two", func(t *testing.T) error {
+			var archive bytes.Buffer
+			w := tar.NewWriter(&archive)
+			for _, key := range []string{"c", "d"} {
+				if err := w.WriteHeader(&tar.Header{Name: key, Size: 4, Typeflag: tar.TypeReg, Mode: 0o600}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.Write([]byte("text")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return bulkServer{files: files, disk: store.disk}.putAll(ctx, *bucket, tar.NewReader(&archive), func(string) error { return nil })
 		}},
 		{"DeleteObject", func(*testing.T) error {
 			_, err := store.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: bucket, Key: aws.String("b")})
