@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 	"sync"
@@ -85,7 +86,7 @@ func appendText(to []byte, name, value string) []byte {
 // never holds a request up.
 type accessLog struct {
 	path    string
-	limit   int64         // bytes of one file
+	limit   int64         // bytes of one file; no bound where it is none, such as a pipe
 	queued  chan struct{} // there are lines
 	closing chan struct{}
 	done    chan struct{}
@@ -106,6 +107,9 @@ func openAccessLog(path string, limit int64) (*accessLog, error) {
 	file, size, err := openAppend(path)
 	if err != nil {
 		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() { // to be renamed by nobody
+		l.limit = math.MaxInt64
 	}
 	go l.run(file, size)
 	return l, nil

@@ -1,9 +1,11 @@
 package edge
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -547,6 +550,36 @@ func TestAccessLog(t *testing.T) {
 			l.Service != "local/api" || l.Arm != "v1" || l.Instance != "v1-0" || l.Ms <= 0 || l.Time.IsZero() || l.ID == "" {
 			t.Errorf("line %d: %s", i, line)
 		}
+	}
+}
+
+// What is no file is written to, and never renamed: /dev/null is everybody's.
+func TestAccessLogIntoAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // which waits for nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	l, err := openAccessLog(path, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(pipe)
+	for i := range 3 {
+		l.write(&entry{ID: fmt.Sprint(i)})
+		if line, err := lines.ReadString('\n'); err != nil || !strings.Contains(line, fmt.Sprintf("%q", fmt.Sprint(i))) {
+			t.Errorf("line %d is %q (%v)", i, line, err)
+		}
+	}
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		t.Errorf("the pipe has become %v (%v)", info, err)
 	}
 }
 
