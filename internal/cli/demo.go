@@ -18,6 +18,7 @@ import (
 	"makeitso/internal/fault"
 	"makeitso/internal/gitserver"
 	"makeitso/internal/pipeline"
+	"makeitso/internal/process"
 	"makeitso/internal/server"
 )
 
@@ -160,11 +161,10 @@ func (d *demo) begin(ctx context.Context) error {
 
 // freeOr gives the address if its port is free, else one with another port.
 func (d *demo) freeOr(address string) (string, error) {
-	l, err := net.Listen("tcp", address)
-	if err == nil {
-		return address, l.Close()
+	if process.TryListen("tcp", address) == nil {
+		return address, nil
 	}
-	l, err = net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fault.Wrap(fault.Unavailable, err, "find a free port")
 	}

@@ -407,7 +407,7 @@ func (e *edgeProcess) untilTakenOver(ctx context.Context, next *process.Process)
 
 // portFree says now, in a sentence, what the edge could only write to its log.
 func (e *edgeProcess) portFree() error {
-	l, err := net.Listen("tcp", e.listen)
+	err := process.TryListen("tcp", e.listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fault.New(fault.Conflict, "the edge cannot listen on %s: the port is in use", e.listen).
 			WithHint("stop what listens there, or choose another with --edge 127.0.0.1:PORT")
@@ -415,7 +415,7 @@ func (e *edgeProcess) portFree() error {
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err, "the edge cannot listen on %s", e.listen).WithHint("choose another address with --edge")
 	}
-	return l.Close()
+	return nil
 }
 
 // untilReady waits until the edge answers on its socket; its end before that

@@ -89,6 +89,8 @@ func unprivileged(t testing.TB, dir string) *syscall.SysProcAttr {
 
 func freePort(t testing.TB) int {
 	t.Helper()
+	syscall.ForkLock.RLock() // a child would have the port too, until its program runs
+	defer syscall.ForkLock.RUnlock()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"makeitso/internal/dns"
 	"makeitso/internal/fault"
@@ -122,7 +120,7 @@ func (p *Platform) newZones() (*dns.Config, error) {
 		return nil, err
 	}
 	c := &dns.Config{}
-	if c.Port, err = machine.FreePort(func(port int) bool { return taken(port) || datagramPortIsFree(port) != nil }); err != nil {
+	if c.Port, err = machine.FreePort(func(port int) bool { return taken(port) || machine.PortIsFree("udp4", port) != nil }); err != nil {
 		return nil, err
 	}
 	all, err := p.Resources()
@@ -136,44 +134,6 @@ func (p *Platform) newZones() (*dns.Config, error) {
 	}
 	// Written before the port is given back, so that it is taken.
 	return c, statefile.Write(p.zonesFile(), c)
-}
-
-// datagramPortIsFree fails with fault.Unavailable if a program has the UDP port.
-func datagramPortIsFree(port int) error {
-	l, err := net.ListenPacket("udp4", machine.Loopback(port))
-	if err == nil {
-		err = l.Close()
-	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "another program has UDP port %d", port).
-			WithHint("find it and stop it: ss -lunp 'sport = :%d'", port)
-	}
-	return nil
-}
-
-// letGoTime is how long a server that was killed may keep its port.
-const letGoTime = time.Second
-
-// untilPortIsFree fails if a program has the port, for TCP or UDP. A server of
-// ours that was killed lets go of it a moment after it has ended, which is no
-// event that could be awaited.
-func untilPortIsFree(ctx context.Context, port int, ours bool) error {
-	free := func(context.Context) error {
-		if err := machine.PortIsFree(port); err != nil {
-			return err
-		}
-		return datagramPortIsFree(port)
-	}
-	err := free(ctx)
-	if err == nil || !ours {
-		return err
-	}
-	waiting, stop := context.WithTimeout(ctx, letGoTime)
-	defer stop()
-	if machine.AwaitReady(waiting, nil, free) == nil {
-		return nil
-	}
-	return err
 }
 
 // runDNS lets the server take what its file says, and starts it if it does not
@@ -199,7 +159,7 @@ func (p *Platform) runDNS(ctx context.Context, port int) error {
 		Name: dnsProcess, Path: command[0], Args: command[1:], Log: log,
 		Dir: p.zonesFolder(), Env: []string{"PATH=" + os.Getenv("PATH")},
 	}
-	if err = untilPortIsFree(ctx, port, running != nil); err == nil {
+	if err = machine.AwaitPort(ctx, "udp4", port); err == nil {
 		err = p.Serve(ctx, spec, port, reload)
 	}
 	if err != nil {

@@ -153,7 +153,7 @@ func (m *Machine) prepareContainer(ctx context.Context, c *client.Client, s Cont
 			return err
 		}
 	}
-	if err := PortIsFree(s.Resource.Port); err != nil {
+	if err := AwaitPort(ctx, "tcp", s.Resource.Port); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(m.DataFolder(s.Resource), 0o700); err != nil {

@@ -1,12 +1,15 @@
 package machine
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"time"
 
 	"makeitso/internal/fault"
+	"makeitso/internal/process"
 )
 
 // Ports are taken from below the range that systems give to outgoing
@@ -26,7 +29,7 @@ func FreePort(taken func(port int) bool) (int, error) {
 		if taken(port) {
 			continue
 		}
-		if PortIsFree(port) == nil {
+		if PortIsFree("tcp", port) == nil {
 			return port, nil
 		}
 	}
@@ -34,17 +37,39 @@ func FreePort(taken func(port int) bool) (int, error) {
 		WithHint("stop programs that listen there: ss -ltnp")
 }
 
-// PortIsFree fails with fault.Unavailable if a program listens on the port.
-func PortIsFree(port int) error {
-	l, err := net.Listen("tcp", Loopback(port))
+// PortIsFree fails with fault.Unavailable if a program has the port, for TCP or,
+// with the network "udp4", for UDP.
+func PortIsFree(network string, port int) error {
+	err := process.TryListen(network, Loopback(port))
 	if err == nil {
-		err = l.Close()
+		return nil
 	}
-	if err != nil {
-		return fault.Wrap(fault.Unavailable, err, "another program has port %d", port).
-			WithHint("find it and stop it: ss -ltnp 'sport = :%d'", port)
+	what, tool := "port", "ss -ltnp"
+	if network == "udp4" {
+		what, tool = "UDP port", "ss -lunp"
 	}
-	return nil
+	return fault.Wrap(fault.Unavailable, err, "another program has %s %d", what, port).
+		WithHint("find it and stop it: %s 'sport = :%d'", tool, port)
+}
+
+// letGoTime is how long a port may be in use by nobody any more.
+const letGoTime = time.Second
+
+// AwaitPort is PortIsFree for who starts a server at the port. One that was
+// killed lets go of it a moment after it has ended, and a child until it executes
+// its own program, which are no events that could be awaited.
+func AwaitPort(ctx context.Context, network string, port int) error {
+	free := func(context.Context) error { return PortIsFree(network, port) }
+	err := free(ctx)
+	if err == nil {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, letGoTime)
+	defer stop()
+	if AwaitReady(ctx, nil, free) == nil {
+		return nil
+	}
+	return err
 }
 
 // Loopback is the address of a port of this machine.
@@ -55,7 +80,7 @@ func Loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.It
 // if another program took it meanwhile.
 func (m *Machine) ClaimPort(r *Resource) error {
 	begun := r.Complete || r.By == ByDocker || m.Alive(r) == nil
-	if r.Port != 0 && (begun || PortIsFree(r.Port) == nil) {
+	if r.Port != 0 && (begun || PortIsFree("tcp", r.Port) == nil) {
 		return nil
 	}
 	m.Ports.Lock()

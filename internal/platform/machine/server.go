@@ -25,7 +25,7 @@ const StartTime = 60 * time.Second
 func (m *Machine) Serve(ctx context.Context, spec process.Spec, port int, ready func(context.Context) error) error {
 	if found, err := m.Keeper.Find(spec.Name); err != nil || !found.Alive() {
 		// Else another program could answer in its place.
-		if err := PortIsFree(port); err != nil {
+		if err := AwaitPort(ctx, "tcp", port); err != nil {
 			return err
 		}
 	}
