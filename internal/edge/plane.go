@@ -46,7 +46,7 @@ type plane struct {
 	traffic   *traffic
 
 	certificates *certificate.Store
-	running      sync.WaitGroup // requests under way, upgraded connections too
+	running      *underWay // requests under way, upgraded connections too
 
 	life context.Context // of what goes on without a request; ends with end
 	end  context.CancelFunc
@@ -80,7 +80,7 @@ func newPlane(public net.Listener, o Options, log *accessLog, before *inheritanc
 		options: o, listen: public.Addr().String(), public: public, saved: o.Config, log: log, quiet: quietLogger(), checker: newChecker(),
 		certificates: certificate.NewStore(o.Certificates, sealer), cache: newCache(cacheBytes), transport: newTransport(),
 		table: &table{}, exchanges: sync.Pool{New: func() any { return new(exchange) }},
-		parting: parting{left: make(chan struct{})}, traffic: newTraffic(),
+		parting: parting{left: make(chan struct{})}, traffic: newTraffic(), running: newUnderWay(),
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.ports.secure = p.certificates.Config()
@@ -263,8 +263,8 @@ func (p *plane) close() error {
 
 // ServeHTTP serves one request by its host name and logs it.
 func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.running.Add(1)
-	defer p.running.Done()
+	p.running.begin()
+	defer p.running.end()
 	x := p.exchanges.Get().(*exchange)
 	defer p.exchanges.Put(x)
 	*x = exchange{plane: p, w: recorder{ResponseWriter: w}, client: r.Context(), host: canonicalHost(r.Host)}
@@ -362,7 +362,7 @@ func (p *plane) shutdown(ctx context.Context, public *servers, stop context.Canc
 	err := public.shutdown(ctx)
 	finished := make(chan struct{})
 	go func() {
-		p.running.Wait()
+		p.running.wait()
 		close(finished)
 	}()
 	select {
@@ -377,6 +377,7 @@ func (p *plane) shutdown(ctx context.Context, public *servers, stop context.Canc
 		err = closing
 	}
 	<-finished
+	p.running.wait() // for what began until the connections were closed
 	return err
 }
 

@@ -170,9 +170,11 @@ func (p *plane) refresh(s *site, k key, old *object) {
 	if !leads {
 		return
 	}
-	p.running.Go(func() {
+	p.running.begin()
+	go func() {
+		defer p.running.end()
 		p.cache.lead(k, f, func() (*object, error) { return p.askOrigin(p.life, s, k.path, old) })
-	})
+	}()
 }
 
 func (x *exchange) cacheIs(how string) {
