@@ -222,7 +222,7 @@ func (p *Pool) expire() {
 // alive says that the server has not closed the connection meanwhile, nor sent
 // what nobody asked for.
 func (c *conn) alive() bool {
-	if c.in.Buffered() > 0 {
+	if c.in.Buffered() > 0 || c.net.SetReadDeadline(time.Time{}) != nil { // the answer's may have passed
 		return false
 	}
 	sock, ok := c.net.Conn.(syscall.Conn)

@@ -253,3 +253,25 @@ func TestRequestThatCannotBeRepeated(t *testing.T) {
 		<-closed
 	}
 }
+
+// TestConnectionIsKeptForWhatCannotBeRepeated posts after a pause, over the
+// connection there is: only then is it looked whether that still lives.
+func TestConnectionIsKeptForWhatCannotBeRepeated(t *testing.T) {
+	var conns atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	p := NewPool(s.Listener.Addr().String(), Options{})
+	defer p.Close()
+	take(t, p, ask(http.MethodPost))
+	time.Sleep(2 * soon) // until what was set for the answer has passed
+	take(t, p, ask(http.MethodPost))
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections were made for two requests", n)
+	}
+}
