@@ -12,7 +12,7 @@ import (
 // packages of lower floors only.
 var floors = map[string]int{
 	"internal/diag": -2, "internal/fault": -2, "internal/statefile": -2, "internal/span": -2, // what all others stand on
-	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1, "internal/sigv4": -1, "internal/platform/resp": -1,
+	"internal/record": -1, "internal/process": -1, "internal/registry": -1, "internal/dag": -1, "internal/sigv4": -1, "internal/platform/resp": -1, "internal/edge/socket": -1,
 	"internal/seal": 0, "internal/platform/datafolder": 0, "internal/template": 0, "internal/pace": 0, "internal/analysis": 0, "internal/project": 0, "internal/lease": 0, "internal/policy": 0, "internal/metric": 0,
 	"internal/edge/front": 0, "internal/edge/upstream": 0, "internal/edge/outcome": 0, "internal/edge/certificate": 0,
 	"internal/changeset": 1, "internal/rollout": 1, "internal/artifact/image": 1, "internal/artifact/repository": 1, "internal/edge": 1, "internal/dns": 1, "internal/source": 1, "internal/analysis/simulate": 1, // for bench
@@ -59,6 +59,7 @@ var owners = map[string][]string{
 	"github.com/bmatcuk/doublestar/v4":           {"internal/pipeline"}, // triggers are matched there
 	"github.com/rogpeppe/go-internal":            nil,                   // txtar and testscript
 	"github.com/redis/go-redis/v9":               nil,
+	"golang.org/x/net":                           nil, // the suite of connections
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation": nil, // a client of ours
 }

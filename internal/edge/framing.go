@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"makeitso/internal/edge/socket"
 )
 
 // queue is a listener whose connections are put there.
@@ -87,7 +89,7 @@ func (l *tlsListener) accept() {
 func (l *tlsListener) shake(raw net.Conn) {
 	ctx, cancel := context.WithTimeout(l.ctx, handshakeTime)
 	defer cancel()
-	conn := tls.Server(raw, l.config)
+	conn := tls.Server(socket.Wrap(raw), l.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		_ = raw.Close() // the client knows why
 		return

@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"makeitso/internal/edge/socket"
 )
 
 // Server serves connections. A request, its header, and the header of its
@@ -43,6 +45,7 @@ type Server struct {
 
 	desks   sync.Pool // of *desk
 	date    atomic.Pointer[date]
+	answers atomic.Int64 // how many were given
 	closing atomic.Bool
 	all     sync.WaitGroup // the connections' goroutines
 
@@ -117,7 +120,7 @@ func (s *Server) take(raw net.Conn) {
 		s.HTTP2(raw)
 		return
 	}
-	c := &conn{server: s, net: raw, remote: raw.RemoteAddr().String()}
+	c := &conn{server: s, net: socket.Wrap(raw), remote: raw.RemoteAddr().String()}
 	c.context.conn = c
 	c.context.Context, c.cancel = context.WithCancel(s.Base)
 	c.blank = *new(http.Request).WithContext(&c.context)

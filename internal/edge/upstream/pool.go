@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"makeitso/internal/edge/socket"
 )
 
 // Protocols that a server may speak.
@@ -94,7 +96,7 @@ func (p *Pool) dial(ctx context.Context) (net.Conn, error) {
 		return nil, err
 	}
 	p.open.Add(1)
-	return &counted{Conn: raw, pool: p}, nil
+	return &counted{Conn: socket.Wrap(raw), pool: p}, nil
 }
 
 // counted is a connection that is counted until it is closed.
