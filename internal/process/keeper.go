@@ -216,28 +216,24 @@ func (k *Keeper) spawn(ctx context.Context, spec Spec, lock *os.File) (*Process,
 	if cmd.SysProcAttr, err = attributes(spec); err != nil {
 		return nil, err
 	}
-	report, shimReport, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer report.Close()
-	cmd.ExtraFiles = []*os.File{lock, shimReport} // lockFD, reportFD
 	if spec.Log != "" {
 		out, err := os.OpenFile(spec.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
-			shimReport.Close()
 			return nil, fmt.Errorf("open the log of %s: %w", spec.Name, err)
 		}
 		defer out.Close()
 		cmd.Stdout, cmd.Stderr = out, out
 	}
-	err = cmd.Start()
-	shimReport.Close()
+	report, environment, err := startShim(cmd, lock)
 	if err != nil {
 		return nil, startError(spec, err)
 	}
+	defer report.Close()
 	stopKilling := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	failure := readReport(report)
+	failure := errors.Join(json.NewEncoder(environment).Encode(spec.Env), environment.Close())
+	if said := readReport(report); said != nil {
+		failure = said // it knows better why it took no environment
+	}
 	if !stopKilling() {
 		failure = context.Cause(ctx)
 	}
@@ -247,6 +243,28 @@ func (k *Keeper) spawn(ctx context.Context, spec Spec, lock *os.File) (*Process,
 	cmd.Process.Kill() // ended already, unless the context ended first
 	cmd.Wait()         // its exit status says less than its report
 	return nil, fmt.Errorf("start %s: %w", spec.Name, failure)
+}
+
+// startShim starts the shim, which takes the environment and gives the report.
+func startShim(cmd *exec.Cmd, lock *os.File) (report, environment *os.File, err error) {
+	report, itsReport, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer itsReport.Close()
+	itsEnvironment, environment, err := os.Pipe()
+	if err != nil {
+		report.Close()
+		return nil, nil, err
+	}
+	defer itsEnvironment.Close()
+	cmd.ExtraFiles = []*os.File{lock, itsReport, itsEnvironment} // lockFD, reportFD, environmentFD
+	if err := cmd.Start(); err != nil {
+		report.Close()
+		environment.Close()
+		return nil, nil, err
+	}
+	return report, environment, nil
 }
 
 // adoptChild gives the process that the shim has become and sees that it is

@@ -126,9 +126,13 @@ func TestRunsAsAskedAndEnds(t *testing.T) {
 	dir := t.TempDir()
 	k := newKeeper(t, filepath.Join(dir, "processes"))
 	spec := shell("printer", `echo "$A $PWD $(ps -o sid= -p $$) ${HOME:-none}"; exit 7`)
-	spec.Env = append(spec.Env, "A=a b")
+	large := "LARGE=" + strings.Repeat("x", 100<<10) // more than a pipe takes at once
+	spec.Env = append(spec.Env, "A=a b", large)
 	spec.Dir, spec.Log = dir, filepath.Join(dir, "log")
 	p := start(t, k, spec)
+	if record := readFile(t, k.path("printer")); !strings.Contains(record, "/bin/sh") || strings.Contains(record, "a b") {
+		t.Errorf("the record is to say what runs, without its environment: %.200s", record)
+	}
 	await(t, "the end of the script", p.Exited())
 	if p.Alive() {
 		t.Error("alive after its end")
@@ -248,10 +252,17 @@ func TestShimHoldsTheLockWhenItsStarterDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	slow := exec.Command("/bin/sh", "-c", `read line <&0; exec "$0" internal exec "$1"`, os.Args[0], k.path("one"))
-	slow.Stdin, slow.ExtraFiles = go_, []*os.File{lock, w}
+	environment, filled, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(filled, `["A=a"]`)
+	filled.Close()
+	slow.Stdin, slow.ExtraFiles = go_, []*os.File{lock, w, environment}
 	if err := slow.Start(); err != nil {
 		t.Fatal(err)
 	}
+	environment.Close()
 	go_.Close()
 	lock.Close()
 	w.Close()
@@ -269,6 +280,39 @@ func TestShimHoldsTheLockWhenItsStarterDies(t *testing.T) {
 	}
 	slow.Process.Kill()
 	slow.Wait()
+}
+
+// TestProgramWithoutItsEnvironmentDoesNotRun leaves a shim as a makeitso does that
+// is killed when it has given half of the environment.
+func TestProgramWithoutItsEnvironmentDoesNotRun(t *testing.T) {
+	k := newKeeper(t, t.TempDir())
+	lock, err := k.lock(t.Context(), "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := statefile.Write(k.path("one"), entry{Spec: sleeper("one")}); err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := k.shimCommand(k.path("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, environment, err := startShim(cmd, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer report.Close()
+	lock.Close()
+	fmt.Fprint(environment, `["PASSWORD=open`)
+	environment.Close()
+	if err := readReport(report); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "its environment did not come") {
+		t.Errorf("the shim said %v", err)
+	}
+	_ = cmd.Wait() // it failed, and said so
+	if _, err := k.Find("one"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a program is recorded that never ran: %v", err)
+	}
+	start(t, k, sleeper("one"))
 }
 
 func TestStopEndsTheWholeGroup(t *testing.T) {

@@ -17,8 +17,9 @@ import (
 
 // The files that a shim inherits besides the standard ones.
 const (
-	lockFD   = 3 // the lock of its name, held until the program runs
-	reportFD = 4 // takes a failure; closed without a word by the exec
+	lockFD        = 3 // the lock of its name, held until the program runs
+	reportFD      = 4 // takes a failure; closed without a word by the exec
+	environmentFD = 5 // gives the program's environment, in JSON
 )
 
 // failure is what a shim reports when it cannot become the program.
@@ -36,6 +37,7 @@ func Exec(recordFile string) error {
 	}
 	unix.CloseOnExec(lockFD)
 	unix.CloseOnExec(reportFD)
+	unix.CloseOnExec(environmentFD)
 	err := become(recordFile)
 	text := failure{Code: fault.CodeOf(err), Message: err.Error()}
 	out := os.NewFile(reportFD, "report")
@@ -49,6 +51,10 @@ func become(recordFile string) error {
 	var e entry
 	if err := statefile.Read(recordFile, &e); err != nil {
 		return err
+	}
+	environment := os.NewFile(environmentFD, "environment")
+	if err := json.NewDecoder(environment).Decode(&e.Spec.Env); err != nil {
+		return fault.Wrap(fault.Unavailable, err, "its environment did not come") // makeitso was killed
 	}
 	identity, running := identityOf(os.Getpid())
 	if !running {

@@ -18,7 +18,9 @@ type Spec struct {
 	// inside Root if there is one.
 	Path string   `json:"path"`
 	Args []string `json:"args,omitempty"` // without the program's own name
-	Env  []string `json:"env,omitempty"`  // the whole environment, KEY=VALUE
+	// Env is the whole environment, KEY=VALUE. It may hold secrets: it is not
+	// recorded, and whoever finds the process finds none.
+	Env []string `json:"-"`
 	// Dir is the working folder, seen from inside Root; "" is the root folder.
 	Dir string `json:"dir,omitempty"`
 	// Log is the file that takes what the program prints; "" throws it away.
