@@ -17,6 +17,10 @@ import (
 const (
 	batchSize  = 4096                   // outcomes told at once, at most
 	watchRetry = 100 * time.Millisecond // between two attempts to reach an edge that is away
+	// sign is how often an edge says that it lives when there is nothing to tell,
+	// and silence after how long without a word it is taken for away: it may hang.
+	sign    = time.Second
+	silence = 3 * time.Second
 )
 
 // watch streams the outcomes of a service, a batch a line, until the caller
@@ -35,6 +39,8 @@ func (p *plane) watch(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/jsonl")
 	control, lines := http.NewResponseController(w), json.NewEncoder(w)
+	quiet := time.NewTicker(sign)
+	defer quiet.Stop()
 	at := outcome.Cursor{Stream: r.FormValue("stream"), Next: next}
 	for told := false; ; {
 		b, moved, ok := all.stream.Read(at, batchSize)
@@ -43,6 +49,7 @@ func (p *plane) watch(w http.ResponseWriter, r *http.Request) {
 				return // the caller has left
 			}
 			at, told = b.Cursor, true
+			quiet.Reset(sign)
 			continue
 		}
 		if !ok {
@@ -50,6 +57,8 @@ func (p *plane) watch(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-moved:
+		case <-quiet.C:
+			told = false
 		case <-r.Context().Done():
 			return
 		}
@@ -86,10 +95,18 @@ func (c *Client) Watch(ctx context.Context, service string, from outcome.Cursor,
 	}
 }
 
-// watchOnce watches until the connection ends, and says whether there was an answer.
+// watchOnce watches until the connection ends or the edge is silent, and says
+// whether there was an answer.
 func (c *Client) watchOnce(ctx context.Context, service string, at *outcome.Cursor, tell func(outcome.Batch) error) (answered bool, err error) {
+	listening, stop := context.WithCancel(ctx)
+	defer stop()
+	watchdog := time.AfterFunc(silence, stop)
+	defer watchdog.Stop()
 	query := url.Values{"service": {service}, "stream": {at.Stream}, "next": {strconv.FormatUint(at.Next, 10)}}
-	res, err := c.do(ctx, http.MethodGet, "/watch?"+query.Encode(), nil)
+	res, err := c.do(listening, http.MethodGet, "/watch?"+query.Encode(), nil)
+	if err != nil && listening.Err() != nil && ctx.Err() == nil {
+		err = fault.New(fault.Unavailable, "the edge takes a question at %s and does not answer", c.socket)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -99,9 +116,11 @@ func (c *Client) watchOnce(ctx context.Context, service string, at *outcome.Curs
 		if err := lines.Decode(&b); err != nil {
 			return answered, fault.Wrap(fault.Unavailable, err, "the edge broke off its outcomes of %s", service)
 		}
+		watchdog.Stop() // to tell may take its time
 		if err := tell(b); err != nil {
 			return true, err
 		}
+		watchdog.Reset(silence)
 		*at = b.Cursor
 	}
 }

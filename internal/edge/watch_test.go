@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +175,49 @@ func TestWatchTellsThatTheEdgeIsAway(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, errEnough) || told[0] != "" || !strings.HasPrefix(told[1], "the edge does not answer at ") || told[2] != "" {
+		t.Errorf("told %q, then %v", told, err)
+	}
+}
+
+// An edge that hangs, as a stopped process does, is told like one that is gone;
+// one that only has nothing to tell is not.
+func TestWatchTellsThatTheEdgeHangs(t *testing.T) {
+	t.Parallel()
+	e := start(t, Options{})
+	e.configure(t, service1(1, backend(t, says("x"))))
+	signs := 0
+	if _, err := e.watchOnce(t.Context(), "local/api", &outcome.Cursor{}, func(b outcome.Batch) error {
+		if signs++; signs == 5 { // it is silent for too long else
+			return errEnough
+		}
+		return nil
+	}); !errors.Is(err, errEnough) {
+		t.Errorf("an edge without requests gave %d signs of life, then %v", signs, err)
+	}
+
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int64
+	hanging := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n := asked.Add(1); n != 2 { // the second is not answered at all
+			fmt.Fprintf(w, `{"cursor":{"stream":"a","next":%d}}`+"\n", n)
+			w.(http.Flusher).Flush()
+		}
+		<-r.Context().Done()
+	})}
+	go hanging.Serve(l)
+	defer hanging.Close()
+	var told []string
+	err = NewClient(socket).Watch(t.Context(), "local/api", outcome.Cursor{}, func(b outcome.Batch) error {
+		if told = append(told, b.Away); len(told) == 3 {
+			return errEnough
+		}
+		return nil
+	})
+	if !errors.Is(err, errEnough) || told[0] != "" || !strings.HasSuffix(told[1], "and does not answer") || told[2] != "" {
 		t.Errorf("told %q, then %v", told, err)
 	}
 }
