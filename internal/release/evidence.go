@@ -317,7 +317,7 @@ func (k *keeper) endWatch(ctx context.Context) {
 	k.apply(ctx, rollout.Event{Kind: rollout.Tick})
 }
 
-// tellProgress tells how the evidence stands.
+// tellProgress tells how the evidence stands, unless that was told last.
 func (k *keeper) tellProgress() {
 	weight, _ := k.rec.State.Coin()
 	e, release := k.judgement().Explain(), k.rec.State.Plan.New.Release
@@ -326,7 +326,10 @@ func (k *keeper) tellProgress() {
 	if e.Difference.Low > -1 || e.Difference.High < 1 {
 		text += "; " + e.Difference.String()
 	}
-	k.tell(release, EventWatch, text)
+	if text != k.progress {
+		k.progress = text
+		k.tell(release, EventWatch, text)
+	}
 }
 
 // sensitivity says what a watch that found nothing could have found.

@@ -221,6 +221,24 @@ func TestObserveTakesTheCoin(t *testing.T) {
 	}
 }
 
+// A watch without requests does not repeat itself.
+func TestProgressIsToldWhenThereIsSome(t *testing.T) {
+	var told []string
+	k := &keeper{c: &Controller{o: Options{Observe: func(e Event) { told = append(told, e.Message) }}.normalize()}}
+	k.rec.State = rollout.State{Phase: rollout.Watching, Plan: rollout.Plan{Old: rollout.Version{Release: "api-1"}, New: rollout.Version{Release: "api-2"}}}
+	k.rec.Evidence = &evidenceRecord{New: "api-2"}
+	k.test = analysis.New(analysis.Options{})
+	for range 2 {
+		for range 3 {
+			k.tellProgress()
+		}
+		k.observe(outcome.Outcome{Arm: "api-2", Weight: 0.1, At: time.Unix(1000, 0)})
+	}
+	if len(told) != 2 || !strings.Contains(told[0], ": 0 requests") || !strings.Contains(told[1], ": 1 requests") {
+		t.Errorf("told %q", told)
+	}
+}
+
 // An edge that goes away in the middle of a watch is told of at once. The watch
 // neither ends nor goes back for it, also through a restart, and when the edge is
 // back each request that it served meanwhile counts.

@@ -35,6 +35,7 @@ type keeper struct {
 	looked   time.Time                     // when it was last seen what is due
 	polled   time.Time                     // when the edge's counters were last asked for
 	saved    time.Time                     // when the evidence was last stored
+	progress string                        // what was told of it last
 	test     *analysis.Test                // of the evidence, as it is now; nil before it is asked for
 	follows  string                        // whose outcomes are followed
 	unfollow context.CancelFunc
@@ -58,7 +59,7 @@ const (
 	retryMax = 5 * time.Second
 	// restartDelay is how long a loop rests whose record could not be stored.
 	restartDelay = time.Second
-	// progressEvery is how often a watch tells of itself and is stored.
+	// progressEvery is how often a watch tells of itself, if there is news, and is stored.
 	progressEvery = time.Second
 )
 

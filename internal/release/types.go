@@ -196,7 +196,7 @@ const (
 	EventRollout  = "rollout"  // a rollout entered a phase
 	EventTraffic  = "traffic"  // shares of traffic are in force
 	EventInstance = "instance" // an instance became healthy, was lost, was replaced
-	EventWatch    = "watch"    // progress of a watch, about once a second
+	EventWatch    = "watch"    // progress of a watch, once a second at most
 	EventReport   = "report"   // the evidence by which a canary went back
 	EventTrouble  = "trouble"  // something did not work and is tried again
 )
