@@ -3,6 +3,7 @@ package process
 import (
 	"net"
 	"os/exec"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -29,21 +30,25 @@ func TestTryListenLeavesTheAddressFree(t *testing.T) {
 	}
 	defer forking.Wait()
 	defer close(stop)
-	free := map[string]string{"tcp": "127.0.0.1:21000", "udp4": "127.0.0.1:21001"}
+	// Neither the range that makeitso takes ports from nor that of the system.
+	free := map[string]string{"tcp": "127.0.0.1:32101", "udp4": "127.0.0.1:32102"}
+	times := 0
 	for network, address := range free {
 		if err := TryListen(network, address); err != nil {
 			t.Skipf("another program has %s %s", network, address)
 		}
-		const tries = 5000
-		failed := 0
-		for range tries {
-			if err := TryListen(network, address); err != nil {
-				failed++
+		for range 5000 {
+			if TryListen(network, address) == nil {
+				continue
+			}
+			times++
+			for TryListen(network, address) != nil { // by a child that only begins, and may be slow
+				runtime.Gosched()
 			}
 		}
-		if failed > tries/50 { // a fifth of them if children inherit
-			t.Errorf("%d of %d tries found %s in use", failed, tries, network)
-		}
+	}
+	if times > 10 { // it is 0 or 1, and 27 to 117 if children inherit
+		t.Errorf("%d times an address was in use by a child", times)
 	}
 }
 
