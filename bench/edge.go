@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -40,7 +42,31 @@ type proxy struct {
 	address string
 	running *server
 	rates   []float64
-	tails   []time.Duration
+	took    []latency
+}
+
+// latency is how long so many requests took.
+type latency struct {
+	time.Duration
+	requests float64
+}
+
+// within gives the time within which a share of all requests was answered. It is
+// that of all rounds together: the middle one of the rounds' own would leave out
+// the rounds that went badly, which are some of every proxy's.
+func (p *proxy) within(share float64) time.Duration {
+	slices.SortFunc(p.took, func(a, b latency) int { return cmp.Compare(a.Duration, b.Duration) })
+	all := 0.0
+	for _, l := range p.took {
+		all += l.requests
+	}
+	rest := all * (1 - share)
+	for _, l := range slices.Backward(p.took) {
+		if rest -= l.requests; rest < 0 {
+			return l.Duration
+		}
+	}
+	return 0
 }
 
 // edge measures the edge beside nginx and haproxy: the same two backends, the
@@ -82,9 +108,13 @@ func (b *bench) edge(ctx context.Context) (err error) {
 		}
 		defer func() { err = errors.Join(err, sides[i].running.stop()) }()
 	}
+	script := filepath.Join(b.folder, "quantiles.lua")
+	if err := os.WriteFile(script, fmt.Appendf(nil, quantiles, quantileCount), 0o600); err != nil {
+		return err
+	}
 	for round := range b.rounds + 1 {
 		for _, p := range sides {
-			if err := p.load(ctx, round > 0); err != nil {
+			if err := p.load(ctx, script, round > 0); err != nil {
 				return err
 			}
 		}
@@ -95,7 +125,7 @@ func (b *bench) edge(ctx context.Context) (err error) {
 
 func (b *bench) compareEdge(sides []*proxy) {
 	rate := func(p *proxy) float64 { return median(slices.Clone(p.rates)) }
-	tail := func(p *proxy) time.Duration { return median(slices.Clone(p.tails)) }
+	tail := func(p *proxy) time.Duration { return p.within(0.99) }
 	edge, nginx, haproxy := sides[0], sides[1], sides[2]
 	share := rate(edge) / rate(nginx)
 	b.add(row{
@@ -207,33 +237,46 @@ backend back
 
 var (
 	rateLine = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
-	tailLine = regexp.MustCompile(`99%\s+([0-9.]+[a-z]+)`)
+	tookLine = regexp.MustCompile(`(?m)^took ([0-9 ]+)$`)
 	badLine  = regexp.MustCompile(`(?m)^\s*(Non-2xx.*|Socket errors.*)$`)
 )
 
+// quantiles has wrk say in microseconds how long 1, 2, … of quantileCount equal
+// parts of the requests took at most.
+const (
+	quantileCount = 1000
+	quantiles     = `done = function(_, latency)
+	io.write("took")
+	for i = 1, %d do io.write(" ", math.floor(latency:percentile(i * 100 / %[1]d))) end
+	io.write("\n")
+end
+`
+)
+
 // load asks a proxy for one slice.
-func (p *proxy) load(ctx context.Context, counts bool) error {
-	said, err := exec.CommandContext(ctx, "wrk", "-t1", "-c"+strconv.Itoa(edgeClients), "-d"+edgeSlice, "--latency", "-H", "Host: "+edgeHost, "http://"+p.address+"/").CombinedOutput()
+func (p *proxy) load(ctx context.Context, script string, counts bool) error {
+	said, err := exec.CommandContext(ctx, "wrk", "-t1", "-c"+strconv.Itoa(edgeClients), "-d"+edgeSlice, "-s", script, "-H", "Host: "+edgeHost, "http://"+p.address+"/").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("load %s: %w\n%s", p.name, err, said)
 	}
 	if bad := badLine.Find(said); bad != nil {
 		return fmt.Errorf("load %s: %s", p.name, bytes.TrimSpace(bad))
 	}
-	rate, tail := rateLine.FindSubmatch(said), tailLine.FindSubmatch(said)
-	if rate == nil || tail == nil {
+	rate, took := rateLine.FindSubmatch(said), tookLine.FindSubmatch(said)
+	if rate == nil || took == nil {
 		return fmt.Errorf("load %s: wrk says\n%s", p.name, said)
 	}
 	perSecond, err := strconv.ParseFloat(string(rate[1]), 64)
-	if err != nil {
+	if err != nil || !counts {
 		return err
 	}
-	within, err := time.ParseDuration(string(tail[1]))
-	if err != nil {
-		return err
-	}
-	if counts {
-		p.rates, p.tails = append(p.rates, perSecond), append(p.tails, within)
+	p.rates = append(p.rates, perSecond)
+	for text := range strings.FieldsSeq(string(took[1])) {
+		micros, err := strconv.Atoi(text)
+		if err != nil {
+			return err
+		}
+		p.took = append(p.took, latency{time.Duration(micros) * time.Microsecond, perSecond / quantileCount})
 	}
 	return nil
 }
