@@ -468,12 +468,17 @@ func TestKillTagged(t *testing.T) {
 		return start(t, k, spec)
 	}
 	mine, longer := tagged("mine", tag), tagged("longer", tag+"0")
-	eventually(t, "the child in a group of its own", func() bool {
-		groups, err := taggedGroups(tag)
-		if err != nil {
-			t.Fatal(err)
+	eventually(t, "the children in groups of their own", func() bool {
+		for _, env := range []string{tag, tag + "0"} {
+			groups, err := taggedGroups(env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(groups) != 2 {
+				return false
+			}
 		}
-		return len(groups) == 2
+		return true
 	})
 	killed, err := KillTagged(tag)
 	if err != nil || killed != 2 {
